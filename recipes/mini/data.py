@@ -1,0 +1,73 @@
+"""Pictures with class names, from Parquet files or folders, held in memory at one size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from clip_feature_codec.errors import ImageError
+from clip_feature_codec.images import IMAGE_SUFFIXES, load_image, squash
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """N pictures squashed to squares, each with the name of its class.
+
+    Attributes:
+        images: uint8 (N, S, S, 3).
+        labels: N class names: the first of each class's synonyms.
+        synonyms: every name of each class, by its first.
+    """
+
+    images: np.ndarray
+    labels: list[str]
+    synonyms: dict[str, list[str]]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def without(self, names: set[str]) -> Pictures:
+        """The pictures of all other classes, in order."""
+        keep = [i for i, label in enumerate(self.labels) if label not in names]
+        return Pictures(self.images[keep], [self.labels[i] for i in keep], self.synonyms)
+
+
+def class_names(text: str) -> list[str]:
+    """A comma-separated list of synonyms as names in lower case, with spaces for underscores."""
+    return [name.strip().replace("_", " ").lower() for name in text.split(",")]
+
+
+def load_pictures(sources: list[Path], size: int) -> Pictures:
+    """Read every picture of ``sources``, in order, squashed to ``size`` × ``size`` pixels.
+
+    Args:
+        sources: Parquet files with columns ``image`` (encoded bytes) and ``text`` (class names), or folders
+            in which each picture lies in a folder named after its class.
+        size: side of the square, in pixels.
+    """
+    images, labels, synonyms = [], [], {}
+    for source in sources:
+        for data, text in _rows(source):
+            try:
+                images.append(np.asarray(squash(load_image(data), size)))
+            except ImageError as error:
+                print(f"left out: {error}")
+                continue
+            names = class_names(text)
+            labels.append(names[0])
+            synonyms[names[0]] = names
+    return Pictures(np.stack(images), labels, synonyms)
+
+
+def _rows(source: Path) -> Iterator[tuple[bytes | Path, str]]:
+    if source.is_dir():
+        for path in sorted(source.rglob("*")):
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                yield path, path.parent.name
+    else:
+        for batch in pq.ParquetFile(source).iter_batches(columns=["image", "text"]):
+            yield from zip(batch["image"].to_pylist(), batch["text"].to_pylist(), strict=True)

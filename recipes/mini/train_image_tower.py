@@ -1,0 +1,154 @@
+"""Stage 1: the image tower of the compact CLIP, learned from class names and thumbnails.
+
+Each picture's unit vector is pulled towards a learned prototype of its class (cosine logits and
+cross-entropy), and a linear head has to predict the picture's 8x8 thumbnail from it, so that the vector
+keeps what a thing looks like beside what it is. Prototypes and head are thrown away afterwards; the text
+tower is fitted to the finished vectors by ``fit_text_tower.py``.
+
+Run again after an interruption, it goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from data import Pictures, load_pictures
+from torch import nn
+
+from clip_feature_codec.devices import autocast_dtype, pick_device
+from clip_feature_codec.files import atomic_writer
+
+
+class Teacher(nn.Module):
+    """The image tower with its two training heads: class prototypes and the thumbnail."""
+
+    def __init__(self, model_config: dict[str, Any], classes: int) -> None:
+        super().__init__()
+        self.clip = open_clip.CLIP(**model_config)
+        dim = model_config["embed_dim"]
+        self.prototypes = nn.Parameter(torch.randn(classes, dim))
+        self.thumbnail = nn.Linear(dim, 3 * 8 * 8)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(14.0)))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Normalised pictures (N, 3, S, S) -> class logits (N, C), thumbnails (N, 3, 8, 8) in [-1, 1]."""
+        z = F.normalize(self.clip.visual(x).float(), dim=-1)
+        logits = self.log_scale.exp() * z @ F.normalize(self.prototypes, dim=-1).T
+        return logits, self.thumbnail(z * z.shape[1] ** 0.5).view(-1, 3, 8, 8)
+
+
+def augment(images: np.ndarray, size: int, rng: np.random.Generator, device: torch.device) -> torch.Tensor:
+    """Random crops (70 to 100 % of each side), mirrored half of the time: uint8 (N, S, S, 3) -> [-1, 1]."""
+    n = len(images)
+    scale = rng.uniform(0.7, 1.0, (n, 2)).astype(np.float32)
+    theta = np.zeros((n, 2, 3), np.float32)
+    theta[:, 0, 0] = scale[:, 0] * rng.choice(np.float32([-1, 1]), n)
+    theta[:, 1, 1] = scale[:, 1]
+    theta[:, :, 2] = rng.uniform(-1, 1, (n, 2)) * (1 - scale)
+    x = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    grid = F.affine_grid(torch.from_numpy(theta).to(device), [n, 3, size, size], align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, default=Path(__file__).with_name("config.toml"))
+    parser.add_argument(
+        "--small", type=Path, nargs="+", required=True, help="64-px pictures (Parquet, folders)"
+    )
+    parser.add_argument("--large", type=Path, nargs="*", default=[], help="larger pictures, mixed in")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args()
+    config = tomllib.loads(args.config.read_text())["clip"]
+
+    held_out = set(config["held_out"])
+    pools = [load_pictures(args.small, 64).without(held_out)]
+    if args.large:
+        pools.append(load_pictures(args.large, 96).without(held_out))
+    classes = sorted({label for pool in pools for label in pool.labels})
+    print(f"{[len(pool) for pool in pools]} pictures, {len(classes)} classes", flush=True)
+    train(config, pools, classes, args.out, pick_device(args.device))
+
+
+def train(
+    config: dict[str, Any], pools: list[Pictures], classes: list[str], out: Path, device: torch.device
+) -> None:
+    """The loop. Everything random in a step comes from (seed, step), so a resumed run goes on unchanged."""
+    index = {name: i for i, name in enumerate(classes)}
+    targets = [torch.tensor([index[label] for label in pool.labels]) for pool in pools]
+    large = round(config["batch_size"] * config["large_fraction"]) if len(pools) > 1 else 0
+    counts = [config["batch_size"] - large, large][: len(pools)]
+    stages = [(size, passes * (len(pools[0]) // counts[0])) for size, passes in config["stages"]]
+    sizes = [size for size, steps in stages for _ in range(steps)]
+
+    torch.manual_seed(config["seed"])
+    model = Teacher(config["model"], len(classes)).to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config["lr"], weight_decay=config["weight_decay"])
+    ramp = config["warmup_steps"]
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda s: min(1.0, (s + 1) / ramp) * 0.5 * (1 + math.cos(math.pi * min(1.0, s / len(sizes)))),
+    )
+    state_file, start = out / "image_tower.pt", 0
+    if state_file.exists():
+        state = torch.load(state_file, map_location=device, weights_only=True)
+        for part, name in ((model, "model"), (optimizer, "optimizer"), (schedule, "schedule")):
+            part.load_state_dict(state[name])
+        start = state["step"]
+
+    def save(step: int) -> None:
+        with atomic_writer(state_file) as file:
+            parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+            torch.save(
+                {"step": step, "classes": classes} | {k: v.state_dict() for k, v in parts.items()}, file
+            )
+
+    mean, std = (torch.tensor(config_, device=device).view(3, 1, 1) for config_ in _normalisation(config))
+    dtype, began = autocast_dtype(device), time.time()
+    for step in range(start, len(sizes)):
+        rng = np.random.default_rng([config["seed"], step])
+        picks = [rng.integers(0, len(pool), n) for pool, n in zip(pools, counts, strict=True)]
+        x = torch.cat(
+            [augment(p.images[i], sizes[step], rng, device) for p, i in zip(pools, picks, strict=True)]
+        )
+        y = torch.cat([t[i] for t, i in zip(targets, picks, strict=True)]).to(device)
+        model.train()
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            pixels = ((x + 1) / 2 - mean) / std
+            logits, thumbnail = model(pixels.contiguous(memory_format=torch.channels_last))
+        label_loss = F.cross_entropy(logits.float(), y, label_smoothing=config["label_smoothing"])
+        appearance = F.mse_loss(thumbnail.float(), F.adaptive_avg_pool2d(x, 8))
+        optimizer.zero_grad()
+        (label_loss + config["appearance_weight"] * appearance).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        schedule.step()
+        if step % 50 == 0:
+            right = (logits.argmax(1) == y).float().mean().item()
+            rate = (step + 1 - start) * len(y) / (time.time() - began)
+            print(
+                f"step {step}/{len(sizes)} {sizes[step]} px: labels {label_loss.item():.3f} ({right:.1%} right), "
+                f"thumbnail {10 * math.log10(4 / appearance.item()):.2f} dB, {rate:.0f} images/s",
+                flush=True,
+            )
+        if (step + 1) % 200 == 0:
+            save(step + 1)
+    save(len(sizes))
+
+
+def _normalisation(config: dict[str, Any]) -> tuple[list[float], list[float]]:
+    return config["preprocess"]["mean"], config["preprocess"]["std"]
+
+
+if __name__ == "__main__":
+    main()

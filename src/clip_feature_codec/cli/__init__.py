@@ -1,0 +1,1 @@
+"""Commands: flags to use cases, errors to one line and an exit code."""

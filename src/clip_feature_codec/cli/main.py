@@ -1,0 +1,23 @@
+"""The console command ``clip-codec``."""
+
+from __future__ import annotations
+
+import click
+
+from clip_feature_codec import __version__
+from clip_feature_codec.cli.demo import demo
+from clip_feature_codec.cli.encode_images import encode
+from clip_feature_codec.cli.eval import evaluate
+from clip_feature_codec.cli.info import info
+from clip_feature_codec.cli.reconstruct_diffusion import decode
+from clip_feature_codec.cli.train import train
+
+
+@click.group()
+@click.version_option(__version__, package_name="clip-feature-codec")
+def main() -> None:
+    """Pictures as CLIP features in a few hundred bytes, painted again by a diffusion model."""
+
+
+for command in (encode, decode, info, train, evaluate, demo):
+    main.add_command(command)

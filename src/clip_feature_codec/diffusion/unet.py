@@ -1,0 +1,152 @@
+"""CLIPCondUNet: the network that sees a noisy picture, a CLIP vector and a timestep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clip_feature_codec.diffusion.blocks import (
+    DownLevel,
+    ResidualBlock,
+    UpLevel,
+    group_norm,
+    timestep_embedding,
+    zero_init,
+)
+from clip_feature_codec.errors import ConfigError
+
+# A configuration may come from a stranger's file: these keep building it short.
+_MAX_LEVELS = 8
+_MAX_BLOCKS = 16
+
+
+class CLIPCondUNet(nn.Module):
+    """U-Net that predicts ε or v at x_t, conditioned by FiLM on a CLIP vector and the timestep.
+
+    Each level has ``num_res_blocks`` residual blocks on the way down and as many on the way up, each of
+    which takes the output of its counterpart; levels differ by a factor of 2 in size. The vector 0 stands
+    for "no condition" (classifier-free guidance, Ho & Salimans 2022). The output starts at exactly 0.
+
+    Args:
+        clip_dim: D, the dimension of the CLIP vectors.
+        base: channels that ``ch_mult`` multiplies; a multiple of 4.
+        ch_mult: channel multiplier of each level, finest first; at most 8 levels.
+        num_res_blocks: residual blocks of each level, in each direction; at most 16.
+        attention_levels: levels (0 is the finest) whose blocks are followed by self-attention.
+        patch: side of the pixel squares that are folded into channels before the first convolution.
+        in_channels: channels of x_t and of the output.
+
+    Attributes:
+        config: the arguments above, JSON-able.
+        size_multiple: H and W must be multiples of this.
+
+    Raises:
+        ConfigError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        clip_dim: int,
+        base: int = 128,
+        ch_mult: Sequence[int] = (1, 2, 2),
+        num_res_blocks: int = 2,
+        attention_levels: Sequence[int] = (),
+        patch: int = 1,
+        in_channels: int = 3,
+    ) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {
+            "clip_dim": clip_dim,
+            "base": base,
+            "ch_mult": list(ch_mult),
+            "num_res_blocks": num_res_blocks,
+            "attention_levels": list(attention_levels),
+            "patch": patch,
+            "in_channels": in_channels,
+        }
+        _check_config(self.config)
+        self.size_multiple = patch * 2 ** (len(ch_mult) - 1)
+        self._clip_scale = math.sqrt(clip_dim)  # a unit vector's entries then have mean square 1
+        self._patch = patch
+        self._base = base
+
+        widths = [base * multiplier for multiplier in ch_mult]
+        cond_dim = 4 * base
+        self.time_mlp = nn.Sequential(nn.Linear(base, cond_dim), nn.SiLU(), nn.Linear(cond_dim, cond_dim))
+        # Without a bias, so that the vector 0 adds nothing at all.
+        self.clip_proj = nn.Linear(clip_dim, cond_dim, bias=False)
+        self.stem = nn.Conv2d(in_channels * patch**2, widths[0], 3, padding=1)
+        levels = list(zip(widths, [level in attention_levels for level in range(len(widths))], strict=True))
+        self.down = nn.ModuleList()
+        self.up = nn.ModuleList()  # coarsest first, the order of use
+        finer = None
+        for width, attention in levels:
+            self.down.append(DownLevel(finer, width, cond_dim, num_res_blocks, attention))
+            finer = width
+        self.middle1 = ResidualBlock(widths[-1], widths[-1], cond_dim, levels[-1][1])
+        self.middle2 = ResidualBlock(widths[-1], widths[-1], cond_dim, False)
+        coarser = None
+        for width, attention in reversed(levels):
+            self.up.append(UpLevel(coarser, width, cond_dim, num_res_blocks, attention))
+            coarser = width
+        self.head_norm = group_norm(widths[0])
+        self.head = zero_init(nn.Conv2d(widths[0], in_channels * patch**2, 3, padding=1))
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x_t: Tensor, z_clip: Tensor, t: Tensor) -> Tensor:
+        """Predict ε or v.
+
+        Args:
+            x_t: noisy pictures ``(N, in_channels, H, W)``, float; H and W multiples of ``size_multiple``.
+            z_clip: unit CLIP vectors ``(N, clip_dim)``, or rows of zeros for "no condition".
+            t: timesteps ``(N,)`` int64.
+
+        Returns:
+            The prediction, in the shape of x_t.
+
+        Raises:
+            ConfigError: H or W is not a multiple of ``size_multiple``.
+        """
+        height, width = x_t.shape[-2:]
+        if height % self.size_multiple or width % self.size_multiple:
+            raise ConfigError(
+                f"pictures of {width}×{height} do not fit this decoder; "
+                f"width and height must be multiples of {self.size_multiple}"
+            )
+        cond = self.time_mlp(timestep_embedding(t, self._base))
+        cond = F.silu(cond + self.clip_proj(z_clip * self._clip_scale))
+
+        x = F.pixel_unshuffle(x_t, self._patch) if self._patch > 1 else x_t
+        x = self.stem(x.contiguous(memory_format=torch.channels_last))
+        skips: list[Tensor] = []
+        for level in self.down:
+            skips += level(x, cond)
+            x = skips[-1]
+        x = self.middle2(self.middle1(x, cond), cond)
+        for level in self.up:
+            x = level(x, cond, skips)
+        x = self.head(F.silu(self.head_norm(x)))
+        return F.pixel_shuffle(x, self._patch) if self._patch > 1 else x
+
+
+def _check_config(config: dict[str, Any]) -> None:
+    for name in ("clip_dim", "base", "num_res_blocks", "patch", "in_channels"):
+        _require(name, config[name], type(config[name]) is int and config[name] > 0, "a positive integer")
+    base, ch_mult, levels = config["base"], config["ch_mult"], config["attention_levels"]
+    _require("base", base, base % 4 == 0, "a multiple of 4")
+    fits = config["num_res_blocks"] <= _MAX_BLOCKS
+    _require("num_res_blocks", config["num_res_blocks"], fits, f"at most {_MAX_BLOCKS}")
+    fits = 1 <= len(ch_mult) <= _MAX_LEVELS and all(type(m) is int and m > 0 for m in ch_mult)
+    _require("ch_mult", ch_mult, fits, f"1 to {_MAX_LEVELS} positive integers")
+    fits = all(type(level) is int and 0 <= level < len(ch_mult) for level in levels)
+    _require("attention_levels", levels, fits, f"integers from 0 to {len(ch_mult) - 1}")
+
+
+def _require(name: str, value: Any, fits: bool, wanted: str) -> None:
+    if not fits:
+        raise ConfigError(f"U-Net: {name} is {value!r}; it must be {wanted}")

@@ -1,0 +1,59 @@
+"""Every exception the package raises on purpose, under one base class.
+
+Each carries one plain sentence for the person at the keyboard. The commands print it as one line and
+turn ``exit_code`` into the process's exit status: 1 when part of the work is done, 2 when none is.
+"""
+
+from __future__ import annotations
+
+
+class CodecError(Exception):
+    """Base class of all errors of this package."""
+
+    exit_code = 2
+
+
+class BitstreamError(CodecError):
+    """A ``.clp`` stream is truncated, damaged, or written with another codec."""
+
+
+class ImageError(CodecError):
+    """A file cannot be read as a picture, or a picture cannot be written."""
+
+
+class ModelError(CodecError):
+    """A CLIP model or its weights cannot be found, read or built."""
+
+
+class CheckpointError(CodecError):
+    """A decoder checkpoint is missing, unreadable, or not of the expected form."""
+
+
+class SpaceMismatchError(CodecError):
+    """Two things that must speak of one CLIP space speak of different ones."""
+
+
+class StoreError(CodecError):
+    """A store's folder, manifest or ``codec.json`` is missing or unusable."""
+
+
+class ConfigError(CodecError):
+    """An option's value makes no sense, alone or beside another."""
+
+
+class MetricError(CodecError):
+    """A metric that was required cannot be computed here."""
+
+
+class PartialFailureError(CodecError):
+    """Some inputs failed and the rest is done.
+
+    Attributes:
+        failures: what failed, as (input's name, reason in one line), in input order.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, failures: list[tuple[str, str]]) -> None:
+        super().__init__(message)
+        self.failures = failures

@@ -1,0 +1,1 @@
+"""How good the decoded pictures are, and the reports that say so."""

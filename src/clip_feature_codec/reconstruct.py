@@ -1,0 +1,79 @@
+"""From streams to pictures: the decoder's samples, brought to each picture's own shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+
+from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.diffusion.checkpoint import Decoder
+from clip_feature_codec.diffusion.samplers import ddim_sample, noise_generators
+from clip_feature_codec.errors import ConfigError
+from clip_feature_codec.images import output_size, resize_to, to_pictures
+
+BATCH_SIZE = 16
+
+
+@dataclass(frozen=True)
+class PaintOptions:
+    """How to sample and in which size to give out.
+
+    Attributes:
+        steps: network evaluations, 1 to the decoder's number of timesteps.
+        eta: DDIM's noise, 0 (deterministic) to 1 (as DDPM).
+        guidance: classifier-free guidance; 1 is none, more follows the vector more closely.
+        seed: a picture's noise is drawn from this and its stream alone.
+        size: longer side of the result, in pixels.
+        square: give out the square canvas instead of the picture's own shape.
+
+    Raises:
+        ConfigError: an option is out of range (`steps`, `eta` and `guidance` are checked on sampling).
+    """
+
+    steps: int = 50
+    eta: float = 0.0
+    guidance: float = 1.0
+    seed: int = 0
+    size: int = 256
+    square: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= 8192:
+            raise ConfigError(f"size is {self.size}; it must be 1 to 8192 pixels")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed is {self.seed}; it must be a whole number from 0 to 2^63 - 1")
+
+
+def paint(
+    blobs: Sequence[bytes],
+    codec: FeatureCodec,
+    decoder: Decoder,
+    options: PaintOptions,
+    batch_size: int = BATCH_SIZE,
+) -> Iterator[Image.Image]:
+    """Decode streams to RGB pictures, in order; what shares a batch changes a picture by rounding only.
+
+    Raises:
+        SpaceMismatchError: codec and decoder belong to different CLIP spaces.
+        BitstreamError: a stream is damaged or was written with other tables.
+        ConfigError: an option is out of range.
+    """
+    decoder.space.require_same(codec.space, "the streams' codec")
+    for start in range(0, len(blobs), batch_size):
+        batch = blobs[start : start + batch_size]
+        canvases = ddim_sample(
+            decoder.unet,
+            decoder.scheduler,
+            torch.from_numpy(codec.decode(batch)),
+            size=decoder.image_size,
+            steps=options.steps,
+            eta=options.eta,
+            guidance=options.guidance,
+            generators=noise_generators(options.seed, batch),
+        )
+        for blob, canvas in zip(batch, to_pictures(canvases), strict=True):
+            aspect = 1.0 if options.square else codec.aspect(blob)
+            yield resize_to(canvas, output_size(aspect, options.size))

@@ -1,0 +1,201 @@
+"""`FeatureStore`: reading a store, and adding streams to it so that a kill at any moment loses nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, count
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.errors import BitstreamError, StoreError
+from clip_feature_codec.files import write_atomic
+from clip_feature_codec.store.manifest import Entry, append_to_manifest, read_manifest
+
+CODEC_FILE = "codec.json"
+MANIFEST_FILE = "manifest.jsonl"
+DECODER_FILE = "diffusion_unet_final.pt"
+"""Where training puts the decoder of a store."""
+
+
+@dataclass(frozen=True)
+class NewPicture:
+    """What a store has to know of a picture to add it.
+
+    Attributes:
+        path: the picture's file.
+        inside: its path inside the folder being encoded; the stream is named after it.
+        width, height: size of the upright picture, in pixels.
+        source_bytes, source_mtime_ns: size and modification time of the file that was read.
+    """
+
+    path: Path
+    inside: PurePosixPath
+    width: int
+    height: int
+    source_bytes: int
+    source_mtime_ns: int
+
+
+class FeatureStore:
+    """A folder of loose ``.clp`` files named after their pictures, a manifest, and the codec they need.
+
+    Attributes:
+        folder: the store's folder.
+        codec: the tables all its streams are coded with.
+    """
+
+    def __init__(self, folder: Path, codec: FeatureCodec, entries: list[Entry]) -> None:
+        self.folder = folder
+        self.codec = codec
+        self._by_name: dict[str, Entry] = {}
+        self._by_source: dict[str, Entry] = {}
+        for entry in entries:
+            self._index(entry)
+
+    @classmethod
+    def open(cls, folder: Path) -> FeatureStore:
+        """Open an existing store.
+
+        Raises:
+            StoreError: the folder, its ``codec.json`` or its manifest is missing or unusable.
+        """
+        if not (folder / CODEC_FILE).is_file():
+            raise StoreError(
+                f"{folder} is not a store: it has no {CODEC_FILE} (encode a folder of pictures into it)"
+            )
+        return cls(folder, FeatureCodec.load(folder / CODEC_FILE), read_manifest(folder / MANIFEST_FILE))
+
+    @classmethod
+    def create(cls, folder: Path, codec: FeatureCodec) -> FeatureStore:
+        """Make an empty store with ``codec``'s tables."""
+        codec.save(folder / CODEC_FILE)
+        return cls(folder, codec, [])
+
+    @property
+    def entries(self) -> list[Entry]:
+        """One per picture, in the order in which they were first added."""
+        return list(self._by_name.values())
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def stream_path(self, entry: Entry) -> Path:
+        """Where an entry's stream lies."""
+        return self.folder / f"{entry.name}.clp"
+
+    def source_path(self, entry: Entry) -> Path:
+        """Where an entry's picture lay when it was coded."""
+        return self.folder / entry.source
+
+    def read(self, entry: Entry) -> bytes:
+        """An entry's stream, checked against the manifest's SHA-256.
+
+        Raises:
+            BitstreamError: the file is missing or not the one that was written.
+        """
+        path = self.stream_path(entry)
+        try:
+            blob = path.read_bytes()
+        except OSError as error:
+            raise BitstreamError(f"{path}: cannot be read: {error.strerror}") from error
+        if hashlib.sha256(blob).hexdigest() != entry.sha256:
+            raise BitstreamError(
+                f"{path}: SHA-256 differs from the manifest's: the file was changed or damaged"
+            )
+        return blob
+
+    def vectors(self, entries: Sequence[Entry] | None = None) -> np.ndarray:
+        """The decoded vectors of ``entries`` (by default of all): float32 (N, D), unit length."""
+        chosen = self.entries if entries is None else entries
+        return self.codec.decode([self.read(entry) for entry in chosen])
+
+    def is_current(self, path: Path) -> bool:
+        """Whether a picture's file is in the store as it is now (same size, same modification time)."""
+        entry = self._by_source.get(_relative(path, self.folder))
+        try:
+            status = path.stat()
+        except OSError:
+            return False
+        return entry is not None and (entry.source_bytes, entry.source_mtime_ns) == (
+            status.st_size,
+            status.st_mtime_ns,
+        )
+
+    def add(self, pictures: Sequence[NewPicture], vectors: np.ndarray) -> None:
+        """Code vectors and add them: the streams first, then their manifest lines in one append.
+
+        A picture whose file is known already keeps its name, and its stream is replaced. Killed in between,
+        the store has streams that the manifest does not know; adding them again writes the same ones.
+
+        Args:
+            pictures: N pictures.
+            vectors: their vectors, float32 (N, D).
+        """
+        blobs = self.codec.encode(vectors, [picture.width / picture.height for picture in pictures])
+        added = []
+        for picture, blob in zip(pictures, blobs, strict=True):
+            source = _relative(picture.path, self.folder)
+            known = self._by_source.get(source)
+            entry = Entry(
+                name=known.name if known else self._free_name(picture.inside),
+                source=source,
+                sha256=hashlib.sha256(blob).hexdigest(),
+                bytes=len(blob),
+                width=picture.width,
+                height=picture.height,
+                source_bytes=picture.source_bytes,
+                source_mtime_ns=picture.source_mtime_ns,
+            )
+            write_atomic(self.stream_path(entry), blob)
+            if entry != known:
+                self._index(entry)
+                added.append(entry)
+        append_to_manifest(self.folder / MANIFEST_FILE, added)
+
+    def _index(self, entry: Entry) -> None:
+        self._by_name[entry.name.casefold()] = entry
+        self._by_source[entry.source] = entry
+
+    def _free_name(self, inside: PurePosixPath) -> str:
+        """``a/x`` for ``a/x.jpg``; ``a/x.jpg`` when that is taken, then ``a/x.jpg~2`` and so on.
+
+        Compared without case, since some file systems know no other way.
+        """
+        candidates = chain([inside.with_suffix(""), inside], (f"{inside}~{i}" for i in count(2)))
+        return next(name for name in map(str, candidates) if name.casefold() not in self._by_name)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """``path`` as seen from ``folder``, so that both can move together; absolute on another drive."""
+    try:
+        return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+    except ValueError:
+        return path.resolve().as_posix()
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing to the store in ``folder`` during the block.
+
+    Raises:
+        StoreError: another process is writing to it, or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise StoreError(f"{folder}: another process is writing to this store: wait for it to end") from None
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()

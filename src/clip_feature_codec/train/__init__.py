@@ -1,0 +1,1 @@
+"""Training of the diffusion decoder on (picture, dequantised CLIP vector) pairs."""

@@ -1,0 +1,203 @@
+"""The training loop of the diffusion decoder."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from clip_feature_codec.codec.space import ClipSpace
+from clip_feature_codec.devices import autocast_dtype, pick_device
+from clip_feature_codec.diffusion.checkpoint import Decoder, save_decoder
+from clip_feature_codec.embed import ClipEmbedder
+from clip_feature_codec.errors import ConfigError, StoreError
+from clip_feature_codec.store.feature_store import FeatureStore
+from clip_feature_codec.train.config import TrainConfig
+from clip_feature_codec.train.dataset import PairDataset, Pool, StoreDataset
+from clip_feature_codec.train.loop import Loop
+from clip_feature_codec.train.losses import ImageEncoder
+from clip_feature_codec.train.monitor import Monitor
+from clip_feature_codec.train.order import BatchOrder, split
+from clip_feature_codec.train.state import TrainingState
+
+logger = logging.getLogger(__name__)
+
+FINAL_NAME = "diffusion_unet_final.pt"
+
+
+def train_diffusion(
+    store_dir: Path,
+    out_size: int = 256,
+    epochs: int = 40,
+    batch_size: int = 8,
+    timesteps: int = 1000,
+    recon_w: float = 0.05,
+    clip_w: float = 0.1,
+    tv_w: float = 1e-4,
+    device: str = "cuda",
+    *,
+    clip: ImageEncoder | None = None,
+    restart: bool = False,
+    quiet: bool = False,
+    **options: Any,
+) -> Path:
+    """Train a decoder on a store's pictures and streams; a training that was interrupted goes on.
+
+    Args:
+        store_dir: a store that encoding has written; the originals must still be in their places.
+        out_size: side in pixels of the square pictures that the decoder paints.
+        epochs: passes over the pictures.
+        batch_size: pictures per process in one forward pass.
+        timesteps: length of the noise schedule.
+        recon_w: weight of the L1 reconstruction loss.
+        clip_w: weight of the CLIP alignment loss; above 0, the store's CLIP model is needed.
+        tv_w: weight of the total variation.
+        device: ``cuda``, ``cpu``, ``mps`` or ``auto``.
+        clip: the store's CLIP model where it is loaded already; otherwise it is found by its name.
+        restart: forget an earlier training in this store.
+        quiet: show no progress bar.
+        **options: the other fields of `TrainConfig`.
+
+    Returns:
+        The trained decoder, ``diffusion_unet_final.pt`` in the store.
+
+    Raises:
+        ConfigError: an option makes no sense, or differs from the training that would go on.
+        StoreError: the store is unusable, or none of its pictures is there any more.
+    """
+    specified = {"out_size": out_size, "epochs": epochs, "batch_size": batch_size, "timesteps": timesteps}
+    weights = {"recon_w": recon_w, "clip_w": clip_w, "tv_w": tv_w}
+    config = TrainConfig.from_dict({**specified, **weights, **options})
+    # Before the store is read: a missing device is refused at once, and of several GPUs, the CLIP model
+    # goes to this process's own.
+    accelerator = _accelerator(device)
+    store = FeatureStore.open(store_dir)
+    space = store.codec.space
+    if config.clip_w and clip is None:
+        clip = ClipEmbedder.for_space(space, device=str(accelerator.device))
+    dataset = StoreDataset(store, config.out_size)
+    return fit(dataset, space, config, store_dir, device, clip, restart=restart, quiet=quiet)
+
+
+def fit(
+    dataset: PairDataset,
+    space: ClipSpace,
+    config: TrainConfig,
+    out_dir: Path,
+    device: str = "auto",
+    clip: ImageEncoder | None = None,
+    *,
+    restart: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Train a decoder on pairs of pictures and vectors; see `train_diffusion`.
+
+    Everything but the result lies in ``out_dir/train``: the checkpoint ``state.pt``, ``logs`` for
+    TensorBoard, ``samples``. Started by ``accelerate launch`` or ``torchrun``, all processes share the work.
+
+    Args:
+        dataset: pairs of (3, out_size, out_size) uint8 and (space.dim,) float32.
+        space: of the vectors.
+        config: the options.
+        out_dir: takes the result and the folder ``train``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        clip: frozen encoder for the CLIP loss; needed when ``config.clip_w`` is above 0.
+        restart: forget an earlier training in this folder.
+        quiet: show no progress bar.
+
+    Returns:
+        The decoder's file: averaged weights, configuration and space.
+    """
+    accelerator = _accelerator(device)
+    clip = _checked_encoder(clip, space, config)
+    indices, held_back_indices = split(len(dataset), config.val_fraction, config.seed)
+    train, held_back = Pool(dataset, indices), Pool(dataset, held_back_indices)
+    _check_pairs(train, space, config)
+
+    per_step = accelerator.num_processes * config.accumulate
+    order = BatchOrder(len(train), config.batch_size, per_step, config.seed)
+    last_step = config.epochs * order.steps_per_epoch
+    if config.max_steps is not None:
+        last_step = min(last_step, config.max_steps)
+    state = TrainingState.initial(config, space, dataset.fingerprint, per_step, accelerator.device)
+    checkpoint, final = out_dir / "train" / "state.pt", out_dir / FINAL_NAME
+    if restart:
+        checkpoint.unlink(missing_ok=True)
+    elif checkpoint.exists():
+        state.load(checkpoint)
+        logger.info("going on after step %d of %d (%s)", state.step, last_step, checkpoint)
+    if state.step < last_step:
+        loop = Loop(accelerator, state, train, order, clip)
+        with _tf32(), ExitStack() as stack:
+            monitor = None
+            if accelerator.is_main_process:
+                monitor = Monitor(
+                    checkpoint.parent,
+                    config,
+                    train=train,
+                    held_back=held_back,
+                    images_per_step=config.batch_size * per_step,
+                    first_step=state.step,
+                    last_step=last_step,
+                    quiet=quiet,
+                )
+                stack.callback(monitor.close)
+            loop.run(last_step, checkpoint, monitor)
+    elif final.exists():
+        return final
+    if accelerator.is_main_process:
+        decoder = Decoder(state.decoder, config.build_scheduler(), space, config.out_size)
+        save_decoder(final, decoder, extra={"training": config.to_dict(), "steps": state.step})
+    accelerator.wait_for_everyone()
+    return final
+
+
+def _accelerator(device: str) -> Accelerator:
+    chosen = pick_device(device)
+    if chosen.index is not None:
+        torch.cuda.set_device(chosen)
+    # On a CPU always float32: without native bfloat16 its autocast is ten times slower, and a training
+    # must not change its arithmetic when it goes on on another machine.
+    precision = "bf16" if chosen.type == "cuda" and autocast_dtype(chosen) is not None else "no"
+    try:
+        accelerator = Accelerator(cpu=chosen.type == "cpu", mixed_precision=precision)
+    except ValueError:  # accelerate settles the device once per process
+        accelerator = None
+    if accelerator is None or accelerator.device.type != chosen.type:
+        raise ConfigError(f"this process has trained on another device than {device!r}: start a new one")
+    return accelerator
+
+
+def _checked_encoder(clip: ImageEncoder | None, space: ClipSpace, config: TrainConfig) -> ImageEncoder | None:
+    if not config.clip_w:
+        return None
+    if clip is None:
+        raise ConfigError(f"clip_w is {config.clip_w}, but there is no CLIP model: give one, or clip_w=0")
+    space.require_same(clip.space, "the CLIP model of the loss")
+    return clip
+
+
+def _check_pairs(pool: Pool, space: ClipSpace, config: TrainConfig) -> None:
+    if not len(pool):
+        raise StoreError("there are no pictures to train on: none is left in its place, or none was given")
+    image, vector, _ = pool[0]
+    expected = ((3, config.out_size, config.out_size), (space.dim,))
+    if (tuple(image.shape), tuple(vector.shape)) != expected:
+        found = f"{tuple(image.shape)} with vectors {tuple(vector.shape)}"
+        raise ConfigError(f"the data's pictures are {found}: expected {expected[0]} with {expected[1]}")
+
+
+@contextmanager
+def _tf32() -> Iterator[None]:
+    """TensorFloat-32 for float32 matrix products on GPUs that have it; elsewhere this changes nothing."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,0 +1,86 @@
+"""The training objective of the decoder.
+
+Legend: x0 the picture in [-1, 1], x_t its noisy version, a_t = ``alphas_cumprod[t]``, f the network's output,
+x0' the picture that follows from (x_t, t, f), z the dequantised unit CLIP vector.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clip_feature_codec.codec.space import ClipSpace
+from clip_feature_codec.diffusion.schedule import NoiseScheduler
+from clip_feature_codec.train.config import TrainConfig
+
+
+class ImageEncoder(Protocol):
+    """The part of ``ClipEmbedder`` that the CLIP loss needs."""
+
+    @property
+    def space(self) -> ClipSpace:
+        """The space its vectors live in."""
+
+    def encode_tensor(self, x: Tensor) -> Tensor:
+        """Pictures (N, 3, H, W) in [-1, 1] to unit vectors (N, D), differentiable in ``x``."""
+
+
+def decoder_losses(
+    output: Tensor,
+    *,
+    x0: Tensor,
+    x_t: Tensor,
+    noise: Tensor,
+    t: Tensor,
+    z: Tensor,
+    scheduler: NoiseScheduler,
+    config: TrainConfig,
+    clip: ImageEncoder | None = None,
+) -> dict[str, Tensor]:
+    """The loss ``total`` and the terms it is made of, unweighted; scalars.
+
+    ``mse`` is the simple objective of DDPM (Ho et al. 2020, eq. 14), on the scheduler's target. The terms in
+    pixel space, ``recon``, ``tv`` and ``clip``, are means of a_t times the picture's own loss: x0' predicted
+    from near-pure noise means nothing. A term whose weight in ``config`` is 0 is not computed.
+
+    Args:
+        output: the network's output f (N, 3, H, W).
+        x0: the pictures, same shape, in [-1, 1].
+        x_t: the noisy pictures that the network saw.
+        noise: the noise in them.
+        t: timesteps (N,), int64.
+        z: the pictures' unit vectors (N, D), also where the network did not get them.
+        scheduler: knows target and x0'.
+        config: its ``recon_w``, ``tv_w`` and ``clip_w`` are read.
+        clip: frozen encoder; needed when ``clip_w`` is above 0.
+    """
+    terms = {"mse": F.mse_loss(output, scheduler.target(x0, noise, t))}
+    total = terms["mse"]
+    weights = {"recon": config.recon_w, "tv": config.tv_w, "clip": config.clip_w}
+    if any(weights.values()):
+        predicted = scheduler.predict_x0(x_t, t, output)
+        trust = scheduler.alphas_cumprod.to(x0.dtype).to(x0.device)[t]
+        if config.recon_w:
+            terms["recon"] = (trust * (predicted - x0).abs().mean(dim=(1, 2, 3))).mean()
+        if config.tv_w:
+            terms["tv"] = (trust * total_variation(predicted)).mean()
+        if config.clip_w and clip is not None:
+            # The encoder has only ever seen pictures; far outside their range its answer means nothing.
+            cosine = (clip.encode_tensor(predicted.clamp(-1, 1)).float() * z).sum(dim=1)
+            terms["clip"] = (trust * (1 - cosine)).mean()
+        for name in [name for name in weights if name in terms]:
+            total = total + weights[name] * terms[name]
+    return {**terms, "total": total}
+
+
+def total_variation(x: Tensor) -> Tensor:
+    """Anisotropic total variation per picture (N,): mean |difference| of neighbours, both directions summed.
+
+    Rudin, Osher & Fatemi 1992 in its L1 form. ``x``: (N, C, H, W) with H and W of at least 2.
+    """
+    across = (x[..., :, 1:] - x[..., :, :-1]).abs().mean(dim=(1, 2, 3))
+    down = (x[..., 1:, :] - x[..., :-1, :]).abs().mean(dim=(1, 2, 3))
+    return torch.add(across, down)

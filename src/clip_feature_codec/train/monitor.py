@@ -1,0 +1,168 @@
+"""What a person sees of a running training: progress bar, log, validation loss, sample grids."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from clip_feature_codec.diffusion.samplers import ddim_sample, noise_generators
+from clip_feature_codec.diffusion.schedule import NoiseScheduler
+from clip_feature_codec.errors import ImageError
+from clip_feature_codec.images import save_image, to_pictures
+from clip_feature_codec.train.config import TrainConfig
+from clip_feature_codec.train.dataset import Pool
+from clip_feature_codec.train.order import derived_generator
+
+logger = logging.getLogger(__name__)
+
+_VALIDATED = 256  # pictures at most, so that a validation takes seconds however large the store
+_SHOWN = 8
+_SAMPLING_STEPS = 25
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pictures (N, 3, S, S) in [-1, 1] and their vectors (N, D), kept in memory."""
+
+    images: Tensor
+    vectors: Tensor
+
+    @classmethod
+    def read(cls, pool: Pool, limit: int) -> tuple[Pairs | None, list[str]]:
+        """Read the first ``limit`` pairs of a pool, without those that fail, and why these did."""
+        pairs, failures = [], []
+        for index in pool.indices[:limit]:
+            try:
+                pairs.append(pool.dataset[index])
+            except ImageError as error:
+                failures.append(str(error))
+        if not pairs:
+            return None, failures
+        images, vectors = (torch.stack(column) for column in zip(*pairs, strict=True))
+        return cls(images.float() / 127.5 - 1, vectors), failures
+
+
+@torch.no_grad()
+def validation_loss(unet: nn.Module, scheduler: NoiseScheduler, pairs: Pairs, config: TrainConfig) -> float:
+    """Mean squared error on the scheduler's target, with timesteps and noise that are the same every time.
+
+    The timesteps are spread evenly over the schedule, which tells two states of a network apart with far
+    fewer pictures than random ones would.
+    """
+    count = len(pairs.images)
+    device = next(unet.parameters()).device
+    times = ((torch.arange(count) + 0.5) * scheduler.timesteps / count).long()
+    generator = derived_generator(config.seed, "validation")
+    total = 0.0
+    for start in range(0, count, config.batch_size):
+        rows = slice(start, start + config.batch_size)
+        x0 = pairs.images[rows].to(device)
+        noise = torch.randn(x0.shape, generator=generator).to(device)
+        t, z = times[rows].to(device), pairs.vectors[rows].to(device)
+        output = unet(scheduler.q_sample(x0, t, noise), z, t)
+        total += F.mse_loss(output, scheduler.target(x0, noise, t)).item() * len(x0)
+    return total / count
+
+
+def sample_grid(unet: nn.Module, scheduler: NoiseScheduler, pairs: Pairs, seed: int) -> Image.Image:
+    """One picture: the originals in a row, and below each what DDIM paints from its vector."""
+    size = pairs.images.shape[-1]
+    painted = ddim_sample(
+        unet,
+        scheduler,
+        pairs.vectors,
+        size=size,
+        steps=min(_SAMPLING_STEPS, scheduler.timesteps),
+        generators=noise_generators(seed, [b"%d" % column for column in range(len(pairs.vectors))]),
+    )
+    grid = Image.new("RGB", (size * len(pairs.images), 2 * size))
+    for row, pictures in enumerate((to_pictures(pairs.images), to_pictures(painted))):
+        for column, picture in enumerate(pictures):
+            grid.paste(picture, (column * size, row * size))
+    return grid
+
+
+class Monitor:
+    """Reports on a training from its main process.
+
+    Args:
+        folder: takes ``logs`` (TensorBoard) and ``samples`` (PNG).
+        config: of the training.
+        train: the pictures it learns from; the sample grid shows some when none are held back.
+        held_back: pictures for the validation loss; may be empty.
+        images_per_step: of all processes.
+        first_step: where this run begins; later entries of an earlier one are dropped from the log.
+        last_step: where it will end.
+        quiet: whether to show no progress bar.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: TrainConfig,
+        *,
+        train: Pool,
+        held_back: Pool,
+        images_per_step: int,
+        first_step: int,
+        last_step: int,
+        quiet: bool,
+    ) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+        self.folder = folder
+        self.config = config
+        self.scheduler = config.build_scheduler()
+        self.held_back, failures = Pairs.read(held_back, _VALIDATED)
+        for failure in failures:
+            logger.warning("a held-back picture is left out of the validation: %s", failure)
+        self.shown, _ = Pairs.read(held_back if self.held_back else train, _SHOWN)
+        self.images_per_step = images_per_step
+        self.writer = SummaryWriter(str(folder / "logs"), purge_step=first_step + 1)
+        self.bar = tqdm(
+            total=last_step * images_per_step,
+            initial=first_step * images_per_step,
+            desc="training",
+            unit=" images",
+            disable=quiet,
+        )
+        self._logged_step, self._logged_at = first_step, time.perf_counter()
+
+    def stepped(self) -> None:
+        """Count one optimizer step."""
+        self.bar.update(self.images_per_step)
+
+    def log(self, step: int, losses: dict[str, float], learning_rate: float) -> None:
+        """Write the mean losses since the last entry, and the speed, to the log."""
+        now = time.perf_counter()
+        speed = (step - self._logged_step) * self.images_per_step / (now - self._logged_at)
+        self._logged_step, self._logged_at = step, now
+        scalars = {f"loss/{name}": value for name, value in losses.items()}
+        self._write(step, {**scalars, "learning_rate": learning_rate, "images_per_second": speed})
+        self.bar.set_postfix(step=step, loss=f"{losses['total']:.4f}", refresh=False)
+
+    def look(self, step: int, unet: nn.Module) -> None:
+        """Validate, and paint a sample grid, with the averaged weights."""
+        if self.held_back is not None:
+            loss = validation_loss(unet, self.scheduler, self.held_back, self.config)
+            self._write(step, {"loss/validation": loss})
+        if self.shown is not None:
+            grid = sample_grid(unet, self.scheduler, self.shown, self.config.seed)
+            save_image(grid, self.folder / "samples" / f"step-{step:06d}.png")
+
+    def close(self) -> None:
+        """End the bar and the log."""
+        self.bar.close()
+        self.writer.close()
+
+    def _write(self, step: int, scalars: dict[str, float]) -> None:
+        for name, value in scalars.items():
+            self.writer.add_scalar(name, value, step)

@@ -1,0 +1,189 @@
+"""Any bytes at all give a vector or a BitstreamError, in bounded time and memory."""
+
+from __future__ import annotations
+
+import binascii
+import random
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.errors import BitstreamError
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+@pytest.fixture(scope="module")
+def golden() -> FeatureCodec:
+    return FeatureCodec.load(GOLDEN / "codec.json")
+
+
+@pytest.fixture(scope="module")
+def seeds() -> list[bytes]:
+    names = ("square", "landscape", "portrait", "ribbon", "zstd")
+    return [(GOLDEN / f"{name}.clp").read_bytes() for name in names]
+
+
+def resealed(codec: FeatureCodec, blob: bytes) -> bytes:
+    """The stream with its first header bytes and checksum made right, to try what lies behind them."""
+    start = int.from_bytes(bytes.fromhex(codec.tables_sha256)[2:4], "little")
+    head = bytes([0xC7, 0x20 | blob[1] & 1]) + codec.codec_id
+    checksum = binascii.crc_hqx(blob[6:], binascii.crc_hqx(head, start))
+    return head + checksum.to_bytes(2, "little") + blob[6:]
+
+
+def outcome(codec: FeatureCodec, blob: bytes) -> str:
+    """``vector`` or the field that was refused; whatever else happens fails the test."""
+    message = ""
+    try:
+        vector = codec.decode([blob])
+        aspect = codec.aspect(blob)
+    except BitstreamError as error:
+        message = str(error)
+    if message:
+        assert re.fullmatch(r"[^\n:]+: found [^\n]+, expected [^\n]+", message)
+        return message.split(":")[0]
+    assert vector.shape == (1, codec.dim)
+    assert abs(float(np.linalg.norm(vector)) - 1) < 1e-5
+    assert 1 / 128 <= aspect <= 128
+    return "vector"
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes(golden: FeatureCodec, blob: bytes) -> None:
+    outcome(golden, blob)
+
+
+@given(st.binary(min_size=6, max_size=200))
+def test_any_bytes_behind_a_right_checksum(golden: FeatureCodec, blob: bytes) -> None:
+    outcome(golden, resealed(golden, blob))
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=60), st.integers(0, 0x18))
+def test_any_bytes_behind_a_right_zstd_header(golden: FeatureCodec, blob: bytes, window: int) -> None:
+    outcome(golden, resealed(golden, b"\xc7\x20\0\0\0\0\x00" + bytes([window]) + blob))
+
+
+def test_every_truncation(golden: FeatureCodec, seeds: list[bytes]) -> None:
+    for blob in seeds:
+        for size in range(len(blob)):
+            assert outcome(golden, blob[:size]) in ("length", "checksum")
+            if size >= 6:
+                assert outcome(golden, resealed(golden, blob[:size])) != "vector"
+
+
+def test_every_flipped_bit(golden: FeatureCodec, seeds: list[bytes]) -> None:
+    """CRC-16 finds every single flipped bit; behind a new checksum it may be another vector."""
+    for blob in seeds:
+        for bit in range(8 * len(blob)):
+            flipped = bytearray(blob)
+            flipped[bit // 8] ^= 1 << bit % 8
+            assert outcome(golden, bytes(flipped)) != "vector"
+            outcome(golden, resealed(golden, bytes(flipped)))
+
+
+def test_every_burst_of_up_to_16_bits_is_found(golden: FeatureCodec, seeds: list[bytes]) -> None:
+    rng = random.Random(5)
+    for blob in seeds:
+        number = int.from_bytes(blob, "big")
+        for shift in range(8 * (len(blob) - 6) - 15):  # not across the checksum, which sits in front
+            burst = rng.randrange(1, 1 << 16) << shift
+            assert outcome(golden, (number ^ burst).to_bytes(len(blob), "big")) != "vector"
+
+
+def mutated(rng: random.Random, seeds: list[bytes]) -> bytes:
+    """A random stream, or a good one with bytes changed, cut out, doubled, or joined to another's end."""
+    if rng.random() < 0.1:
+        return rng.randbytes(rng.randrange(300))
+    blob = bytearray(rng.choice(seeds))
+    for _ in range(rng.randrange(1, 4)):
+        at = rng.randrange(len(blob) + 1)
+        end = min(len(blob), at + rng.choice((1, 1, 1, 2, 8, 40)))
+        match rng.randrange(5):
+            case 0:
+                blob[at:end] = rng.randbytes(end - at)
+            case 1:
+                del blob[at:end]
+            case 2:
+                blob[at:at] = blob[at:end]
+            case 3:
+                blob[at:end] = bytes([rng.choice((0x00, 0x01, 0x7F, 0x80, 0xFF))]) * (end - at)
+            case _:
+                blob[at:] = rng.choice(seeds)[at:]
+    return bytes(blob)
+
+
+def test_100_000_random_and_mutated_streams(golden: FeatureCodec, seeds: list[bytes]) -> None:
+    rng = random.Random(20240229)
+    seen: Counter[str] = Counter()
+    slowest = 0.0
+    for number in range(100_000):
+        blob = mutated(rng, seeds)
+        if number % 2 and len(blob) >= 6:
+            blob = resealed(golden, blob)
+        begun = time.thread_time()
+        seen[outcome(golden, blob)] += 1
+        slowest = max(slowest, time.thread_time() - begun)
+    assert slowest < 0.5
+    # The mutations reach every check, so none of the above passes for want of being tried.
+    assert {"vector", "length", "magic", "version", "profile", "reserved bits", "codec id"} <= seen.keys()
+    assert {
+        "checksum",
+        "aspect",
+        "payload",
+        "zstd frame descriptor",
+        "zstd window",
+        "zstd frame",
+    } <= seen.keys()
+
+
+BOMBS = """
+import resource, sys, time
+from pathlib import Path
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from test_fuzz import outcome, resealed
+from test_bitstream import rle_block
+from clip_feature_codec.codec.feature_codec import FeatureCodec
+
+codec = FeatureCodec.load(Path(sys.argv[2]))
+head = b"\\xc7\\x20\\0\\0\\0\\0"
+assert outcome(codec, resealed(codec, head + b"\\0\\0" + rle_block(codec.dim, 9))) == "vector"
+too_long = head + bytes(50_000_000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+begun = time.process_time()
+for payload, field in [
+    (b"\\x00\\xff" + rle_block(codec.dim), "zstd window"),
+    (b"\\x00\\x88" + rle_block(codec.dim), "zstd window"),
+    (b"\\xe0" + b"\\xff" * 20, "zstd frame descriptor"),
+    (b"\\x00\\x18" + rle_block(8192, last=False) * 13 + b"\\0", "zstd frame"),
+    (b"\\x00\\x18" + rle_block(131072, last=False) * 13 + b"\\0", "zstd frame"),
+    (b"\\x00" * 65530, "payload"),
+]:
+    for _ in range(20):
+        found = outcome(codec, resealed(codec, head + payload))
+        assert found == field, (found, field)
+        assert outcome(codec, too_long) == "length"
+print(time.process_time() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_bombs_are_refused_without_their_memory() -> None:
+    """In a process of its own, whose peak of memory nothing else has raised."""
+    command = [sys.executable, "-c", BOMBS, str(Path(__file__).parent), str(GOLDEN / "codec.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    seconds, grown = (float(value) for value in done.stdout.split())
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert seconds < 5
+    assert grown * unit < 8e6

@@ -1,0 +1,94 @@
+"""A file is there whole or not at all, whatever happens while it is written."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clip_feature_codec.files import atomic_writer, write_atomic
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_file_is_written_and_written_over(tmp_path: Path, durable: bool):
+    path = tmp_path / "a" / "b" / "größe 写.bin"
+    for content in (b"first, and longer", b"", b"last"):
+        write_atomic(path, content, durable=durable)
+        assert path.read_bytes() == content
+        assert names(path.parent) == [path.name]
+
+
+def test_nothing_has_the_name_before_the_block_ends(tmp_path: Path):
+    path = tmp_path / "x"
+    with atomic_writer(path) as file:
+        file.write(b"part one, ")
+        file.flush()
+        assert not path.exists()
+        file.write(b"part two")
+    assert path.read_bytes() == b"part one, part two"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: type[BaseException]):
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    with pytest.raises(error), atomic_writer(path) as file:  # noqa: PT012
+        file.write(b"new, but")
+        raise error
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["x"]
+
+
+def test_an_error_in_taking_the_name_leaves_no_temporary_file(tmp_path: Path):
+    (tmp_path / "x").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_atomic(tmp_path / "x", b"data")
+    assert names(tmp_path) == ["x"]
+
+
+def test_two_writers_of_one_file_do_not_mix(tmp_path: Path):
+    path = tmp_path / "x"
+    with atomic_writer(path) as slow, atomic_writer(path) as fast:
+        slow.write(b"slow" * 1000)
+        fast.write(b"fast")
+    assert path.read_bytes() == b"slow" * 1000
+    assert names(tmp_path) == ["x"]
+
+
+WRITE_AND_WAIT = """
+import sys, time
+from pathlib import Path
+from clip_feature_codec.files import atomic_writer
+with atomic_writer(Path(sys.argv[1])) as file:
+    file.write(b"new" * 100_000)
+    file.flush()
+    print("half way", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("old", [b"old", None])
+def test_kill_9_in_the_middle_leaves_what_was_there(tmp_path: Path, old: bytes | None):
+    path = tmp_path / "x"
+    if old is not None:
+        path.write_bytes(old)
+    command = [sys.executable, "-c", WRITE_AND_WAIT, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"half way\n"
+        writer.send_signal(signal.SIGKILL)
+        assert writer.wait() == -signal.SIGKILL
+    assert (path.read_bytes() if path.exists() else None) == old
+    strays = [name for name in names(tmp_path) if name != "x"]
+    assert len(strays) == 1
+    assert strays[0].startswith(".x.")
+    assert strays[0].endswith(".tmp")
+    write_atomic(path, b"again")
+    assert path.read_bytes() == b"again"

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from train_helpers import DIM, SIZE, SPACE, tiny_config, tiny_pairs, trained_weights
+
+from clip_feature_codec.diffusion.checkpoint import load_decoder
+from clip_feature_codec.errors import ConfigError, ImageError, StoreError
+from clip_feature_codec.train.dataset import ArrayDataset
+from clip_feature_codec.train.diffusion_train import fit
+from clip_feature_codec.train.order import split
+
+
+def train(folder, dataset=None, **options):
+    restart, clip = options.pop("restart", False), options.pop("clip", None)
+    pairs = tiny_pairs() if dataset is None else dataset
+    return fit(pairs, SPACE, tiny_config(**options), folder, "cpu", clip, restart=restart, quiet=True)
+
+
+def same_weights(one, other):
+    first, second = trained_weights(one), trained_weights(other)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def logged(folder, tag):
+    events = EventAccumulator(str(folder / "train" / "logs")).Reload()
+    return {event.step: event.value for event in events.Scalars(tag)}
+
+
+@pytest.mark.parametrize("options", [{}, {"accumulate": 2, "workers": 1, "prediction": "v"}], ids=str)
+def test_four_steps_are_two_and_two(tmp_path, options):
+    whole = train(tmp_path / "whole", **options)
+    train(tmp_path / "parts", max_steps=2, **options)
+    parts = train(tmp_path / "parts", **options)
+    assert same_weights(whole, parts)
+    states = [torch.load(tmp_path / name / "train/state.pt") for name in ("whole", "parts")]
+    for part in ("unet", "average"):
+        assert all(torch.equal(value, states[1][part][name]) for name, value in states[0][part].items())
+    assert logged(tmp_path / "whole", "loss/total") == logged(tmp_path / "parts", "loss/total")
+    assert not same_weights(whole, train(tmp_path / "two", max_steps=2, **options))
+
+
+def test_the_result_is_a_decoder_with_averaged_weights(tmp_path):
+    path = train(tmp_path, ema_decay=0.5, patch=2, schedule="linear")
+    assert path == tmp_path / "diffusion_unet_final.pt"
+    decoder = load_decoder(path)
+    assert decoder.space == SPACE
+    assert decoder.image_size == SIZE
+    assert (decoder.unet.config["patch"], decoder.scheduler.schedule) == (2, "linear")
+    assert decoder.extra["steps"] == 4
+    assert decoder.extra["training"]["ema_decay"] == 0.5
+    state = torch.load(tmp_path / "train/state.pt")
+    weights = decoder.unet.state_dict()
+    assert all(torch.equal(value, state["average"][f"module.{name}"]) for name, value in weights.items())
+    assert any(not torch.equal(value, state["unet"][name]) for name, value in weights.items())
+
+
+def test_a_finished_training_is_not_done_again(tmp_path):
+    path = train(tmp_path)
+    written = path.stat().st_mtime_ns
+    assert train(tmp_path) == path
+    assert path.stat().st_mtime_ns == written
+    path.unlink()
+    train(tmp_path)
+    assert path.exists()
+
+
+def test_restart_forgets(tmp_path):
+    train(tmp_path / "a", lr=5e-3)
+    with pytest.raises(ConfigError, match=r"lr: 0.005, not 0.001.*restart=True"):
+        train(tmp_path / "a")
+    assert same_weights(train(tmp_path / "a", restart=True), train(tmp_path / "b"))
+
+
+def test_other_data_are_refused(tmp_path):
+    train(tmp_path)
+    with pytest.raises(ConfigError, match="pictures or their vectors"):
+        train(tmp_path, dataset=tiny_pairs(seed=5), max_steps=8)
+
+
+def test_epochs_count_the_steps(tmp_path):
+    train(tmp_path, epochs=3, max_steps=None, batch_size=5)  # 12 pictures: two whole batches an epoch
+    assert torch.load(tmp_path / "train/state.pt")["step"] == 6
+
+
+def test_fewer_pictures_than_a_batch_still_train(tmp_path):
+    path = train(tmp_path, dataset=tiny_pairs(count=1), batch_size=4, epochs=2, max_steps=None)
+    assert load_decoder(path).extra["steps"] == 2
+
+
+def test_validation_loss_falls_and_samples_are_painted(tmp_path):
+    train(tmp_path, max_steps=120, val_fraction=0.25, sample_every=60, batch_size=8, epochs=999, lr=3e-3)
+    losses = logged(tmp_path, "loss/validation")
+    assert list(losses) == [60, 120]
+    assert losses[120] < 0.9 * losses[60] < 0.9  # 1 is what the untrained network scores
+    grids = sorted((tmp_path / "train/samples").iterdir())
+    assert [grid.name for grid in grids] == ["step-000060.png", "step-000120.png"]
+    with Image.open(grids[1]) as grid:
+        assert grid.size == (3 * SIZE, 2 * SIZE)
+        # The first column of the upper row is a held-back picture as it is.
+        originals = {tuple(image[:, 0, 0].tolist()) for image in tiny_pairs().images}
+        assert grid.getpixel((0, 0)) in originals
+
+
+def test_warm_up_is_linear(tmp_path):
+    train(tmp_path, warmup_steps=3, lr=3e-3, max_steps=5)
+    rates = logged(tmp_path, "learning_rate")
+    assert rates == pytest.approx({1: 1e-3, 2: 2e-3, 3: 3e-3, 4: 3e-3, 5: 3e-3})
+
+
+class HalfEncoder:
+    """Stands in for CLIP: everything looks like the first axis."""
+
+    space = SPACE
+
+    def encode_tensor(self, x):
+        z = torch.zeros(len(x), DIM) + 0 * x.mean()
+        z[:, 0] = 1
+        return z
+
+
+def test_clip_loss_is_part_of_the_training(tmp_path):
+    train(tmp_path, clip_w=0.5, clip=HalfEncoder())
+    values = logged(tmp_path, "loss/clip")
+    assert list(values) == [1, 2, 3, 4]
+    assert all(0 < value < 2 for value in values.values())
+
+
+def test_clip_loss_needs_the_right_model(tmp_path):
+    with pytest.raises(ConfigError, match=r"clip_w is 0.5.*clip_w=0"):
+        train(tmp_path, clip_w=0.5)
+
+
+def test_data_of_another_size_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"\(3, 16, 16\).*expected \(3, 32, 32\)"):
+        train(tmp_path, out_size=32)
+    with pytest.raises(ConfigError, match="uint8"):
+        ArrayDataset(np.zeros((2, 3, 4, 4), np.float32), np.zeros((2, 5), np.float32))
+
+
+def test_divergence_is_said_and_not_saved(tmp_path):
+    pairs = tiny_pairs()
+    pairs.vectors[:] = float("nan")
+    with pytest.raises(ConfigError, match="diverged before step 1"):
+        train(tmp_path, dataset=pairs)
+    assert not (tmp_path / "train/state.pt").exists()
+
+
+class Vanishing(ArrayDataset):
+    """Some pictures are there at the start and gone when their turn comes."""
+
+    gone: frozenset[int] = frozenset()
+
+    def __getitem__(self, index):
+        if index in self.gone:
+            raise ImageError(f"photo{index}.jpg: cannot be read: No such file or directory")
+        return super().__getitem__(index)
+
+
+def vanishing(gone):
+    pairs = Vanishing(tiny_pairs().images.numpy(), tiny_pairs().vectors.numpy())
+    pairs.gone = frozenset(gone)
+    return pairs
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_picture_that_vanishes_is_replaced_and_reported_once(tmp_path, caplog, workers):
+    with caplog.at_level(logging.WARNING):
+        path = train(tmp_path / "a", dataset=vanishing({3, 4}), epochs=3, max_steps=None, workers=workers)
+    messages = sorted(record.message.partition(": ")[2] for record in caplog.records)
+    assert [message.partition(":")[0] for message in messages] == ["photo3.jpg", "photo4.jpg"]
+    again = train(tmp_path / "b", dataset=vanishing({3, 4}), epochs=3, max_steps=None)
+    assert same_weights(path, again)
+
+
+def test_held_back_pictures_that_are_gone_are_reported_and_left_out(tmp_path, caplog):
+    _, held_back = split(12, 0.25, seed=0)
+    options = {"val_fraction": 0.25, "sample_every": 4}
+    with caplog.at_level(logging.WARNING):
+        train(tmp_path, dataset=vanishing(held_back[:2]), **options)
+    assert [f"photo{index}.jpg" in caplog.text for index in held_back] == [True, True, False]
+    assert list(logged(tmp_path, "loss/validation")) == [4]
+    train(tmp_path / "none", dataset=vanishing(held_back), **options)
+    assert (tmp_path / "none/train/samples/step-000004.png").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_when_no_picture_is_left_the_training_ends_in_one_line(tmp_path, workers):
+    class AllGone(Vanishing):
+        turns = 0
+
+        def __getitem__(self, index):
+            self.turns += 1
+            if self.turns > 2:  # the first ones are looked at before the training begins
+                self.gone = frozenset(range(12))
+            return super().__getitem__(index)
+
+    pairs = AllGone(tiny_pairs().images.numpy(), tiny_pairs().vectors.numpy())
+    with pytest.raises(StoreError) as caught:
+        train(tmp_path, dataset=pairs, workers=workers, batch_size=6, max_steps=50)
+    assert str(caught.value).startswith("none of the 12 pictures")
+    assert "\n" not in str(caught.value)
+
+
+def test_no_pictures_at_all_is_an_error(tmp_path):
+    with pytest.raises(StoreError, match="no pictures"):
+        train(tmp_path, dataset=tiny_pairs(count=0))
+
+
+def test_cuda_that_is_not_there_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"'cuda' is not available.*'cpu' or 'auto'"):
+        fit(tiny_pairs(), SPACE, tiny_config(), tmp_path, "cuda")

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from train_helpers import DIM, SIZE, SPACE, tiny_config
+
+from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.diffusion.checkpoint import load_decoder
+from clip_feature_codec.errors import BitstreamError, ConfigError, ImageError, StoreError
+from clip_feature_codec.files import write_atomic
+from clip_feature_codec.store.feature_store import FeatureStore
+from clip_feature_codec.store.manifest import Entry, append_to_manifest
+from clip_feature_codec.train.dataset import StoreDataset
+from clip_feature_codec.train.diffusion_train import train_diffusion
+
+OPTIONS = {"out_size": SIZE, "epochs": 2, "batch_size": 2, "timesteps": 50, "clip_w": 0.0, "device": "cpu"}
+TINY = {"base": 8, "ch_mult": (1, 2), "num_res_blocks": 1, "workers": 0, "quiet": True}
+
+
+@pytest.fixture
+def store_dir(tmp_path):
+    """A store of six photos, photos/0.png to photos/5.png, of one colour each and 20 pixels wide."""
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(6, DIM)).astype(np.float32)
+    codec = FeatureCodec.fit(vectors, SPACE)
+    store = FeatureStore.create(tmp_path / "store", codec)
+    entries = []
+    for number, stream in enumerate(codec.encode(vectors, [20 / 10] * 6)):
+        photo = tmp_path / "photos" / f"{number}.png"
+        photo.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (20, 10), (40 * number, 10, 20)).save(photo)
+        write_atomic(store.folder / f"{number}.clp", stream)
+        digest, stat = hashlib.sha256(stream).hexdigest(), photo.stat()
+        source = f"../photos/{number}.png"
+        entries.append(
+            Entry(str(number), source, digest, len(stream), 20, 10, stat.st_size, stat.st_mtime_ns)
+        )
+    append_to_manifest(store.folder / "manifest.jsonl", entries)
+    return store.folder
+
+
+def photo(store_dir, number):
+    return store_dir.parent / "photos" / f"{number}.png"
+
+
+def test_pairs_are_squashed_pictures_and_decoded_vectors(store_dir):
+    store = FeatureStore.open(store_dir)
+    dataset = StoreDataset(store, SIZE)
+    assert len(dataset) == 6
+    image, vector = dataset[4]
+    assert (image.dtype, tuple(image.shape)) == (torch.uint8, (3, SIZE, SIZE))
+    assert image[:, 3, 5].tolist() == [160, 10, 20]
+    expected = store.codec.decode([(store_dir / "4.clp").read_bytes()])[0]
+    assert np.array_equal(vector.numpy(), expected)
+    assert dataset.unusable == frozenset()
+
+
+def test_fingerprint_follows_size_and_streams(store_dir):
+    def fingerprint(size=SIZE):
+        return StoreDataset(FeatureStore.open(store_dir), size).fingerprint
+
+    before = fingerprint()
+    assert before == fingerprint() != fingerprint(size=32)
+    photo(store_dir, 1).unlink()  # a picture that vanishes must not keep a training from going on
+    assert fingerprint() == before
+    store = FeatureStore.open(store_dir)
+    entry = store.entries[0]
+    stream = store.codec.encode(np.ones((1, DIM), np.float32))[0]
+    write_atomic(store.stream_path(entry), stream)
+    digest = hashlib.sha256(stream).hexdigest()
+    changed = {"sha256": digest, "bytes": len(stream)}
+    append_to_manifest(store_dir / "manifest.jsonl", [Entry(**{**vars(entry), **changed})])
+    assert fingerprint() != before
+
+
+def test_vanished_and_changed_pictures_are_reported_at_the_start(store_dir, caplog):
+    photo(store_dir, 1).unlink()
+    photo(store_dir, 3).write_bytes(b"no longer a picture")
+    with caplog.at_level(logging.WARNING):
+        dataset = StoreDataset(FeatureStore.open(store_dir), SIZE)
+    assert dataset.unusable == {1, 3}
+    (message,) = [record.message for record in caplog.records]
+    assert message.startswith("2 of 6 pictures")
+    assert "1.png: vanished" in message
+    assert "3.png: changed" in message
+    with pytest.raises(ImageError, match=r"1\.png"):
+        dataset[1]
+
+
+def test_training_as_the_specification_calls_it(store_dir):
+    path = train_diffusion(store_dir, recon_w=0.05, tv_w=1e-4, **OPTIONS, **TINY)
+    assert path == store_dir / "diffusion_unet_final.pt"
+    decoder = load_decoder(path)
+    assert decoder.space == FeatureStore.open(store_dir).codec.space
+    assert decoder.extra["steps"] == 6
+    assert decoder.extra["training"]["recon_w"] == 0.05
+
+
+def test_training_goes_on_without_what_is_gone(store_dir, caplog):
+    train_diffusion(store_dir, max_steps=2, **OPTIONS, **TINY)
+    photo(store_dir, 2).unlink()
+    damaged = photo(store_dir, 5)
+    damaged.write_bytes(os.urandom(damaged.stat().st_size))  # the same size: found when its turn comes
+    with caplog.at_level(logging.WARNING):
+        path = train_diffusion(store_dir, **{**OPTIONS, "epochs": 8}, **TINY)
+    assert load_decoder(path).extra["steps"] == 16
+    messages = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert sum("2.png: vanished" in message for message in messages) == 1
+    assert sum("5.png: not a picture" in message for message in messages) == 1
+
+
+def test_no_picture_left_is_an_error(store_dir):
+    for number in range(6):
+        photo(store_dir, number).unlink()
+    with pytest.raises(StoreError, match="no pictures to train on"):
+        train_diffusion(store_dir, **OPTIONS, **TINY)
+
+
+def test_unusable_input_is_refused(store_dir, tmp_path):
+    with pytest.raises(StoreError, match="not a store"):
+        train_diffusion(tmp_path / "nowhere", **OPTIONS, **TINY)
+    with pytest.raises(ConfigError, match="unknown training option 'epoch_count'"):
+        train_diffusion(store_dir, epoch_count=3, **OPTIONS, **TINY)
+    (store_dir / "3.clp").write_bytes(b"damaged")
+    with pytest.raises(BitstreamError, match=r"3\.clp"):
+        train_diffusion(store_dir, **OPTIONS, **TINY)
+
+
+def test_config_of_a_training_is_that_of_its_arguments(store_dir):
+    path = train_diffusion(store_dir, max_steps=1, **OPTIONS, **TINY)
+    kept = load_decoder(path).extra["training"]
+    same = {"recon_w": 0.05, "tv_w": 1e-4, "lr": 2e-4, "warmup_steps": 250, "val_fraction": 0.05}
+    again = {"sample_every": 500, "checkpoint_every": 500, "log_every": 20, "epochs": 2, "max_steps": 1}
+    assert kept == tiny_config(**same, **again).to_dict()
