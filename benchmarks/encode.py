@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import open_clip
 import torch
-from machine import describe_machine
 from PIL import Image
 
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.encode import BATCH_SIZE, encode_folder
+from machine import describe_machine
 
 
 def random_photos(folder: Path, count: int) -> None:

@@ -30,10 +30,13 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def without(self, names: set[str]) -> Pictures:
-        """The pictures of all other classes, in order."""
-        keep = [i for i, label in enumerate(self.labels) if label not in names]
-        return Pictures(self.images[keep], [self.labels[i] for i in keep], self.synonyms)
+    def subset(self, rows: list[int]) -> Pictures:
+        """The pictures at the given places."""
+        return Pictures(self.images[rows], [self.labels[i] for i in rows], self.synonyms)
+
+    def rows_without(self, names: list[str]) -> list[int]:
+        """The places of the pictures of all other classes, in order."""
+        return [i for i, label in enumerate(self.labels) if label not in names]
 
 
 def class_names(text: str) -> list[str]:

@@ -18,13 +18,13 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from data import Pictures, load_pictures
 from safetensors.torch import save as safetensors_bytes
 from skimage.color import rgb2hsv
 
 from clip_feature_codec.devices import pick_device
 from clip_feature_codec.embed import ClipEmbedder
-from clip_feature_codec.files import write_atomic
+from clip_feature_codec.files import atomic_writer, write_atomic
+from data import Pictures, load_pictures
 
 CLASS_TEMPLATES = ["{c}", "a {c}", "the {c}", "a photo of a {c}", "a picture of a {c}", "an image of the {c}"]
 BOTH_TEMPLATES = ["a {a} {c}", "{a} {c}", "a photo of a {a} {c}", "the {a} {c}"]
@@ -116,7 +116,7 @@ def fit(model: Any, captions: list[str], targets: torch.Tensor, steps: int, devi
         soft = (goal @ goal.T * 30).softmax(-1)
         loss = (1 - (out * goal).sum(-1)).mean() + 0.1 * F.cross_entropy(out @ goal.T * 30, soft)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
         if step % 200 == 0:
@@ -141,7 +141,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("config.toml"))
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="pictures with class names")
-    parser.add_argument("--out", type=Path, required=True, help="folder with image_tower.pt; gets clip/")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder with image_tower.pt; gets clip/, vectors.npy"
+    )
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
@@ -159,8 +161,13 @@ def main() -> None:
     embedder = ClipEmbedder.load(str(args.out / "clip"), device=args.device)
 
     side = config["model"]["vision_cfg"]["image_size"]
-    pictures = load_pictures(args.data, side).without(set(config["held_out"]))
-    captions, targets = caption_targets(torch.from_numpy(embed_pictures(embedder, pictures)), pictures)
+    pictures = load_pictures(args.data, side)
+    vectors = embed_pictures(embedder, pictures)
+    with atomic_writer(args.out / "vectors.npy") as file:
+        np.save(file, vectors)
+    seen = pictures.rows_without(config["held_out"])
+    pictures = pictures.subset(seen)
+    captions, targets = caption_targets(torch.from_numpy(vectors[seen]), pictures)
     print(f"{len(captions)} captions over {len(pictures)} pictures", flush=True)
     fit(model.to(device), captions, targets, args.steps, device)
     save_model(model, config, args.out / "clip")

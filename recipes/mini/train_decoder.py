@@ -1,7 +1,8 @@
 """Stage 3: codec tables and the diffusion decoder, trained on what the streams decode to.
 
-Takes the CLIP model of stage 2. Every picture is embedded, its vector coded to a stream and back, and the
-decoder learns to paint the picture from that. Run again after an interruption, it goes on.
+Takes the CLIP model and the vectors of stage 2, so ``--data`` must be the same. Each vector is coded to a
+stream and back, and the decoder learns to paint the picture from that. Run again after an interruption, it
+goes on.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from data import Pictures, load_pictures
-from fit_text_tower import embed_pictures
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.space import ClipSpace
@@ -23,6 +22,7 @@ from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.train.config import TrainConfig
 from clip_feature_codec.train.dataset import ArrayDataset
 from clip_feature_codec.train.diffusion_train import fit
+from data import load_pictures
 
 
 def pack_space(embedder: ClipEmbedder) -> ClipSpace:
@@ -33,9 +33,9 @@ def pack_space(embedder: ClipEmbedder) -> ClipSpace:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("config.toml"))
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="pictures (Parquet, folders)")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="pictures, as for stage 2")
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder with clip/; gets codec.json and decoder/"
+        "--out", type=Path, required=True, help="folder of stage 2; gets codec.json, decoder/"
     )
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
@@ -44,20 +44,15 @@ def main() -> None:
 
     embedder = ClipEmbedder.load(str(args.out / "clip"), device=args.device)
     space = pack_space(embedder)
-    vectors_file = args.out / "vectors.npy"
-    if not vectors_file.exists():
-        side = embedder.space.preprocessing["size"][0]
-        np.save(vectors_file, embed_pictures(embedder, load_pictures(args.data, side)))
-    vectors = np.load(vectors_file)
+    vectors = np.load(args.out / "vectors.npy")
     codec = FeatureCodec.fit(vectors, space)
     codec.save(args.out / "codec.json")
 
-    pictures: Pictures = load_pictures(args.data, config.out_size)
+    pictures = load_pictures(args.data, config.out_size)
     images = np.ascontiguousarray(pictures.images.transpose(0, 3, 1, 2))
     dataset = ArrayDataset(images, codec.decode(codec.encode(vectors)))
-    print(
-        f"{len(dataset)} pictures, {sum(p.numel() for p in config.build_unet(space.dim).parameters())} weights"
-    )
+    weights = sum(parameter.numel() for parameter in config.build_unet(space.dim).parameters())
+    print(f"{len(dataset)} pictures, {weights} weights")
     torch.set_float32_matmul_precision("high")
     print(fit(dataset, space, config, args.out / "decoder", args.device))
 

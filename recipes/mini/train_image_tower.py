@@ -21,11 +21,11 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from data import Pictures, load_pictures
 from torch import nn
 
 from clip_feature_codec.devices import autocast_dtype, pick_device
 from clip_feature_codec.files import atomic_writer
+from data import Pictures, load_pictures
 
 
 class Teacher(nn.Module):
@@ -51,7 +51,7 @@ def augment(images: np.ndarray, size: int, rng: np.random.Generator, device: tor
     n = len(images)
     scale = rng.uniform(0.7, 1.0, (n, 2)).astype(np.float32)
     theta = np.zeros((n, 2, 3), np.float32)
-    theta[:, 0, 0] = scale[:, 0] * rng.choice(np.float32([-1, 1]), n)
+    theta[:, 0, 0] = scale[:, 0] * rng.choice(np.array([-1, 1], np.float32), n)
     theta[:, 1, 1] = scale[:, 1]
     theta[:, :, 2] = rng.uniform(-1, 1, (n, 2)) * (1 - scale)
     x = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -71,10 +71,8 @@ def main() -> None:
     args = parser.parse_args()
     config = tomllib.loads(args.config.read_text())["clip"]
 
-    held_out = set(config["held_out"])
-    pools = [load_pictures(args.small, 64).without(held_out)]
-    if args.large:
-        pools.append(load_pictures(args.large, 96).without(held_out))
+    pools = [load_pictures(args.small, 64)] + ([load_pictures(args.large, 96)] if args.large else [])
+    pools = [pool.subset(pool.rows_without(config["held_out"])) for pool in pools]
     classes = sorted({label for pool in pools for label in pool.labels})
     print(f"{[len(pool) for pool in pools]} pictures, {len(classes)} classes", flush=True)
     train(config, pools, classes, args.out, pick_device(args.device))
@@ -92,62 +90,65 @@ def train(
     sizes = [size for size, steps in stages for _ in range(steps)]
 
     torch.manual_seed(config["seed"])
-    model = Teacher(config["model"], len(classes)).to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config["lr"], weight_decay=config["weight_decay"])
-    ramp = config["warmup_steps"]
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda s: min(1.0, (s + 1) / ramp) * 0.5 * (1 + math.cos(math.pi * min(1.0, s / len(sizes)))),
-    )
-    state_file, start = out / "image_tower.pt", 0
-    if state_file.exists():
-        state = torch.load(state_file, map_location=device, weights_only=True)
-        for part, name in ((model, "model"), (optimizer, "optimizer"), (schedule, "schedule")):
-            part.load_state_dict(state[name])
-        start = state["step"]
-
-    def save(step: int) -> None:
-        with atomic_writer(state_file) as file:
-            parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
-            torch.save(
-                {"step": step, "classes": classes} | {k: v.state_dict() for k, v in parts.items()}, file
-            )
-
-    mean, std = (torch.tensor(config_, device=device).view(3, 1, 1) for config_ in _normalisation(config))
-    dtype, began = autocast_dtype(device), time.time()
+    model = Teacher(config["model"], len(classes)).to(device).to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=config["weight_decay"])
+    start = load_state(out / "image_tower.pt", model, optimizer, device)
+    began = time.time()
     for step in range(start, len(sizes)):
         rng = np.random.default_rng([config["seed"], step])
-        picks = [rng.integers(0, len(pool), n) for pool, n in zip(pools, counts, strict=True)]
-        x = torch.cat(
-            [augment(p.images[i], sizes[step], rng, device) for p, i in zip(pools, picks, strict=True)]
-        )
+        picks = [rng.integers(0, len(pool), count) for pool, count in zip(pools, counts, strict=True)]
+        crops = [augment(p.images[i], sizes[step], rng, device) for p, i in zip(pools, picks, strict=True)]
         y = torch.cat([t[i] for t, i in zip(targets, picks, strict=True)]).to(device)
-        model.train()
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            pixels = ((x + 1) / 2 - mean) / std
-            logits, thumbnail = model(pixels.contiguous(memory_format=torch.channels_last))
-        label_loss = F.cross_entropy(logits.float(), y, label_smoothing=config["label_smoothing"])
-        appearance = F.mse_loss(thumbnail.float(), F.adaptive_avg_pool2d(x, 8))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, len(sizes), config)
+        label_loss, appearance, right = losses(model, torch.cat(crops), y, config)
         optimizer.zero_grad()
         (label_loss + config["appearance_weight"] * appearance).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
-        schedule.step()
         if step % 50 == 0:
-            right = (logits.argmax(1) == y).float().mean().item()
-            rate = (step + 1 - start) * len(y) / (time.time() - began)
             print(
-                f"step {step}/{len(sizes)} {sizes[step]} px: labels {label_loss.item():.3f} ({right:.1%} right), "
-                f"thumbnail {10 * math.log10(4 / appearance.item()):.2f} dB, {rate:.0f} images/s",
+                f"step {step}/{len(sizes)} {sizes[step]} px: labels {label_loss.item():.3f} "
+                f"({right.item():.1%} right), thumbnail {10 * math.log10(4 / appearance.item()):.2f} dB, "
+                f"{(step + 1 - start) * len(y) / (time.time() - began):.0f} images/s",
                 flush=True,
             )
-        if (step + 1) % 200 == 0:
-            save(step + 1)
-    save(len(sizes))
+        if (step + 1) % 200 == 0 or step + 1 == len(sizes):
+            with atomic_writer(out / "image_tower.pt") as file:
+                states = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+                torch.save({"step": step + 1, "classes": classes} | states, file)
 
 
-def _normalisation(config: dict[str, Any]) -> tuple[list[float], list[float]]:
-    return config["preprocess"]["mean"], config["preprocess"]["std"]
+def losses(
+    model: Teacher, x: torch.Tensor, y: torch.Tensor, config: dict[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Cross-entropy of the labels, squared error of the thumbnails, share of the labels that are right."""
+    mean, std = (
+        torch.tensor(config["preprocess"][name], device=x.device).view(3, 1, 1) for name in ("mean", "std")
+    )
+    pixels = (((x + 1) / 2 - mean) / std).contiguous(memory_format=torch.channels_last)
+    dtype = autocast_dtype(x.device)
+    with torch.autocast(x.device.type, dtype=dtype, enabled=dtype is not None):
+        logits, thumbnail = model(pixels)
+    label_loss = F.cross_entropy(logits.float(), y, label_smoothing=config["label_smoothing"])
+    appearance = F.mse_loss(thumbnail.float(), F.adaptive_avg_pool2d(x, 8))
+    return label_loss, appearance, (logits.argmax(1) == y).float().mean()
+
+
+def learning_rate(step: int, steps: int, config: dict[str, Any]) -> float:
+    """Linear warm-up times a half cosine down to 0."""
+    warm = min(1.0, (step + 1) / config["warmup_steps"])
+    return float(config["lr"]) * warm * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> int:
+    """Go on from a checkpoint if there is one; the number of steps done."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, map_location=device, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
 
 
 if __name__ == "__main__":

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
-from clip_feature_codec.devices import pick_device
-from clip_feature_codec.diffusion.checkpoint import Decoder, load_decoder
-from clip_feature_codec.embed import ClipEmbedder
-from clip_feature_codec.encode import BATCH_SIZE
-from clip_feature_codec.errors import CheckpointError, ConfigError
+from clip_feature_codec.errors import CheckpointError, ImageError, StoreError
 from clip_feature_codec.images import load_image
 from clip_feature_codec.packs import DEFAULT_PACK, PACK_DECODER, pack_folder
-from clip_feature_codec.reconstruct import PaintOptions, paint
 from clip_feature_codec.store.feature_store import CODEC_FILE, DECODER_FILE
+
+# torch and open_clip are imported where they are first needed: reading vectors takes no seconds of imports.
+if TYPE_CHECKING:
+    from clip_feature_codec.diffusion.checkpoint import Decoder
+    from clip_feature_codec.embed import ClipEmbedder
 
 Picture = Image.Image | Path | str | np.ndarray
 """A picture: Pillow image, path, or uint8 array (H, W), (H, W, 3) or (H, W, 4)."""
@@ -68,26 +69,34 @@ class ClipCodec:
         Raises:
             StoreError: there is no codec there.
         """
-        pack = pack_folder(str(source))
-        path = pack / CODEC_FILE if pack else Path(source)
+        path = pack_folder(str(source)) or Path(source)
         if path.is_dir():
-            path = path / CODEC_FILE
+            path /= CODEC_FILE
+        if not path.is_file():
+            raise StoreError(
+                f"{source} is neither a pack ({DEFAULT_PACK}), nor a store's folder, nor a codec.json"
+            )
         features = FeatureCodec.load(path)
-        return cls(
-            features, Path(weights) if weights else _decoder_of(path, features), model, pretrained, device
-        )
+        decoder = Path(weights) if weights else _decoder_of(path, features)
+        return cls(features, decoder, model, pretrained, device)
 
     @cached_property
     def embedder(self) -> ClipEmbedder:
         """The CLIP model of the codec's space, loaded at its first use."""
+        from clip_feature_codec.embed import ClipEmbedder
+
         return ClipEmbedder.for_space(self.features.space, self._model, self._pretrained, self._device)
 
     @cached_property
     def decoder(self) -> Decoder:
         """The diffusion decoder, loaded at its first use."""
+        from clip_feature_codec.devices import pick_device
+        from clip_feature_codec.diffusion.checkpoint import load_decoder
+
         if self._weights is None:
             raise CheckpointError(
-                "this codec has no decoder yet: train one, or name its checkpoint (weights)"
+                f"there is no {DECODER_FILE} beside the codec of {self.features.space.label}: "
+                "train a decoder, or name a checkpoint with --weights (in Python: weights=)"
             )
         decoder = load_decoder(self._weights, pick_device(self._device))
         self.features.space.require_same(decoder.space, f"decoder {self._weights}")
@@ -108,6 +117,8 @@ class ClipCodec:
 
     def encode_many(self, images: Iterable[Picture]) -> list[bytes]:
         """Encode pictures, in order, in batches."""
+        from clip_feature_codec.encode import BATCH_SIZE
+
         blobs, batch = [], []
         for image in images:
             batch.append(_picture(image))
@@ -137,14 +148,23 @@ class ClipCodec:
         Raises:
             BitstreamError: the stream is damaged or was written with other tables.
         """
-        return self.vectors([blob])[0]
+        vector: np.ndarray = self.vectors([blob])[0]
+        return vector
 
     def vectors(self, blobs: Sequence[bytes]) -> np.ndarray:
         """The CLIP vectors in N streams: float32 (N, D), unit length."""
         return self.features.decode(blobs)
 
     def decode(
-        self, blob: bytes, *, steps: int = 50, seed: int = 0, size: int = 256, **options: float
+        self,
+        blob: bytes,
+        *,
+        steps: int = 50,
+        seed: int = 0,
+        size: int = 256,
+        eta: float = 0.0,
+        guidance: float = 1.0,
+        square: bool = False,
     ) -> Image.Image:
         """Paint the picture of a stream.
 
@@ -153,23 +173,36 @@ class ClipCodec:
             steps: network evaluations.
             seed: chooses among the pictures that the stream allows.
             size: longer side of the result, in pixels.
-            **options: the further fields of `PaintOptions`: ``eta``, ``guidance``, ``square``.
+            eta: DDIM's noise, 0 (deterministic) to 1 (as DDPM).
+            guidance: classifier-free guidance; 1 is none.
+            square: give out the square canvas instead of the picture's own shape.
 
         Raises:
             BitstreamError: the stream is damaged or was written with other tables.
             CheckpointError: there is no decoder, or it cannot be read.
+            ConfigError: an option is out of range.
         """
-        return self.decode_many([blob], steps=steps, seed=seed, size=size, **options)[0]
+        pictures = self.decode_many(
+            [blob], steps=steps, seed=seed, size=size, eta=eta, guidance=guidance, square=square
+        )
+        return pictures[0]
 
     def decode_many(
-        self, blobs: Sequence[bytes], *, steps: int = 50, seed: int = 0, size: int = 256, **options: float
+        self,
+        blobs: Sequence[bytes],
+        *,
+        steps: int = 50,
+        seed: int = 0,
+        size: int = 256,
+        eta: float = 0.0,
+        guidance: float = 1.0,
+        square: bool = False,
     ) -> list[Image.Image]:
         """Paint the pictures of N streams, in order, in batches (see `decode`)."""
-        try:
-            chosen = PaintOptions(steps=steps, seed=seed, size=size, **options)  # type: ignore[arg-type]
-        except TypeError as error:
-            raise ConfigError(f"decode: {error}") from None
-        return list(paint(blobs, self.features, self.decoder, chosen))
+        from clip_feature_codec.reconstruct import PaintOptions, paint
+
+        options = PaintOptions(steps, eta, guidance, seed, size, square)
+        return list(paint(blobs, self.features, self.decoder, options))
 
 
 def _decoder_of(codec_file: Path, features: FeatureCodec) -> Path | None:
@@ -182,5 +215,10 @@ def _decoder_of(codec_file: Path, features: FeatureCodec) -> Path | None:
 
 def _picture(image: Picture) -> Image.Image:
     if isinstance(image, np.ndarray):
+        shape = image.shape
+        if image.dtype != np.uint8 or len(shape) not in (2, 3) or shape[2:] not in ((), (3,), (4,)):
+            raise ImageError(
+                f"the given array is {image.dtype} {shape}, expected uint8 (H, W), (H, W, 3) or (H, W, 4)"
+            )
         image = Image.fromarray(image)
     return load_image(Path(image) if isinstance(image, str) else image)

@@ -34,6 +34,8 @@ def pick_device(name: str = "auto") -> torch.device:
         raise ConfigError(f"device {name!r} is not one of auto, cpu, cuda, mps")
     if not there[device.type]:
         raise ConfigError(f"device {name!r} is not available on this machine: use 'cpu' or 'auto'")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device {name!r}: found {torch.cuda.device_count()} CUDA devices, counted from 0")
     return device
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import socket
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +29,8 @@ from clip_feature_codec.packs import DEFAULT_PACK, pack_folder
 
 log = logging.getLogger(__name__)
 
+_LONGEST_STRIP = 16
+
 
 class ClipEmbedder:
     """A CLIP model with weights, ready to embed: made by `load` or `for_space`.
@@ -42,7 +46,7 @@ class ClipEmbedder:
     ) -> None:
         self.space = space
         self.device = device
-        self.preprocess = image_transform_v2(PreprocessCfg(**space.preprocessing), is_train=False)
+        self.preprocess = _Preprocess(space.preprocessing)
         self._model: Any = model.to(device).eval().requires_grad_(False)
         self._tokenizer_name = tokenizer_name
 
@@ -64,26 +68,26 @@ class ClipEmbedder:
             ConfigError: ``pretrained`` is given with a model that brings its own weights.
         """
         target = device if isinstance(device, torch.device) else pick_device(device)
-        folder = pack_folder(model)
-        local = folder / "clip" if folder else Path(model)
+        pack = pack_folder(model)
+        folder = pack / "clip" if pack else Path(model)
         try:
-            if local.is_dir():
+            if model and folder.is_dir():
                 if pretrained not in (None, "pack", "folder"):
                     raise ConfigError(
                         f"model {model!r} has its own weights: leave out pretrained={pretrained!r}"
                     )
-                net, name = _from_folder(local), f"local-dir:{local}"
-                label = (model, "pack") if folder else (str(local.resolve()), "folder")
+                name = f"local-dir:{folder}"
+                net = open_clip.create_model(name, require_pretrained=True)
+                labels = (model, "pack") if pack else (str(folder.resolve()), "folder")
             else:
-                net, name = _from_name(model, pretrained)
-                label = (model, str(pretrained))
+                name = _known_name(model)
+                net, found = _with_weights(name, pretrained)
+                labels = (str(Path(model).resolve()) if model.endswith(".json") else model, found)
+            return cls(net, _space(net, *labels), name, target)
         except CodecError:
             raise
-        except (
-            Exception
-        ) as error:  # over unreadable or unfitting weights, torch and open_clip raise nearly anything
+        except Exception as error:  # over bad files, torch and open_clip raise nearly anything
             raise ModelError(f"CLIP model {model!r} cannot be loaded: {_one_line(error)}") from error
-        return cls(net, _space(net, *label), name, target)
 
     @classmethod
     def for_space(
@@ -109,7 +113,7 @@ class ClipEmbedder:
     def embed_images(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         """Embed RGB pictures of any sizes as one batch: float32 (N, D), unit length."""
         if not pictures:
-            return np.zeros((0, self.dim), np.float32)
+            return self._no_vectors()
         return self.embed_batch(torch.stack([self.preprocess(picture) for picture in pictures]))
 
     def embed_batch(self, pixels: torch.Tensor) -> np.ndarray:
@@ -124,7 +128,11 @@ class ClipEmbedder:
         """
         config = self.space.preprocessing
         x = F.interpolate(
-            x.float(), size=_square(config["size"]), mode="bicubic", antialias=True, align_corners=False
+            x.float(),
+            size=_square(config["size"]),
+            mode="bilinear" if config["interpolation"] == "bilinear" else "bicubic",  # as open_clip chooses
+            antialias=True,
+            align_corners=False,
         )
         mean, std = (torch.tensor(config[key], device=x.device).view(3, 1, 1) for key in ("mean", "std"))
         return self._encode(((x + 1) / 2 - mean) / std)
@@ -135,15 +143,24 @@ class ClipEmbedder:
         Raises:
             ModelError: the model's tokenizer cannot be had without a connection.
         """
-        try:
-            tokens = open_clip.get_tokenizer(self._tokenizer_name)(list(texts))
-        except (OSError, RuntimeError) as error:
-            raise ModelError(
-                f"the tokenizer of {self.space.model!r} cannot be loaded: {_one_line(error)}"
-            ) from error
+        if not texts:
+            return self._no_vectors()
+        tokens = self._tokenizer(list(texts))
         with torch.inference_mode(), self._autocast():
             z = self._model.encode_text(tokens.to(self.device))
         return F.normalize(z.float(), dim=-1).cpu().numpy()
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        try:
+            return open_clip.get_tokenizer(self._tokenizer_name)
+        except Exception as error:  # some come from the hub, by way of a library that may be missing
+            raise ModelError(
+                f"the tokenizer of {self.space.model!r} cannot be loaded: {_one_line(error)}"
+            ) from error
+
+    def _no_vectors(self) -> np.ndarray:
+        return np.zeros((0, self.dim), np.float32)
 
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
         with self._autocast():
@@ -156,33 +173,70 @@ class ClipEmbedder:
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
 
-def _from_folder(folder: Path) -> torch.nn.Module:
-    return open_clip.create_model(f"local-dir:{folder}", require_pretrained=True)
+class _Preprocess:
+    """A model's own preprocessing; travels to worker processes."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._transform = image_transform_v2(PreprocessCfg(**config), is_train=False)
+        self._crops = config["resize_mode"] == "shortest"
+
+    def __call__(self, picture: Image.Image) -> torch.Tensor:
+        """Turn an RGB picture into float32 (3, S, S)."""
+        if self._crops:
+            picture = _middle_of_strip(picture)
+        pixels: torch.Tensor = self._transform(picture)
+        return pixels
 
 
-def _from_name(model: str, pretrained: str | None) -> tuple[torch.nn.Module, str]:
-    """Build a model by name or ``.json`` file, with weights from a file or a tag."""
-    name = model
+def _middle_of_strip(picture: Image.Image) -> Image.Image:
+    """Cut a picture of over 1:16 down to that.
+
+    Models that crop to the central square see nothing of the rest, but resize it first: a line of pixels,
+    224 times as long and wide, takes gigabytes.
+    """
+    limit = _LONGEST_STRIP * min(picture.size)
+    if max(picture.size) <= limit:
+        return picture
+    width, height = (min(side, limit) for side in picture.size)
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    return picture.crop((left, top, left + width, top + height))
+
+
+def _known_name(model: str) -> str:
+    """What open_clip calls a model that is given by name or as a ``.json`` file."""
     if model.endswith(".json"):
-        if not Path(model).is_file():
-            raise ModelError(f"CLIP model configuration {model} is not there")
+        try:
+            config = json.loads(Path(model).read_bytes())
+        except (OSError, ValueError) as error:
+            raise ModelError(f"CLIP model configuration {model} cannot be read: {_one_line(error)}") from None
+        # open_clip passes over a file without these, and stumbles over a broken one ever after.
+        if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
+            raise ModelError(f"CLIP model configuration {model} needs embed_dim, vision_cfg and text_cfg")
         open_clip.add_model_config(model)
-        name = Path(model).stem
-    if open_clip.get_model_config(name) is None:
+        return Path(model).stem
+    if model not in open_clip.list_models():
         raise ModelError(
-            f"CLIP model {model!r} is neither a pack, a folder with open_clip_config.json, nor a model of open_clip's"
+            f"CLIP model {model!r} is neither a pack, nor a folder with open_clip_config.json, "
+            "nor a .json file, nor a model of open_clip's"
         )
+    return model
+
+
+def _with_weights(name: str, pretrained: str | None) -> tuple[torch.nn.Module, str]:
+    """Build a model with weights from a file or a tag; also give out how to find them again."""
     tags = open_clip.list_pretrained_tags_by_model(name)
     if not pretrained:
         raise ModelError(
-            f"CLIP model {model!r} needs weights: name a pretrained tag ({_some(tags)}) "
+            f"CLIP model {name!r} needs weights: name a pretrained tag ({_some(tags)}) "
             "or a local .pt or .safetensors file"
         )
     if Path(pretrained).is_file():
-        return open_clip.create_model(name, pretrained=pretrained, require_pretrained=True), name
+        file = str(Path(pretrained).resolve())  # absolute, it cannot be taken for a tag
+        return open_clip.create_model(name, pretrained=file, require_pretrained=True), file
     if pretrained not in tags:
         raise ModelError(
-            f"weights {pretrained!r} of CLIP model {name!r} are neither a file nor one of its tags ({_some(tags)})"
+            f"weights {pretrained!r} of CLIP model {name!r} are neither a file nor one of its tags "
+            f"({_some(tags)})"
         )
     config = open_clip.get_pretrained_cfg(name, pretrained)
     net = open_clip.create_model(
@@ -195,7 +249,7 @@ def _from_name(model: str, pretrained: str | None) -> tuple[torch.nn.Module, str
             k: v for k, v in config.items() if k in PreprocessCfg.__dataclass_fields__ and k != "size"
         },
     )
-    return net, name
+    return net, pretrained
 
 
 def _fetch(name: str, tag: str, config: dict[str, Any]) -> str:
@@ -203,7 +257,7 @@ def _fetch(name: str, tag: str, config: dict[str, Any]) -> str:
     log.info("looking for the weights of %s/%s (downloaded at the first use)", name, tag)
     offline = hub.HF_HUB_OFFLINE
     try:
-        # Without a connection the hub's client would retry for most of a minute before it looks into its cache.
+        # Without a connection the hub's client would retry for most of a minute before it tries its cache.
         hub.HF_HUB_OFFLINE = offline or not _hub_answers()
         return str(open_clip.download_pretrained(config))
     except Exception as error:  # whatever the network or the hub's client raises
@@ -216,7 +270,7 @@ def _fetch(name: str, tag: str, config: dict[str, Any]) -> str:
 
 
 def _hub_answers() -> bool:
-    if getproxies():
+    if getproxies().keys() & {"https", "all"}:
         return True  # a proxy resolves names for us
     try:
         socket.getaddrinfo(urlsplit(hub.ENDPOINT).hostname, 443)
@@ -227,6 +281,7 @@ def _hub_answers() -> bool:
 
 def _space(model: Any, name: str, pretrained: str) -> ClipSpace:
     """Fingerprint a loaded model: every tensor of it, and the activation, which no tensor shows."""
+    model.eval()  # before anything runs through it: batch norms would learn from it
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
         digest.update(f"{key} {tuple(value.shape)}".encode())

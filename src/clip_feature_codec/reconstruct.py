@@ -30,7 +30,7 @@ class PaintOptions:
         square: give out the square canvas instead of the picture's own shape.
 
     Raises:
-        ConfigError: an option is out of range (`steps`, `eta` and `guidance` are checked on sampling).
+        ConfigError: an option is out of range (``steps``, ``eta`` and ``guidance`` are checked on sampling).
     """
 
     steps: int = 50
@@ -75,5 +75,9 @@ def paint(
             generators=noise_generators(options.seed, batch),
         )
         for blob, canvas in zip(batch, to_pictures(canvases), strict=True):
-            aspect = 1.0 if options.square else codec.aspect(blob)
-            yield resize_to(canvas, output_size(aspect, options.size))
+            yield resize_to(canvas, painted_size(blob, codec, options))
+
+
+def painted_size(blob: bytes, codec: FeatureCodec, options: PaintOptions) -> tuple[int, int]:
+    """Give the (width, height) in pixels that `paint` brings a stream's picture to."""
+    return output_size(1.0 if options.square else codec.aspect(blob), options.size)

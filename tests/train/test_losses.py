@@ -43,9 +43,7 @@ def test_agrees_with_formulas_written_out_in_float64(prediction):
     encoder = LinearEncoder()
     losses = decoder_losses(output, clip=encoder, **given)
 
-    x0, noise, x_t, f = (
-        v.double().numpy() for v in (given["x0"], given["noise"], given["x_t"], output)
-    )
+    x0, noise, x_t, f = (v.double().numpy() for v in (given["x0"], given["noise"], given["x_t"], output))
     bar = given["scheduler"].alphas_cumprod[given["t"]].numpy()
     a, s = np.sqrt(bar)[:, None, None, None], np.sqrt(1 - bar)[:, None, None, None]
     target = noise if prediction == "epsilon" else a * noise - s * x0

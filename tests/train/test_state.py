@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 import torch
-from train_helpers import SPACE, tiny_config, tiny_pairs
 from torch.optim.swa_utils import AveragedModel
+from train_helpers import SPACE, tiny_config, tiny_pairs
 
 from clip_feature_codec.errors import CheckpointError, ConfigError, SpaceMismatchError
 from clip_feature_codec.train.state import TrainingState, warmed_up_average

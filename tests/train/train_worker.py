@@ -10,9 +10,9 @@ import torch
 from accelerate import Accelerator
 from train_helpers import SPACE, SlowPairs, tiny_config, tiny_pairs
 
+from clip_feature_codec.train.dataset import Pool
 from clip_feature_codec.train.diffusion_train import fit
 from clip_feature_codec.train.loop import Loop
-from clip_feature_codec.train.dataset import Pool
 from clip_feature_codec.train.order import BatchOrder
 from clip_feature_codec.train.state import TrainingState
 

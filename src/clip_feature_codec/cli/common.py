@@ -5,23 +5,32 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from clip_feature_codec.errors import CodecError, PartialFailureError
+from clip_feature_codec.errors import BitstreamError, CodecError, ConfigError, PartialFailureError
 from clip_feature_codec.files import write_atomic
 
 if TYPE_CHECKING:
+    from clip_feature_codec.codec.feature_codec import FeatureCodec
     from clip_feature_codec.codec.space import ClipSpace
     from clip_feature_codec.reconstruct import PaintOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-PATH = click.Path(path_type=Path)
 STDIO = Path("-")
+"""Standard input or output, where one file is meant."""
+
+IN_PATH = click.Path(exists=True, allow_dash=True, path_type=Path)
+IN_FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
+IN_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+OUT_PATH = click.Path(path_type=Path)
+OUT_FILE = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
+OUT_FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 class Command(click.Command):
@@ -35,38 +44,72 @@ class Command(click.Command):
         # --img_dir and --img-dir are the same option.
         self.context_settings["token_normalize_func"] = lambda token: token.replace("_", "-")
         self.params.append(
-            click.Option(["--debug"], is_flag=True, expose_value=False, is_eager=True, callback=_set_debug,
-                         help="Show tracebacks and what the library logs.")
-        )  # fmt: skip
+            click.Option(
+                ["--debug"],
+                is_flag=True,
+                expose_value=False,
+                callback=_set_debug,
+                help="Show tracebacks and what the library logs.",
+            )
+        )
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the arguments; wrong ones end in one line, too."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            command = error.ctx.command_path if error.ctx else info_name
+            _end(f"{error.format_message().rstrip('.')} (see {command} --help)", 2)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command and turn what it raises into a line and an exit status."""
-        logging.basicConfig(
-            level=logging.DEBUG if ctx.meta.get("debug") else logging.WARNING, format="%(message)s"
-        )
+        debug = ctx.meta["debug"]
+        _start_logging(debug, quiet=ctx.params.get("quiet", False))
         try:
             return super().invoke(ctx)
-        except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError, KeyboardInterrupt):
+        except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
             raise
         except Exception as error:
-            if ctx.meta.get("debug"):
-                raise
+            if debug:
+                click.echo(traceback.format_exc(), err=True)
             if isinstance(error, PartialFailureError):
                 for _, reason in error.failures:
-                    click.echo(f"failed: {reason}", err=True)
-            if isinstance(error, CodecError | OSError):
-                message = str(error)
-            else:
-                message = f"unexpected {type(error).__name__}: {error} (run again with --debug and report it)"
-            click.echo(f"error: {' '.join(message.split())}", err=True)
-            ctx.exit(error.exit_code if isinstance(error, CodecError) else 2)
+                    click.echo(f"failed: {_one_line(reason)}", err=True)
+            _end(_message(error), error.exit_code if isinstance(error, CodecError) else 2)
 
 
 def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     ctx.meta["debug"] = value
 
 
-def _stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+def _start_logging(debug: bool, quiet: bool) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
+    logging.getLogger("clip_feature_codec").setLevel(level)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, CodecError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return f"unexpected {type(error).__name__}: {error} (run again with --debug and report it)"
+
+
+def _end(message: str, exit_code: int) -> NoReturn:
+    click.echo(f"error: {_one_line(message)}", err=True)
+    raise click.exceptions.Exit(exit_code)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator, in the order in which ``--help`` shows them."""
+
     def decorate(function: F) -> F:
         for decorator in reversed(decorators):
             function = decorator(function)
@@ -78,20 +121,33 @@ def _stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 quiet_option = click.option("--quiet", is_flag=True, help="No progress bars and no remarks.")
 json_option = click.option(
-    "--json", "json_path", type=PATH, help="Write the result as JSON to this file (- is standard output)."
+    "--json", "json_path", type=OUT_FILE, help="Write the result as JSON to this file (- is standard output)."
 )
-batch_option = click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True,
-                            help="Pictures decoded at a time.")  # fmt: skip
+codec_option = click.option(
+    "--codec",
+    "codec_path",
+    type=click.Path(exists=True, path_type=Path),
+    help="Store or codec.json that the stream was coded with. [default: found beside it, else the pack's]",
+)
+batch_option = click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Pictures decoded at a time.",
+)
 weights_option = click.option(
-    "--weights", type=PATH, help="Decoder checkpoint. [default: the one trained in the store, or the pack's]"
+    "--weights",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Decoder checkpoint. [default: the one trained in the store, or the pack's]",
 )
-model_options = _stack(
+model_options = stack(
     click.option(
         "--model", help="CLIP model: an open_clip name, a folder, or a .json file. [default: the mini pack]"
     ),
     click.option("--pretrained", help="Weights of --model: a pretrained tag, or a .pt or .safetensors file."),
 )
-paint_options = _stack(
+paint_options = stack(
     click.option("--steps", type=click.IntRange(min=1), default=50, show_default=True, help="DDIM steps."),
     click.option(
         "--eta",
@@ -130,10 +186,47 @@ def remark(text: str, quiet: bool) -> None:
 def remark_on_model(space: ClipSpace, quiet: bool) -> None:
     """Say so when the built-in model is at work, since real ones are far better."""
     if space.pretrained == "pack":
-        remark(
-            f"using the built-in {space.model!r} model, a small demonstration (--model takes a real CLIP)",
-            quiet,
-        )
+        remark(f"using the built-in {space.model!r} model, a small one: a real CLIP sees far more", quiet)
+
+
+def codec_of(stream: Path) -> Path | str:
+    """Find where the tables of a lone stream are: the store that it lies in, or else the default pack."""
+    from clip_feature_codec.packs import DEFAULT_PACK
+    from clip_feature_codec.store.feature_store import CODEC_FILE
+
+    if stream == STDIO:
+        return DEFAULT_PACK
+    return next((p for p in stream.resolve().parents if (p / CODEC_FILE).is_file()), DEFAULT_PACK)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file, or standard input for ``-``."""
+    return sys.stdin.buffer.read() if path == STDIO else path.read_bytes()
+
+
+def read_stream(path: Path, codec: FeatureCodec) -> bytes:
+    """Read a ``.clp`` file that ``codec`` decodes; what is wrong with it is said with its name."""
+    blob = read_bytes(path)
+    try:
+        codec.decode([blob])
+    except BitstreamError as error:
+        raise BitstreamError(f"{'standard input' if path == STDIO else path}: {error}") from None
+    return blob
+
+
+def check_outputs(*paths: Path | None) -> None:
+    """Refuse to write two results to standard output."""
+    if paths.count(STDIO) > 1:
+        raise ConfigError("only one result can go to standard output: name a file for the other")
+
+
+def check_picture_name(path: Path) -> None:
+    """Refuse a name whose ending is no picture format, before the work and not after it."""
+    from clip_feature_codec.images import IMAGE_SUFFIXES
+
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        known = " ".join(sorted(IMAGE_SUFFIXES))
+        raise ConfigError(f"{path}: a picture is written here, and its name must end in one of {known}")
 
 
 def write_json(result: Any, path: Path | None) -> None:
@@ -151,14 +244,13 @@ def write_bytes(data: bytes, path: Path) -> None:
         write_atomic(path, data)
 
 
-def read_bytes(path: Path) -> bytes:
-    """Read a file, or standard input for ``-``."""
-    return sys.stdin.buffer.read() if path == STDIO else path.read_bytes()
-
-
 def raise_failures(failures: Sequence[tuple[str, str]], total: int) -> None:
-    """End with exit status 1 and the list of what failed, if anything did."""
-    if failures:
-        raise PartialFailureError(
-            f"{len(failures)} of {total} pictures failed; the rest is done", list(failures)
-        )
+    """List what failed, if anything did, and end with status 1; with 2 if that is all there was."""
+    if not failures:
+        return
+    if len(failures) < total:
+        count = f"{len(failures)} of {total} pictures failed; the rest is done"
+        raise PartialFailureError(count, list(failures))
+    error = PartialFailureError(f"all {total} pictures failed", list(failures))
+    error.exit_code = 2
+    raise error

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from clip_feature_codec.cli.common import (
-    PATH,
+    IN_FOLDER,
+    IN_PATH,
+    OUT_FOLDER,
+    OUT_PATH,
     STDIO,
     Command,
+    check_outputs,
     device_option,
     json_option,
     model_options,
@@ -19,34 +23,46 @@ from clip_feature_codec.cli.common import (
     read_bytes,
     remark,
     remark_on_model,
+    stack,
     write_bytes,
     write_json,
 )
 from clip_feature_codec.errors import ConfigError
 
-_folder_options = [
-    click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Pictures per forward pass."),
-    click.option("--workers", type=click.IntRange(min=0), help="Processes that read pictures. [default: cores - 1]"),
-    click.option("--codec", "codec_path", type=PATH, help="Tables to use: a store or a codec.json. [default: the pack's, or fitted on the store]"),
+if TYPE_CHECKING:
+    from clip_feature_codec.codec.feature_codec import FeatureCodec
+    from clip_feature_codec.embed import ClipEmbedder
+
+_folder_options = stack(
+    click.option(
+        "--batch-size",
+        type=click.IntRange(min=1),
+        default=32,
+        show_default=True,
+        help="Pictures per forward pass.",
+    ),
+    click.option(
+        "--workers", type=click.IntRange(min=0), help="Processes that read pictures. [default: cores - 1]"
+    ),
+    click.option(
+        "--codec",
+        "codec_path",
+        type=click.Path(exists=True, path_type=Path),
+        help="Tables to use: a store or a codec.json. [default: the pack's, or fitted on the store]",
+    ),
     model_options,
     device_option,
     json_option,
     quiet_option,
-]  # fmt: skip
-
-
-def _with_folder_options(function: Any) -> Any:
-    for option in reversed(_folder_options):
-        function = option(function)
-    return function
+)
 
 
 @click.command("encode", cls=Command)
-@click.argument("source", type=PATH)
+@click.argument("source", type=IN_PATH)
 @click.option(
-    "-o", "--out", type=PATH, required=True, help="The .clp file (- is standard output), or the store."
+    "-o", "--out", type=OUT_PATH, required=True, help="The .clp file (- is standard output), or the store."
 )
-@_with_folder_options
+@_folder_options
 def encode(source: Path, out: Path, **options: Any) -> None:
     """Encode a picture to a .clp file, or a folder of pictures to a store.
 
@@ -54,15 +70,20 @@ def encode(source: Path, out: Path, **options: Any) -> None:
     encodes what is new or was interrupted.
     """
     if source.is_dir():
+        if out == STDIO or out.is_file():
+            raise ConfigError(f"{out} is a file; a folder of pictures is encoded to a store, a folder")
         _encode_folder(source, out, **options)
     else:
+        if out.is_dir():
+            raise ConfigError(f"{out} is a folder; one picture is encoded to a file: name it")
+        check_outputs(out, options["json_path"])
         _encode_picture(source, out, **options)
 
 
 @click.command("encode_images", cls=Command)
-@click.option("--img-dir", type=PATH, required=True, help="Folder of pictures, searched recursively.")
-@click.option("--out-dir", type=PATH, required=True, help="The store.")
-@_with_folder_options
+@click.option("--img-dir", type=IN_FOLDER, required=True, help="Folder of pictures, searched recursively.")
+@click.option("--out-dir", type=OUT_FOLDER, required=True, help="The store.")
+@_folder_options
 def main(img_dir: Path, out_dir: Path, **options: Any) -> None:
     """Encode a folder of pictures into CLIP features and build a store."""
     _encode_folder(img_dir, out_dir, **options)
@@ -80,39 +101,62 @@ def _encode_folder(
     json_path: Path | None,
     quiet: bool,
 ) -> None:
-    from clip_feature_codec.codec.feature_codec import FeatureCodec
-    from clip_feature_codec.embed import ClipEmbedder
     from clip_feature_codec.encode import encode_folder
-    from clip_feature_codec.packs import DEFAULT_PACK, pack_folder
-    from clip_feature_codec.store.feature_store import CODEC_FILE
 
-    if out_dir.exists() and not out_dir.is_dir():
-        raise ConfigError(f"{out_dir} is a file; a folder of pictures is encoded to a store, a folder")
-    known = out_dir / CODEC_FILE
-    if model is None and known.is_file():
-        embedder = ClipEmbedder.for_space(FeatureCodec.load(known).space, None, pretrained, device)
-    else:
-        embedder = ClipEmbedder.load(model or DEFAULT_PACK, pretrained, device)
+    embedder = _embedder(out_dir, model, pretrained, device)
+    codec = _tables(out_dir, codec_path, embedder)
     remark_on_model(embedder.space, quiet)
-    codec = None
-    if codec_path:
-        codec = FeatureCodec.load(codec_path / CODEC_FILE if codec_path.is_dir() else codec_path)
-    elif pack := pack_folder(embedder.space.model):
-        codec = FeatureCodec.load(pack / CODEC_FILE)
     result = encode_folder(
         img_dir, out_dir, embedder, codec, batch_size=batch_size, workers=workers, quiet=quiet
     )
     total = sum(entry.bytes for entry in result.store.entries)
-    pictures = len(result.store)
+    pictures, failed = len(result.store), len(result.failures)
     remark(
-        f"{out_dir}: {result.added} pictures encoded, {result.unchanged} unchanged, {len(result.failures)} failed; "
+        f"{out_dir}: {result.added} pictures encoded, {result.unchanged} unchanged, {failed} failed; "
         f"{pictures} in all, {total / max(1, pictures):.0f} bytes each (int8 profile)",
         quiet,
     )
-    record = {"store": str(out_dir), "added": result.added, "unchanged": result.unchanged, "pictures": pictures,
-              "bytes": total, "failures": [{"image": i, "reason": r} for i, r in result.failures]}  # fmt: skip
+    record = {
+        "store": str(out_dir),
+        "added": result.added,
+        "unchanged": result.unchanged,
+        "pictures": pictures,
+        "bytes": total,
+        "failures": [{"image": image, "reason": reason} for image, reason in result.failures],
+    }
     write_json(record, json_path)
-    raise_failures(result.failures, result.added + len(result.failures))
+    raise_failures(result.failures, result.added + result.unchanged + failed)
+
+
+def _embedder(out_dir: Path, model: str | None, pretrained: str | None, device: str) -> ClipEmbedder:
+    """The CLIP model asked for; if none is, that of the store when there is one, else the default pack's."""
+    from clip_feature_codec.codec.feature_codec import FeatureCodec
+    from clip_feature_codec.embed import ClipEmbedder
+    from clip_feature_codec.packs import DEFAULT_PACK
+    from clip_feature_codec.store.feature_store import CODEC_FILE
+
+    known = out_dir / CODEC_FILE
+    if model is None and known.is_file():
+        return ClipEmbedder.for_space(FeatureCodec.load(known).space, None, pretrained, device)
+    return ClipEmbedder.load(model or DEFAULT_PACK, pretrained, device)
+
+
+def _tables(out_dir: Path, codec_path: Path | None, embedder: ClipEmbedder) -> FeatureCodec | None:
+    """The tables for a new store: those asked for, or the pack's; None when they are to be fitted."""
+    from clip_feature_codec.api import ClipCodec
+    from clip_feature_codec.packs import pack_folder
+    from clip_feature_codec.store.feature_store import CODEC_FILE
+
+    if codec_path is None:
+        return ClipCodec.load(embedder.space.model).features if pack_folder(embedder.space.model) else None
+    codec = ClipCodec.load(codec_path).features
+    if (out_dir / CODEC_FILE).is_file():
+        own = ClipCodec.load(out_dir).features
+        if own.tables_sha256 != codec.tables_sha256:
+            raise ConfigError(
+                f"store {out_dir} has tables of its own: leave out --codec, or start a new store"
+            )
+    return codec
 
 
 def _encode_picture(
@@ -135,19 +179,16 @@ def _encode_picture(
             "one picture cannot fit the tables of a CLIP model: name a store or codec.json of the same model "
             "with --codec, or encode a folder"
         )
-    if out.is_dir():
-        raise ConfigError(f"{out} is a folder; one picture is encoded to a file: name it")
+    picture = load_image(read_bytes(source) if source == STDIO else source)
     codec = ClipCodec.load(
         codec_path or model or DEFAULT_PACK, model=model, pretrained=pretrained, device=device
     )
     remark_on_model(codec.features.space, quiet)
-    picture = load_image(read_bytes(source) if source == STDIO else source)
     blob = codec.encode(picture)
     write_bytes(blob, out)
     remark(f"{out}: {len(blob)} bytes from {picture.width}×{picture.height} pixels (int8 profile)", quiet)
-    write_json(
-        {"file": str(out), "bytes": len(blob), "width": picture.width, "height": picture.height}, json_path
-    )
+    record = {"file": str(out), "bytes": len(blob), "width": picture.width, "height": picture.height}
+    write_json(record, json_path)
 
 
 if __name__ == "__main__":

@@ -9,39 +9,44 @@ from typing import Any
 import click
 
 from clip_feature_codec.cli.common import (
-    PATH,
+    IN_FILE,
+    IN_FOLDER,
+    IN_PATH,
+    OUT_PATH,
     STDIO,
     Command,
     batch_option,
+    check_picture_name,
+    codec_of,
+    codec_option,
     device_option,
     make_paint_options,
     paint_options,
     quiet_option,
     raise_failures,
-    read_bytes,
+    read_stream,
     remark,
+    remark_on_model,
+    stack,
     weights_option,
     write_bytes,
 )
 from clip_feature_codec.errors import BitstreamError, ConfigError
 
+_decode_options = stack(weights_option, paint_options, batch_option, device_option, quiet_option)
+
 
 @click.command("decode", cls=Command)
-@click.argument("source", type=PATH)
+@click.argument("source", type=IN_PATH)
 @click.option(
-    "-o", "--out", type=PATH, required=True, help="The picture (- is PNG to standard output), or a folder."
+    "-o",
+    "--out",
+    type=OUT_PATH,
+    required=True,
+    help="The picture (- is PNG to standard output), or a folder.",
 )
-@click.option(
-    "--codec",
-    "codec_path",
-    type=PATH,
-    help="Store or codec.json that the stream was coded with. [default: found beside it, else the mini pack's]",
-)
-@weights_option
-@paint_options
-@batch_option
-@device_option
-@quiet_option
+@codec_option
+@_decode_options
 def decode(source: Path, out: Path, codec_path: Path | None, **options: Any) -> None:
     """Paint the picture of a .clp file, or of every stream of a store.
 
@@ -57,30 +62,16 @@ def decode(source: Path, out: Path, codec_path: Path | None, **options: Any) -> 
 
 
 @click.command("reconstruct_diffusion", cls=Command)
-@click.option("--store-dir", type=PATH, required=True, help="The store that the stream belongs to.")
-@click.option("--bitstream", type=PATH, help="One .clp file. [default: every stream of the store]")
-@click.option("--out", type=PATH, required=True, help="The picture; without --bitstream, a folder.")
-@weights_option
-@paint_options
-@batch_option
-@device_option
-@quiet_option
+@click.option("--store-dir", type=IN_FOLDER, required=True, help="The store that the stream belongs to.")
+@click.option("--bitstream", type=IN_FILE, help="One .clp file. [default: every stream of the store]")
+@click.option("--out", type=OUT_PATH, required=True, help="The picture; without --bitstream, a folder.")
+@_decode_options
 def main(store_dir: Path, bitstream: Path | None, out: Path, **options: Any) -> None:
     """Reconstruct an image from its .clp bitstream by DDIM, or every image of a store."""
     if bitstream is None:
         _decode_store(store_dir, out, **options)
     else:
         _decode_file(bitstream, out, store_dir, **options)
-
-
-def codec_of(stream: Path) -> Path | str:
-    """Find where the tables of a lone stream are: the store that it lies in, or else the default pack."""
-    from clip_feature_codec.packs import DEFAULT_PACK
-    from clip_feature_codec.store.feature_store import CODEC_FILE
-
-    if stream == STDIO:
-        return DEFAULT_PACK
-    return next((p for p in stream.resolve().parents if (p / CODEC_FILE).is_file()), DEFAULT_PACK)
 
 
 def _decode_file(
@@ -97,15 +88,14 @@ def _decode_file(
     from clip_feature_codec.images import save_image
     from clip_feature_codec.reconstruct import paint
 
-    chosen = make_paint_options(options)
     if out.is_dir():
         raise ConfigError(f"{out} is a folder; one stream is decoded to a picture: name it")
+    if out != STDIO:
+        check_picture_name(out)
+    chosen = make_paint_options(options)
     codec = ClipCodec.load(codec_source, weights=weights, device=device)
-    blob = read_bytes(source)
-    try:
-        codec.vector(blob)
-    except BitstreamError as error:
-        raise BitstreamError(f"{source}: {error}") from None
+    blob = read_stream(source, codec.features)
+    remark_on_model(codec.features.space, quiet)
     picture = next(paint([blob], codec.features, codec.decoder, chosen, batch_size))
     if out == STDIO:
         encoded = io.BytesIO()
@@ -132,11 +122,12 @@ def _decode_store(
     from clip_feature_codec.reconstruct import paint
     from clip_feature_codec.store.feature_store import FeatureStore
 
-    chosen = make_paint_options(options)
-    if out.exists() and not out.is_dir():
+    if out == STDIO or out.is_file():
         raise ConfigError(f"{out} is a file; a store is decoded to a folder of pictures")
+    chosen = make_paint_options(options)
     store = FeatureStore.open(store_dir)
     decoder = ClipCodec.load(store_dir, weights=weights, device=device).decoder
+    remark_on_model(store.codec.space, quiet)
     names, blobs, failures = [], [], []
     for entry in store.entries:
         try:
@@ -148,10 +139,10 @@ def _decode_store(
             names.append(entry.name)
             blobs.append(blob)
     pictures = paint(blobs, store.codec, decoder, chosen, batch_size)
-    for name, picture in tqdm(
-        zip(names, pictures, strict=True), total=len(names), unit="img", desc="decoding", disable=quiet
-    ):
-        save_image(picture, out / f"{name}.png")
+    with tqdm(total=len(names), unit="img", desc="decoding", disable=quiet) as bar:
+        for name, picture in zip(names, pictures, strict=True):
+            save_image(picture, out / f"{name}.png")
+            bar.update()
     remark(f"{out}: {len(names)} pictures", quiet)
     raise_failures(failures, len(store))
 

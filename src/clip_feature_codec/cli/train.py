@@ -3,60 +3,68 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import click
 
-from clip_feature_codec.cli.common import PATH, Command, device_option, quiet_option, remark, write_json
+from clip_feature_codec.cli.common import (
+    IN_FOLDER,
+    STDIO,
+    Command,
+    device_option,
+    quiet_option,
+    remark,
+    write_json,
+)
 
 
 class TrainCommand(Command):
-    """Makes its options from `TrainConfig` when they are first asked for, so that other commands load no torch."""
+    """Makes its options from `TrainConfig` when they are first asked for: other commands load no torch."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The written options and one for each training option."""
-        return [*super().get_params(ctx), *_training_options()]
+        *written, help_option = super().get_params(ctx)
+        return [*written, *_training_options(), help_option]
 
 
-def _training_options() -> list[click.Parameter]:
+@cache
+def _training_options() -> tuple[click.Option, ...]:
     from clip_feature_codec.train.config import TrainConfig
 
-    helps = dict(re.findall(r"^ {8}(\w+): (.+?)\.?$", TrainConfig.__doc__ or "", re.MULTILINE))
-    options: list[click.Parameter] = []
-    for field in dataclasses.fields(TrainConfig):
-        default, flag = field.default, "--" + field.name.replace("_", "-")
-        if isinstance(default, bool):
-            kind: dict[str, Any] = {"is_flag": True}
-        elif isinstance(default, tuple):
-            # "1,2,2"; an empty text is an empty tuple
-            kind = {
-                "type": _Integers(),
-                "default": ",".join(map(str, default)),
-                "show_default": bool(default),
-            }
-        else:
-            number = int if default is None else type(default)
-            kind = {"type": number, "default": default, "show_default": default is not None}
-        options.append(click.Option([flag], help=helps[field.name].capitalize() + ".", **kind))
-    return options
+    helps = dict(re.findall(r"^    (\w+): (.+?)\.?$", inspect.getdoc(TrainConfig) or "", re.MULTILINE))
+    return tuple(_option(field, helps.get(field.name, "")) for field in dataclasses.fields(TrainConfig))
 
 
-class _Integers(click.ParamType):
-    name = "n,n,..."
+def _option(field: dataclasses.Field[Any], text: str) -> click.Option:
+    """The command line's form of one training option."""
+    default = field.default
+    kind: dict[str, Any]
+    if isinstance(default, bool):
+        kind = {"is_flag": True}
+    elif isinstance(default, tuple):
+        written = ",".join(map(str, default))
+        kind = {"type": _integers, "default": written, "show_default": bool(default), "metavar": "N,N,..."}
+    else:
+        number = int if default is None else type(default)
+        kind = {"type": number, "default": default, "show_default": default is not None}
+    text = text.replace("`", "")
+    return click.Option([f"--{field.name.replace('_', '-')}"], help=f"{text[:1].upper()}{text[1:]}.", **kind)
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        try:
-            return tuple(int(number) for number in value.split(",")) if value else ()
-        except ValueError:
-            self.fail(f"{value!r} is not a list of whole numbers such as 1,2,2", param, ctx)
+
+def _integers(text: str) -> tuple[int, ...]:
+    """Whole numbers with commas between them; an empty text is none of them."""
+    try:
+        return tuple(int(number) for number in text.split(",")) if text else ()
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a list of whole numbers such as 1,2,2") from None
 
 
 @click.command("train", cls=TrainCommand)
-@click.argument("store", type=PATH)
+@click.argument("store", type=IN_FOLDER)
 @click.option("--dry-run", is_flag=True, help="Print the resolved configuration as JSON and stop.")
 @click.option("--restart", is_flag=True, help="Forget an earlier training in this store.")
 @device_option
@@ -71,7 +79,7 @@ def train(store: Path, dry_run: bool, restart: bool, device: str, quiet: bool, *
 
     config = TrainConfig.from_dict(options)
     if dry_run:
-        write_json({"store": str(store), "device": device} | config.to_dict(), Path("-"))
+        write_json({"store": str(store), "device": device} | config.to_dict(), STDIO)
         return
     from clip_feature_codec.train.diffusion_train import train_diffusion
 

@@ -23,6 +23,7 @@ from clip_feature_codec.errors import ConfigError
 # A configuration may come from a stranger's file: these keep building it short.
 _MAX_LEVELS = 8
 _MAX_BLOCKS = 16
+_MAX_MAP = 64
 
 
 class CLIPCondUNet(nn.Module):
@@ -39,6 +40,9 @@ class CLIPCondUNet(nn.Module):
         num_res_blocks: residual blocks of each level, in each direction; at most 16.
         attention_levels: levels (0 is the finest) whose blocks are followed by self-attention.
         patch: side of the pixel squares that are folded into channels before the first convolution.
+        z_map: side of a coarse map that the CLIP vector is projected to besides FiLM, resized and added to
+            the stem's output; 0 is none. FiLM alone treats all places alike, so that a network must learn to
+            tell them apart by their distance from the border before a vector can say where colours lie.
         in_channels: channels of x_t and of the output.
 
     Attributes:
@@ -57,6 +61,7 @@ class CLIPCondUNet(nn.Module):
         num_res_blocks: int = 2,
         attention_levels: Sequence[int] = (),
         patch: int = 1,
+        z_map: int = 0,
         in_channels: int = 3,
     ) -> None:
         super().__init__()
@@ -67,6 +72,7 @@ class CLIPCondUNet(nn.Module):
             "num_res_blocks": num_res_blocks,
             "attention_levels": list(attention_levels),
             "patch": patch,
+            "z_map": z_map,
             "in_channels": in_channels,
         }
         _check_config(self.config)
@@ -80,6 +86,7 @@ class CLIPCondUNet(nn.Module):
         self.time_mlp = nn.Sequential(nn.Linear(base, cond_dim), nn.SiLU(), nn.Linear(cond_dim, cond_dim))
         # Without a bias, so that the vector 0 adds nothing at all.
         self.clip_proj = nn.Linear(clip_dim, cond_dim, bias=False)
+        self.map_proj = nn.Linear(clip_dim, widths[0] * z_map**2, bias=False) if z_map else None
         self.stem = nn.Conv2d(in_channels * patch**2, widths[0], 3, padding=1)
         levels = list(zip(widths, [level in attention_levels for level in range(len(widths))], strict=True))
         self.down = nn.ModuleList()
@@ -119,10 +126,15 @@ class CLIPCondUNet(nn.Module):
                 f"width and height must be multiples of {self.size_multiple}"
             )
         cond = self.time_mlp(timestep_embedding(t, self._base))
-        cond = F.silu(cond + self.clip_proj(z_clip * self._clip_scale))
+        z = z_clip * self._clip_scale
+        cond = F.silu(cond + self.clip_proj(z))
 
         x = F.pixel_unshuffle(x_t, self._patch) if self._patch > 1 else x_t
         x = self.stem(x.contiguous(memory_format=torch.channels_last))
+        if self.map_proj is not None:
+            side = self.config["z_map"]
+            coarse = self.map_proj(z).view(len(z), -1, side, side)
+            x = x + F.interpolate(coarse, x.shape[-2:], mode="bilinear")
         skips: list[Tensor] = []
         for level in self.down:
             skips += level(x, cond)
@@ -137,6 +149,8 @@ class CLIPCondUNet(nn.Module):
 def _check_config(config: dict[str, Any]) -> None:
     for name in ("clip_dim", "base", "num_res_blocks", "patch", "in_channels"):
         _require(name, config[name], type(config[name]) is int and config[name] > 0, "a positive integer")
+    z_map = config["z_map"]
+    _require("z_map", z_map, type(z_map) is int and 0 <= z_map <= _MAX_MAP, f"0 to {_MAX_MAP}")
     base, ch_mult, levels = config["base"], config["ch_mult"], config["attention_levels"]
     _require("base", base, base % 4 == 0, "a multiple of 4")
     fits = config["num_res_blocks"] <= _MAX_BLOCKS

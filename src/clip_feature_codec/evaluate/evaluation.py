@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
 from PIL import Image
 from tqdm import tqdm
 
@@ -14,7 +15,7 @@ from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.errors import BitstreamError, ConfigError, ImageError, MetricError, StoreError
 from clip_feature_codec.evaluate.metrics import METRICS, Lpips, cosine, psnr, ssim, summary
 from clip_feature_codec.images import load_image, resize_to, to_tensor
-from clip_feature_codec.reconstruct import BATCH_SIZE, PaintOptions, paint
+from clip_feature_codec.reconstruct import BATCH_SIZE, PaintOptions, paint, painted_size
 from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.manifest import Entry
 
@@ -114,34 +115,30 @@ def evaluate_store(
         quiet: without a progress bar.
 
     Raises:
+        ConfigError: a required metric is unknown, or an option is out of range.
         MetricError: a required metric is not available.
         StoreError: not one picture could be measured.
         SpaceMismatchError: store, decoder and CLIP model do not belong together.
     """
-    store.codec.space.require_same(embedder.space, "the CLIP model")
     for name in require:
         if name not in METRICS:
             raise ConfigError(f"unknown metric {name!r}; there are {', '.join(METRICS)}")
+    store.codec.space.require_same(embedder.space, "the CLIP model")
     lpips, unavailable = _load_lpips(decoder)
     for name in require:
         if name in unavailable:
             raise MetricError(unavailable[name])
     measure = _Measure(store, decoder, embedder, options, lpips)
     entries = store.entries[:limit]
-    settings = asdict(options) | {
-        "space": store.codec.space.label,
-        "decoder_canvas": decoder.image_size,
-        "device": str(embedder.device),
-        "pictures": len(entries),
-    }
-    result = Evaluation(settings, [], unavailable, measure.failures, [])
+    result = Evaluation(_settings(measure, len(entries)), [], unavailable, [], [])
     with tqdm(total=len(entries), unit="img", desc="evaluating", disable=quiet) as bar:
         for start in range(0, len(entries), batch_size):
-            for sample in measure(entries[start : start + batch_size]):
-                result.rows.append(sample.row)
-                if len(result.samples) < samples:
-                    result.samples.append(sample)
-            bar.update(len(entries[start : start + batch_size]))
+            chunk = entries[start : start + batch_size]
+            measured, failures = measure(chunk)
+            result.rows += [sample.row for sample in measured]
+            result.samples += measured[: samples - len(result.samples)]
+            result.failures += failures
+            bar.update(len(chunk))
     if not result.rows:
         why = f"; the first: {result.failures[0][1]}" if result.failures else ", the store is empty"
         raise StoreError(f"{store.folder}: no picture could be measured{why}")
@@ -155,7 +152,26 @@ def _load_lpips(decoder: Decoder) -> tuple[Lpips | None, dict[str, str]]:
         return None, {"lpips": str(error)}
 
 
-@dataclass
+def _settings(measure: _Measure, pictures: int) -> dict[str, Any]:
+    return asdict(measure.options) | {
+        "space": measure.store.codec.space.label,
+        "decoder_canvas": measure.decoder.image_size,
+        "device": str(measure.embedder.device),
+        "pictures": pictures,
+    }
+
+
+@dataclass(frozen=True)
+class _Original:
+    """What is kept of one picture while its reconstruction is painted: little, whatever its size."""
+
+    entry: Entry
+    blob: bytes
+    reference: Image.Image
+    pixels: torch.Tensor
+
+
+@dataclass(frozen=True)
 class _Measure:
     """Everything loaded once; called with a batch of entries."""
 
@@ -164,36 +180,47 @@ class _Measure:
     embedder: ClipEmbedder
     options: PaintOptions
     lpips: Lpips | None
-    failures: list[tuple[str, str]] = field(default_factory=list)
 
-    def __call__(self, entries: Sequence[Entry]) -> Iterator[Sample]:
-        read = [pair for pair in map(self._read, entries) if pair is not None]
-        if not read:
-            return
-        blobs, originals = [blob for _, blob, _ in read], [picture for _, _, picture in read]
+    def __call__(self, entries: Sequence[Entry]) -> tuple[list[Sample], list[tuple[str, str]]]:
+        """Measure what can be measured, and list the other streams with the reason."""
+        originals, failures = [], []
+        for entry in entries:
+            try:
+                originals.append(self._original(entry))
+            except (BitstreamError, ImageError) as error:
+                failures.append((str(self.store.stream_path(entry)), str(error)))
+        if not originals:
+            return [], failures
+        blobs = [original.blob for original in originals]
         painted = list(paint(blobs, self.store.codec, self.decoder, self.options, len(blobs)))
-        similarity = cosine(self.embedder.embed_images(originals), self.embedder.embed_images(painted))
-        for (entry, blob, original), picture, clip in zip(read, painted, similarity, strict=True):
-            reference = resize_to(original, picture.size)
-            row = Row(
-                name=entry.name,
-                bytes=len(blob),
-                bpp=8 * len(blob) / (picture.width * picture.height),
-                width=picture.width,
-                height=picture.height,
-                psnr=psnr(reference, picture),
-                ssim=ssim(reference, picture),
-                lpips=self.lpips(to_tensor([reference]), to_tensor([picture]))[0] if self.lpips else None,
-                clip_similarity=float(clip),
-            )
-            yield Sample(row, reference, picture)
+        similarity = cosine(
+            self.embedder.embed_batch(torch.stack([original.pixels for original in originals])),
+            self.embedder.embed_images(painted),
+        )
+        rows = map(self._row, originals, painted, similarity.tolist())
+        samples = [
+            Sample(row, original.reference, picture)
+            for row, original, picture in zip(rows, originals, painted, strict=True)
+        ]
+        return samples, failures
 
-    def _read(self, entry: Entry) -> tuple[Entry, bytes, Image.Image] | None:
-        """An entry's stream and original; None, and a failure noted, when one of them cannot be used."""
-        try:
-            blob = self.store.read(entry)
-            self.store.codec.decode([blob])
-            return entry, blob, load_image(self.store.source_path(entry))
-        except (BitstreamError, ImageError) as error:
-            self.failures.append((str(self.store.stream_path(entry)), str(error)))
-            return None
+    def _original(self, entry: Entry) -> _Original:
+        blob = self.store.read(entry)
+        self.store.codec.decode([blob])
+        picture = load_image(self.store.source_path(entry))
+        size = painted_size(blob, self.store.codec, self.options)
+        return _Original(entry, blob, resize_to(picture, size), self.embedder.preprocess(picture))
+
+    def _row(self, original: _Original, picture: Image.Image, similarity: float) -> Row:
+        reference, blob = original.reference, original.blob
+        return Row(
+            name=original.entry.name,
+            bytes=len(blob),
+            bpp=8 * len(blob) / (picture.width * picture.height),
+            width=picture.width,
+            height=picture.height,
+            psnr=psnr(reference, picture),
+            ssim=ssim(reference, picture),
+            lpips=self.lpips(to_tensor([reference]), to_tensor([picture]))[0] if self.lpips else None,
+            clip_similarity=similarity,
+        )

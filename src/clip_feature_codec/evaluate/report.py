@@ -7,10 +7,11 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, select_autoescape
+from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from clip_feature_codec import __version__
+from clip_feature_codec.errors import ImageError
 from clip_feature_codec.evaluate.evaluation import Evaluation, Sample
 from clip_feature_codec.evaluate.metrics import METRICS
 from clip_feature_codec.files import write_atomic
@@ -36,8 +37,10 @@ def write_grid(samples: Sequence[Sample], path: Path, pairs_per_row: int = 4) ->
     """Save a picture of all samples: each original with its reconstruction to its right.
 
     Raises:
-        ImageError: the file cannot be written.
+        ImageError: there are no samples, or the file cannot be written.
     """
+    if not samples:
+        raise ImageError(f"{path}: there are no pictures to make a grid of")
     cell = max(side for sample in samples for side in sample.reconstruction.size)
     gap = max(2, cell // 32)
     columns = min(pairs_per_row, len(samples))
@@ -53,18 +56,22 @@ def write_grid(samples: Sequence[Sample], path: Path, pairs_per_row: int = 4) ->
 
 
 def write_html(evaluation: Evaluation, path: Path, title: str) -> None:
-    """Write one page that needs no connection: summary, pictures side by side, a table of all rows."""
+    """Write `html_page` to a file."""
+    write_atomic(path, html_page(evaluation, title).encode())
+
+
+def html_page(evaluation: Evaluation, title: str) -> str:
+    """One page that needs no connection: summary, pictures side by side, a table of all rows."""
     environment = Environment(
         loader=PackageLoader("clip_feature_codec.evaluate", "."),
-        autoescape=select_autoescape(default=True),
+        autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"number": _number, "data_url": _data_url}
-    page = environment.get_template("report.html.j2").render(
+    return environment.get_template("report.html.j2").render(
         title=title, evaluation=evaluation, columns=_COLUMNS, metrics=METRICS, version=__version__
     )
-    write_atomic(path, page.encode())
 
 
 def _number(value: float | None, digits: int) -> str:

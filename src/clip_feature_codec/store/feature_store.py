@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
 
@@ -17,30 +16,12 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.errors import BitstreamError, StoreError
 from clip_feature_codec.files import write_atomic
 from clip_feature_codec.store.manifest import Entry, append_to_manifest, read_manifest
+from clip_feature_codec.store.pending import NewPicture
 
 CODEC_FILE = "codec.json"
 MANIFEST_FILE = "manifest.jsonl"
 DECODER_FILE = "diffusion_unet_final.pt"
 """Where training puts the decoder of a store."""
-
-
-@dataclass(frozen=True)
-class NewPicture:
-    """What a store has to know of a picture to add it.
-
-    Attributes:
-        path: the picture's file.
-        inside: its path inside the folder being encoded; the stream is named after it.
-        width, height: size of the upright picture, in pixels.
-        source_bytes, source_mtime_ns: size and modification time of the file that was read.
-    """
-
-    path: Path
-    inside: PurePosixPath
-    width: int
-    height: int
-    source_bytes: int
-    source_mtime_ns: int
 
 
 class FeatureStore:
@@ -54,6 +35,7 @@ class FeatureStore:
     def __init__(self, folder: Path, codec: FeatureCodec, entries: list[Entry]) -> None:
         self.folder = folder
         self.codec = codec
+        self._real_folder = folder.resolve()
         self._by_name: dict[str, Entry] = {}
         self._by_source: dict[str, Entry] = {}
         for entry in entries:
@@ -117,34 +99,35 @@ class FeatureStore:
         return self.codec.decode([self.read(entry) for entry in chosen])
 
     def is_current(self, path: Path) -> bool:
-        """Whether a picture's file is in the store as it is now (same size, same modification time)."""
-        entry = self._by_source.get(_relative(path, self.folder))
+        """Whether a picture's file is in the store as it is now: same size and time, and its stream is there."""
+        entry = self._by_source.get(self._source(path))
+        if entry is None:
+            return False
         try:
-            status = path.stat()
+            source, stream = path.stat(), self.stream_path(entry).stat()
         except OSError:
             return False
-        return entry is not None and (entry.source_bytes, entry.source_mtime_ns) == (
-            status.st_size,
-            status.st_mtime_ns,
-        )
+        found = source.st_size, source.st_mtime_ns, stream.st_size
+        return found == (entry.source_bytes, entry.source_mtime_ns, entry.bytes)
 
-    def add(self, pictures: Sequence[NewPicture], vectors: np.ndarray) -> None:
+    def add(self, img_dir: Path, pictures: Sequence[NewPicture], vectors: np.ndarray) -> None:
         """Code vectors and add them: the streams first, then their manifest lines in one append.
 
         A picture whose file is known already keeps its name, and its stream is replaced. Killed in between,
         the store has streams that the manifest does not know; adding them again writes the same ones.
 
         Args:
-            pictures: N pictures.
+            img_dir: the folder being encoded.
+            pictures: N pictures in it.
             vectors: their vectors, float32 (N, D).
         """
         blobs = self.codec.encode(vectors, [picture.width / picture.height for picture in pictures])
         added = []
         for picture, blob in zip(pictures, blobs, strict=True):
-            source = _relative(picture.path, self.folder)
+            source = self._source(img_dir / picture.inside)
             known = self._by_source.get(source)
             entry = Entry(
-                name=known.name if known else self._free_name(picture.inside),
+                name=known.name if known else self._free_name(PurePosixPath(picture.inside)),
                 source=source,
                 sha256=hashlib.sha256(blob).hexdigest(),
                 bytes=len(blob),
@@ -157,27 +140,41 @@ class FeatureStore:
             if entry != known:
                 self._index(entry)
                 added.append(entry)
-        append_to_manifest(self.folder / MANIFEST_FILE, added)
+        if added:
+            append_to_manifest(self.folder / MANIFEST_FILE, added)
 
     def _index(self, entry: Entry) -> None:
         self._by_name[entry.name.casefold()] = entry
         self._by_source[entry.source] = entry
 
+    def _source(self, path: Path) -> str:
+        """A picture's path as seen from the store, so that both can move together; absolute on another drive.
+
+        Of links, those to folders are followed, but not the last one: two names in a folder are two pictures.
+        """
+        real = path.parent.resolve() / path.name
+        try:
+            return Path(os.path.relpath(real, self._real_folder)).as_posix()
+        except ValueError:
+            return real.as_posix()
+
     def _free_name(self, inside: PurePosixPath) -> str:
         """``a/x`` for ``a/x.jpg``; ``a/x.jpg`` when that is taken, then ``a/x.jpg~2`` and so on.
 
-        Compared without case, since some file systems know no other way.
+        Compared without case, since some file systems know no other way. A folder called ``y.clp`` becomes
+        ``y.clp~``, to leave that name to the stream of ``y.jpg``.
         """
+        folders = (f"{part}~" if part.casefold().endswith(".clp") else part for part in inside.parent.parts)
+        inside = PurePosixPath(*folders, inside.name)
         candidates = chain([inside.with_suffix(""), inside], (f"{inside}~{i}" for i in count(2)))
         return next(name for name in map(str, candidates) if name.casefold() not in self._by_name)
 
 
-def _relative(path: Path, folder: Path) -> str:
-    """``path`` as seen from ``folder``, so that both can move together; absolute on another drive."""
-    try:
-        return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
-    except ValueError:
-        return path.resolve().as_posix()
+def remove_strays(folder: Path) -> None:
+    """Remove the unfinished files that a killed writer left in a store; only inside `exclusive`."""
+    for pattern in (f".{CODEC_FILE}.*.tmp", ".*.clp.*.tmp"):
+        for stray in folder.rglob(pattern):
+            stray.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from clip_feature_codec.errors import StoreError
@@ -38,41 +38,55 @@ class Entry:
     source_mtime_ns: int
 
 
-_TYPES = {field.name: str if field.type == "str" else int for field in fields(Entry)}
+_NAMES = [field.name for field in fields(Entry)]
+_TYPES = [str if field.type == "str" else int for field in fields(Entry)]
 
 
 def read_manifest(path: Path) -> list[Entry]:
     """Read all entries, in the order in which their names first appeared.
 
     Raises:
-        StoreError: a whole line is not an entry, or its name leads out of the store.
+        StoreError: the file cannot be read, a whole line is not an entry, or its name leads out of the store.
     """
     if not path.exists():
         return []
+    try:
+        # Bytes that are not UTF-8 pass here and come out in a name that no file has.
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}") from None
     entries: dict[str, Entry] = {}
-    whole, _, _ = path.read_bytes().rpartition(b"\n")
-    for number, line in enumerate(whole.split(b"\n") if whole else [], start=1):
+    for number, line in enumerate(lines[:-1], start=1):
         try:
-            record = json.loads(line)
-            entry = Entry(**record)
-        except (ValueError, TypeError) as error:
+            entry = _parse(line)
+        except (ValueError, RecursionError) as error:
             raise StoreError(f"{path}, line {number}: not a manifest entry ({error})") from None
-        if any(type(record[name]) is not kind for name, kind in _TYPES.items()):
-            raise StoreError(f"{path}, line {number}: a field has the wrong type")
-        if Path(entry.name).is_absolute() or ".." in Path(entry.name).parts:
-            raise StoreError(f"{path}, line {number}: the name {entry.name!r} leads out of the store")
         entries[entry.name] = entry
     return list(entries.values())
 
 
+def _parse(line: str) -> Entry:
+    """One line; fields of later versions are passed over. Raises ValueError."""
+    record = json.loads(line)
+    if type(record) is not dict:
+        raise ValueError(f"found {type(record).__name__}, expected an object")
+    values = [record.get(name) for name in _NAMES]
+    if [type(value) for value in values] != _TYPES:
+        wrong = next(name for name, value, kind in zip(_NAMES, values, _TYPES, strict=True) if type(value) is not kind)
+        raise ValueError(f"{wrong}: found {record.get(wrong)!r}, expected {kinds[wrong]}")
+    entry = Entry(*values)
+    path = Path(entry.name)
+    if not entry.name or path.anchor or ".." in path.parts or "\0" in entry.name:
+        raise ValueError(f"the name {entry.name!r} leads out of the store")
+    return entry
+
+
 def append_to_manifest(path: Path, entries: Sequence[Entry]) -> None:
-    """Add entries at the end and wait until they are on the disk."""
-    lines = "".join(json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in entries)
+    """Add entries at the end, after cutting off what an interrupted append left there."""
+    lines = "".join(json.dumps(vars(entry)) + "\n" for entry in entries)
     with path.open("ab+") as file:
         file.truncate(_whole_lines(path))
         file.write(lines.encode())
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _whole_lines(path: Path) -> int:

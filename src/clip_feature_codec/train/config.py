@@ -65,6 +65,7 @@ class TrainConfig:
         num_res_blocks: residual blocks per level.
         attention_levels: levels with self-attention, 0 being the finest.
         patch: side of the square of pixels that the stem folds into channels.
+        z_map: side of the coarse map that the vector is projected to besides FiLM (0: none).
         val_fraction: share of the pictures held back for the validation loss.
         sample_every: steps between validations and sample grids (0: never).
         checkpoint_every: steps between checkpoints; there is always one at the end.
@@ -99,6 +100,7 @@ class TrainConfig:
     num_res_blocks: int = 2
     attention_levels: tuple[int, ...] = ()
     patch: int = 1
+    z_map: int = 0
     val_fraction: float = 0.05
     sample_every: int = 500
     checkpoint_every: int = 500
@@ -154,6 +156,7 @@ class TrainConfig:
             num_res_blocks=self.num_res_blocks,
             attention_levels=self.attention_levels,
             patch=self.patch,
+            z_map=self.z_map,
         )
 
     def _require(self, name: str, holds: bool, expected: str) -> None:

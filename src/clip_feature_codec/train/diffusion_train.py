@@ -161,9 +161,7 @@ def _accelerator(device: str) -> Accelerator:
     chosen = pick_device(device)
     if chosen.index is not None:
         torch.cuda.set_device(chosen)
-    # On a CPU always float32: without native bfloat16 its autocast is ten times slower, and a training
-    # must not change its arithmetic when it goes on on another machine.
-    precision = "bf16" if chosen.type == "cuda" and autocast_dtype(chosen) is not None else "no"
+    precision = "no" if autocast_dtype(chosen) is None else "bf16"
     try:
         accelerator = Accelerator(cpu=chosen.type == "cpu", mixed_precision=precision)
     except ValueError:  # accelerate settles the device once per process

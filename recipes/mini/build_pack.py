@@ -1,0 +1,36 @@
+"""Stage 4: put the results of the other stages together as a pack; decoder weights in float16."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shutil
+from pathlib import Path
+
+import torch
+
+from clip_feature_codec.diffusion.checkpoint import load_decoder, save_decoder
+from clip_feature_codec.packs import PACK_DECODER
+from clip_feature_codec.store.feature_store import CODEC_FILE, DECODER_FILE
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="the other stages' --out")
+    parser.add_argument("--pack", type=Path, required=True, help="folder of the pack")
+    args = parser.parse_args()
+
+    (args.pack / "clip").mkdir(parents=True, exist_ok=True)
+    for name in ("clip/open_clip_config.json", "clip/open_clip_model.safetensors", CODEC_FILE):
+        shutil.copy(args.work / name, args.pack / name)
+    decoder = load_decoder(args.work / "decoder" / DECODER_FILE)
+    facts = {"steps": decoder.extra["steps"]}  # the options are in the recipe's config.toml
+    save_decoder(args.pack / PACK_DECODER, dataclasses.replace(decoder, extra=facts), dtype=torch.float16)
+    files = [path for path in args.pack.rglob("*") if path.is_file()]
+    for path in files:
+        print(f"{path.stat().st_size / 1e6:7.2f} MB  {path.relative_to(args.pack)}")
+    print(f"{sum(path.stat().st_size for path in files) / 1e6:7.2f} MB  in all")
+
+
+if __name__ == "__main__":
+    main()

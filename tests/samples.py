@@ -1,0 +1,68 @@
+"""Small things to work on, for tests of every folder: pictures, a store, a decoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from clip_feature_codec.codec.space import ClipSpace
+    from clip_feature_codec.diffusion.checkpoint import Decoder
+    from clip_feature_codec.embed import ClipEmbedder
+
+
+TINY_CLIP = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+TINY_PREPROCESSING = {
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.25, 0.25, 0.25],
+    "interpolation": "bicubic",
+    "resize_mode": "squash",
+}
+
+
+def make_picture(seed: int, size: tuple[int, int] = (48, 36)) -> Image.Image:
+    """A smooth colour picture that differs from seed to seed."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+    return coarse.resize(size, Image.Resampling.BICUBIC)
+
+
+def make_decoder(space: ClipSpace, *, seed: int = 0, image_size: int = 16) -> Decoder:
+    """An untrained decoder for a space, small and quick, whose pictures depend on noise, time and vector."""
+    import torch
+
+    from clip_feature_codec.diffusion.checkpoint import Decoder
+    from clip_feature_codec.diffusion.schedule import NoiseScheduler
+    from clip_feature_codec.diffusion.unet import CLIPCondUNet
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        unet = CLIPCondUNet(space.dim, base=8, ch_mult=(1, 2), num_res_blocks=1, patch=2)
+        for parameter in unet.parameters():
+            if not parameter.any():  # training begins with zeros, which hide all that comes before them
+                torch.nn.init.normal_(parameter, std=0.1)
+    scheduler = NoiseScheduler(timesteps=100, prediction="v")  # epsilon would mean black and white only
+    return Decoder(unet.eval(), scheduler, space, image_size)
+
+
+def make_store(folder: Path, embedder: ClipEmbedder, count: int = 4) -> Path:
+    """``folder/photos``, wide and tall, one in a subfolder, and ``folder/store`` with a decoder."""
+    from clip_feature_codec.diffusion.checkpoint import save_decoder
+    from clip_feature_codec.encode import encode_folder
+    from clip_feature_codec.store.feature_store import DECODER_FILE
+
+    photos, store = folder / "photos", folder / "store"
+    (photos / "deep").mkdir(parents=True)
+    for i in range(count):
+        place = photos / "deep" if i == 2 else photos
+        make_picture(i, (60 + i, 40) if i % 2 else (40, 50 + i)).save(place / f"p{i}.png")
+    encode_folder(photos, store, embedder, workers=0)
+    save_decoder(store / DECODER_FILE, make_decoder(embedder.space))
+    return store

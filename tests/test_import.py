@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+from click.testing import CliRunner
+
+import clip_feature_codec
+from clip_feature_codec.cli.main import main
+from clip_feature_codec.train.config import TrainConfig
+
+GOLDEN = Path(__file__).parent / "golden"
+HEAVY = ("torch", "torchvision", "open_clip", "accelerate", "skimage")
+
+
+def fresh(code: str) -> str:
+    """What ``code`` prints in a new Python."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def loaded(code: str, modules: tuple[str, ...]) -> str:
+    """Which of ``modules`` are loaded after ``code``, in a new Python."""
+    return fresh(f"{code}\nimport sys\nprint([name for name in {modules} if name in sys.modules])")
+
+
+def test_importing_the_package_takes_next_to_no_time():
+    timed = "from time import perf_counter as t; start = t(); import clip_feature_codec; print(t() - start)"
+    assert min(float(fresh(timed)) for _ in range(3)) < 0.2
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    assert loaded("import clip_feature_codec", (*HEAVY, "numpy", "PIL", "click")) == "[]"
+
+
+def test_help_loads_no_torch():
+    code = """
+from clip_feature_codec.cli.main import main
+for command in ([], ["encode"], ["decode"], ["info"], ["eval"], ["demo"]):
+    try:
+        main([*command, "--help"])
+    except SystemExit as end:
+        assert end.code == 0
+import sys
+print("heavy:", [name for name in ("torch", "numpy") if name in sys.modules])
+"""
+    assert fresh(code).endswith("heavy: []")
+
+
+def test_the_codec_and_reading_vectors_load_no_torch():
+    code = f"""
+from pathlib import Path
+from clip_feature_codec import ClipCodec
+golden = Path({str(GOLDEN)!r})
+assert len(ClipCodec.load(golden).vectors([(golden / "square.clp").read_bytes()])) == 1
+import clip_feature_codec.images, clip_feature_codec.store.feature_store
+"""
+    assert loaded(code, HEAVY) == "[]"
+
+
+def test_train_has_every_option_of_the_configuration():
+    text = CliRunner().invoke(main, ["train", "--help"], terminal_width=200).stdout
+    names = [field.name for field in dataclasses.fields(TrainConfig)]
+    lines = {name: [x for x in text.splitlines() if f"--{name.replace('_', '-')} " in x] for name in names}
+    assert [name for name in names if len(lines[name]) != 1] == []
+    # Each with its explanation.
+    assert [name for name in names if len(lines[name][0].split()) < 4] == []
+
+
+def test_the_version_is_that_of_the_distribution():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+    assert clip_feature_codec.__version__ == project["version"]
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    assert not hasattr(clip_feature_codec, "NoSuchThing")

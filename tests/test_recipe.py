@@ -1,0 +1,85 @@
+"""The recipe of the mini pack, end to end at toy size, through its own commands."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from samples import make_picture
+
+RECIPE = Path(__file__).parent.parent / "recipes" / "mini"
+
+
+def small_config(path: Path) -> Path:
+    """The recipe's own configuration with everything that costs time turned down."""
+    text = (RECIPE / "config.toml").read_text()
+    changes = {
+        "batch_size": "4",
+        "stages": "[[32, 1], [48, 1]]",
+        "warmup_steps": "2",
+        "out_size": "16",
+        "base": "8",
+        "ch_mult": "[1, 1]",
+        "attention_levels": "[]",
+        "epochs": "1",
+        "sample_every": "0",
+        "held_out": '["cat"]',
+    }
+    for key, value in changes.items():
+        text = re.sub(rf"^{key} = (\[[^]=]*\n[^=]*?^\]|.*)$", f"{key} = {value}", text, flags=re.M)
+    path.write_text(text)
+    return path
+
+
+def run(script: str, *arguments: object) -> str:
+    command = [sys.executable, str(RECIPE / script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_recipe_makes_a_pack_that_encodes_and_decodes(tmp_path: Path) -> None:
+    for i in range(12):
+        folder = tmp_path / "data" / ("cat", "red bus", "dog")[i % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        make_picture(i, (64, 64)).save(folder / f"{i}.png")
+    config, data, work = small_config(tmp_path / "config.toml"), tmp_path / "data", tmp_path / "work"
+
+    out = run("train_image_tower.py", "--config", config, "--small", data, "--out", work, "--device", "cpu")
+    assert "8] pictures, 2 classes" in out  # the held-out class is left out
+    run(
+        "fit_text_tower.py",
+        "--config",
+        config,
+        "--data",
+        data,
+        "--out",
+        work,
+        "--steps",
+        3,
+        "--device",
+        "cpu",
+    )
+    run("train_decoder.py", "--config", config, "--data", data, "--out", work, "--device", "cpu")
+    run("build_pack.py", "--work", work, "--pack", tmp_path / "pack")
+
+    from clip_feature_codec import ClipCodec
+    from clip_feature_codec.packs import PACK_DECODER
+
+    codec = ClipCodec.load(
+        tmp_path / "pack" / "codec.json",
+        weights=tmp_path / "pack" / PACK_DECODER,
+        model=str(tmp_path / "pack" / "clip"),
+        device="cpu",
+    )
+    picture = make_picture(1, (40, 20))
+    blob = codec.encode(picture)
+    assert float(codec.vector(blob) @ codec.embed(picture)) > 0.99
+    assert codec.decode(blob, steps=2, size=32).size == (32, 16)
+    assert np.isfinite(codec.embedder.embed_text(["a red bus"])).all()

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.space import ClipSpace
+from clip_feature_codec.diffusion.checkpoint import Decoder, load_decoder, save_decoder
+from clip_feature_codec.diffusion.samplers import ddim_sample, noise_generators
+from clip_feature_codec.errors import BitstreamError, ConfigError, SpaceMismatchError
+from clip_feature_codec.reconstruct import PaintOptions, paint, painted_size
+from samples import make_decoder
+
+SPACE = ClipSpace("tiny", "test", "ab" * 32, 24, {"size": 16})
+ASPECTS = (1.0, 2.0, 0.5, 1.5, 0.01)
+QUICK = PaintOptions(steps=3, size=16)
+
+
+@pytest.fixture(scope="module")
+def codec() -> FeatureCodec:
+    return FeatureCodec.fit(np.random.default_rng(0).normal(size=(40, 24)).astype(np.float32), SPACE)
+
+
+@pytest.fixture(scope="module")
+def blobs(codec: FeatureCodec) -> list[bytes]:
+    vectors = np.random.default_rng(1).normal(size=(len(ASPECTS), 24)).astype(np.float32)
+    return codec.encode(vectors, ASPECTS)
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Decoder:
+    return make_decoder(SPACE)
+
+
+def pixels(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture, dtype=np.int64)
+
+
+def test_a_square_picture_at_the_canvas_s_size_is_the_sample_itself(
+    blobs: list[bytes], codec: FeatureCodec, decoder: Decoder
+):
+    z = torch.from_numpy(codec.decode(blobs[:1]))
+    x = ddim_sample(
+        decoder.unet, decoder.scheduler, z, size=16, steps=3, generators=noise_generators(0, blobs[:1])
+    )
+    expected = np.rint((x[0].permute(1, 2, 0).double().numpy() + 1) * 127.5)
+    (picture,) = paint(blobs[:1], codec, decoder, QUICK)
+    assert (picture.mode, picture.size) == ("RGB", (16, 16))
+    assert np.abs(pixels(picture) - expected).max() <= 1
+
+
+def test_a_picture_is_the_same_alone_and_in_any_batch(
+    blobs: list[bytes], codec: FeatureCodec, decoder: Decoder
+):
+    options = PaintOptions(steps=4, eta=0.8, guidance=1.5, size=20)
+    alone = [next(paint([blob], codec, decoder, options)) for blob in blobs]
+    assert all(pixels(picture).std() > 5 for picture in alone[:4])
+    for batch_size in (2, len(blobs)):
+        together = list(paint(blobs, codec, decoder, options, batch_size))
+        assert len(together) == len(blobs)
+        for first, second in zip(alone, together, strict=True):
+            assert np.abs(pixels(first) - pixels(second)).max() <= 1
+    turned = list(paint(blobs[::-1], codec, decoder, options))
+    assert np.abs(pixels(turned[-1]) - pixels(alone[0])).max() <= 1
+
+
+def test_size_is_the_longer_side_and_the_stream_s_aspect_the_shape(
+    blobs: list[bytes], codec: FeatureCodec, decoder: Decoder
+):
+    options = dataclasses.replace(QUICK, steps=1, size=60)
+    sizes = [picture.size for picture in paint(blobs, codec, decoder, options)]
+    assert sizes == [(60, 60), (60, 30), (30, 60), (60, 40), (1, 60)]
+    assert [painted_size(blob, codec, options) for blob in blobs] == sizes
+
+
+def test_square_leaves_the_canvas_as_it_is(blobs: list[bytes], codec: FeatureCodec, decoder: Decoder):
+    options = dataclasses.replace(QUICK, steps=1, square=True)
+    assert [picture.size for picture in paint(blobs, codec, decoder, options)] == [(16, 16)] * len(blobs)
+
+
+def test_saved_weights_paint_the_same_picture(
+    blobs: list[bytes], codec: FeatureCodec, decoder: Decoder, tmp_path: Path
+):
+    save_decoder(tmp_path / "decoder.pt", decoder)
+    loaded = load_decoder(tmp_path / "decoder.pt")
+    for first, second in zip(
+        paint(blobs, codec, decoder, QUICK), paint(blobs, codec, loaded, QUICK), strict=True
+    ):
+        assert np.abs(pixels(first) - pixels(second)).max() <= 1
+
+
+def test_the_vector_the_seed_and_guidance_decide(blobs: list[bytes], codec: FeatureCodec, decoder: Decoder):
+    def painted(blob: bytes, **options: float) -> np.ndarray:
+        return pixels(
+            next(paint([blob], codec, decoder, PaintOptions(steps=2, size=16, square=True, **options)))
+        )
+
+    first = painted(blobs[0])
+    assert (painted(blobs[0]) == first).all()
+    for other in (painted(blobs[1]), painted(blobs[0], seed=1), painted(blobs[0], guidance=4.0)):
+        assert np.abs(other - first).max() > 5
+
+
+def test_no_streams_are_no_pictures(codec: FeatureCodec, decoder: Decoder):
+    assert list(paint([], codec, decoder, QUICK)) == []
+
+
+def test_a_decoder_of_another_space_is_refused(blobs: list[bytes], codec: FeatureCodec):
+    other = make_decoder(dataclasses.replace(SPACE, model="other", weights_sha256="cd" * 32))
+    with pytest.raises(SpaceMismatchError, match=r"tiny/test.*other/test"):
+        next(paint(blobs, codec, other, QUICK))
+
+
+def test_a_damaged_stream_is_refused(blobs: list[bytes], codec: FeatureCodec, decoder: Decoder):
+    with pytest.raises(BitstreamError, match="stream 2 of 2"):
+        list(paint([blobs[0], blobs[1][:-1]], codec, decoder, QUICK))
+
+
+@pytest.mark.parametrize(("option", "value"), [("size", 0), ("size", 8193), ("seed", -1), ("seed", 2**63)])
+def test_options_are_checked_when_they_are_made(option: str, value: int):
+    with pytest.raises(ConfigError, match=f"{option} is {value}"):
+        PaintOptions(**{option: value})
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("steps", 0), ("steps", 101), ("eta", 1.5), ("guidance", np.inf)]
+)
+def test_options_of_the_sampler_are_checked_on_sampling(
+    option: str, value: float, blobs: list[bytes], codec: FeatureCodec, decoder: Decoder
+):
+    with pytest.raises(ConfigError, match=option):
+        next(paint(blobs, codec, decoder, PaintOptions(**{option: value})))
