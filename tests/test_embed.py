@@ -342,7 +342,7 @@ def bad_files(folder: Path, weights: Weights, trace: Path) -> list[Path]:
         "truncated.pt": whole[: len(whole) // 2],
         "truncated.safetensors": safe[: len(safe) // 2],
         "huge_header.safetensors": (2**60).to_bytes(8, "little") + safe[8:],
-        "pickle.pt": pickle.dumps(Malice(trace)),
+        "pickle.pt": pickle.dumps(Malice(trace), protocol=2),
     }
     for name, content in contents.items():
         (folder / name).write_bytes(content)

@@ -29,7 +29,8 @@ def loaded(code: str, modules: tuple[str, ...]) -> str:
 
 
 def test_importing_the_package_takes_next_to_no_time():
-    timed = "from time import perf_counter as t; start = t(); import clip_feature_codec; print(t() - start)"
+    # The processor's time, which other work on the machine does not stretch.
+    timed = "from time import process_time as t; start = t(); import clip_feature_codec; print(t() - start)"
     assert min(float(fresh(timed)) for _ in range(3)) < 0.2
 
 

@@ -40,6 +40,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"base": 64, "ch_mult": (1, 2), "attention_levels": (1,)},
     {"base": 12, "patch": 2, "attention_levels": (1,)},
     {"patch": 4, "in_channels": 1},
+    {"patch": 2, "z_map": 3},
 ]
 
 
@@ -93,6 +94,7 @@ def test_default_is_the_specified_network() -> None:
         "num_res_blocks": 2,
         "attention_levels": [],
         "patch": 1,
+        "z_map": 0,
         "in_channels": 3,
     }
 
@@ -130,6 +132,23 @@ def test_attention_reaches_across_the_picture() -> None:
 
     assert far_change(without) == 0.0
     assert far_change(attending) > 0.0
+
+
+def test_coarse_map_says_where_and_no_vector_says_nothing() -> None:
+    unet = shaken(small_unet(z_map=4))
+    assert unet.map_proj is not None
+    x, z, t = inputs(rows=1, size=32)
+    nowhere = torch.zeros_like(z)
+    with torch.no_grad():
+        unet.clip_proj.weight.zero_()  # FiLM no longer hears of the vector
+        weights = unet.map_proj.weight.view(-1, 4, 4, z.shape[1])
+        weights[:, :, 1:] = 0.0  # and of the map only the left quarter is left
+        change = (unet(x, z, t) - unet(x, nowhere, t)).abs().mean(dim=(0, 1, 2))
+        assert float(change[:8].mean()) > 3 * float(change[24:].mean())
+        plain = shaken(small_unet())
+        shared = {k: v for k, v in unet.state_dict().items() if k != "map_proj.weight"}
+        plain.load_state_dict(shared)
+        torch.testing.assert_close(unet(x, nowhere, t), plain(x, nowhere, t))
 
 
 def test_patches_fold_space_into_channels() -> None:
@@ -193,6 +212,7 @@ def test_config_builds_the_same_network_again() -> None:
         ({"attention_levels": (2,)}, "attention_levels is .* from 0 to 1"),
         ({"attention_levels": (-1,)}, "attention_levels is"),
         ({"patch": 0}, "patch is 0"),
+        ({"z_map": 65}, "z_map is 65"),
         ({"in_channels": True}, "in_channels is True"),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import logging
 
 import numpy as np
@@ -10,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from train_helpers import DIM, SIZE, SPACE, tiny_config, tiny_pairs, trained_weights
 
 from clip_feature_codec.diffusion.checkpoint import load_decoder
-from clip_feature_codec.errors import ConfigError, ImageError, StoreError
+from clip_feature_codec.errors import ConfigError, ImageError, SpaceMismatchError, StoreError
 from clip_feature_codec.train.dataset import ArrayDataset
 from clip_feature_codec.train.diffusion_train import fit
 from clip_feature_codec.train.order import split
@@ -134,6 +135,10 @@ def test_clip_loss_is_part_of_the_training(tmp_path):
 def test_clip_loss_needs_the_right_model(tmp_path):
     with pytest.raises(ConfigError, match=r"clip_w is 0.5.*clip_w=0"):
         train(tmp_path, clip_w=0.5)
+    foreign = HalfEncoder()
+    foreign.space = dataclasses.replace(SPACE, weights_sha256="cd" * 32, model="other-model")
+    with pytest.raises(SpaceMismatchError, match="other-model"):
+        train(tmp_path, clip_w=0.5, clip=foreign)
 
 
 def test_data_of_another_size_are_refused(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
 
@@ -36,6 +36,7 @@ class FeatureStore:
         self.folder = folder
         self.codec = codec
         self._real_folder = folder.resolve()
+        self._source_folders: dict[Path, str] = {}
         self._by_name: dict[str, Entry] = {}
         self._by_source: dict[str, Entry] = {}
         for entry in entries:
@@ -99,7 +100,7 @@ class FeatureStore:
         return self.codec.decode([self.read(entry) for entry in chosen])
 
     def is_current(self, path: Path) -> bool:
-        """Whether a picture's file is in the store as it is now: same size and time, and its stream is there."""
+        """Whether a picture is in the store as it is now: same size and time, and its stream is there."""
         entry = self._by_source.get(self._source(path))
         if entry is None:
             return False
@@ -152,11 +153,14 @@ class FeatureStore:
 
         Of links, those to folders are followed, but not the last one: two names in a folder are two pictures.
         """
-        real = path.parent.resolve() / path.name
-        try:
-            return Path(os.path.relpath(real, self._real_folder)).as_posix()
-        except ValueError:
-            return real.as_posix()
+        folder = path.parent
+        if folder not in self._source_folders:  # once for each: following links takes its time
+            real = folder.resolve()
+            # No way leads to another drive.
+            with suppress(ValueError):
+                real = Path(os.path.relpath(real, self._real_folder))
+            self._source_folders[folder] = real.as_posix()
+        return str(PurePosixPath(self._source_folders[folder], path.name))
 
     def _free_name(self, inside: PurePosixPath) -> str:
         """``a/x`` for ``a/x.jpg``; ``a/x.jpg`` when that is taken, then ``a/x.jpg~2`` and so on.

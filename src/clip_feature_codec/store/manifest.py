@@ -38,8 +38,7 @@ class Entry:
     source_mtime_ns: int
 
 
-_NAMES = [field.name for field in fields(Entry)]
-_TYPES = [str if field.type == "str" else int for field in fields(Entry)]
+_TYPES = {field.name: str if field.type == "str" else int for field in fields(Entry)}
 
 
 def read_manifest(path: Path) -> list[Entry]:
@@ -51,8 +50,7 @@ def read_manifest(path: Path) -> list[Entry]:
     if not path.exists():
         return []
     try:
-        # Bytes that are not UTF-8 pass here and come out in a name that no file has.
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+        lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror}") from None
     entries: dict[str, Entry] = {}
@@ -65,16 +63,15 @@ def read_manifest(path: Path) -> list[Entry]:
     return list(entries.values())
 
 
-def _parse(line: str) -> Entry:
+def _parse(line: bytes) -> Entry:
     """One line; fields of later versions are passed over. Raises ValueError."""
     record = json.loads(line)
-    if type(record) is not dict:
+    if not isinstance(record, dict):
         raise ValueError(f"found {type(record).__name__}, expected an object")
-    values = [record.get(name) for name in _NAMES]
-    if [type(value) for value in values] != _TYPES:
-        wrong = next(name for name, value, kind in zip(_NAMES, values, _TYPES, strict=True) if type(value) is not kind)
-        raise ValueError(f"{wrong}: found {record.get(wrong)!r}, expected {kinds[wrong]}")
-    entry = Entry(*values)
+    for name, kind in _TYPES.items():
+        if type(record.get(name)) is not kind:
+            raise ValueError(f"{name}: found {record.get(name)!r}, expected {kind.__name__}")
+    entry = Entry(*(record[name] for name in _TYPES))
     path = Path(entry.name)
     if not entry.name or path.anchor or ".." in path.parts or "\0" in entry.name:
         raise ValueError(f"the name {entry.name!r} leads out of the store")
