@@ -56,10 +56,6 @@ def save_pt(path: Path, content: Any) -> Path:
     return path
 
 
-def same_direction(a: np.ndarray, b: np.ndarray, at_least: float = 0.999999) -> bool:
-    return bool((np.sum(a * b, axis=1) >= at_least).all())
-
-
 PICTURES = [make_picture(1), make_picture(2, (32, 32)), make_picture(3, (100, 20)), make_picture(4, (1, 1))]
 
 
@@ -124,9 +120,11 @@ def test_the_decoders_canvas_is_embedded_as_its_picture(
     description["preprocess_cfg"].update(interpolation=interpolation, resize_mode=resize_mode)
     write_config(folder / "open_clip_config.json", description)
     embedder = ClipEmbedder.load(str(folder), device="cpu")
-    pictures = [make_picture(seed, (side, side)) for seed in range(3)]
+    # Noise shows a wrong filter best, which is then off by 0.005. It has no black or white to overshoot.
+    noise = np.random.default_rng(0).integers(64, 192, (3, side, side, 3), dtype=np.uint8)
+    pictures = [Image.fromarray(picture) for picture in noise]
     canvas = embedder.encode_tensor(to_tensor(pictures)).numpy()
-    assert same_direction(canvas, embedder.embed_images(pictures), at_least=0.9999)
+    assert np.abs(canvas - embedder.embed_images(pictures)).max() < 0.002
 
 
 def test_the_decoders_canvas_gets_a_gradient_and_the_model_none(embedder: ClipEmbedder) -> None:
@@ -192,7 +190,7 @@ def test_a_16_bit_file_is_the_space_of_rounded_weights(config: str, weights: Wei
     )
     assert in_16.space.fingerprint == in_32.space.fingerprint != exact.space.fingerprint
     assert np.array_equal(in_16.embed_images(PICTURES), in_32.embed_images(PICTURES))
-    assert same_direction(in_16.embed_images(PICTURES), exact.embed_images(PICTURES), at_least=0.999)
+    assert (np.sum(in_16.embed_images(PICTURES) * exact.embed_images(PICTURES), axis=1) > 0.999).all()
 
 
 def test_whatever_changes_a_vector_changes_the_fingerprint(

@@ -478,7 +478,7 @@ def test_a_folder_that_changes_between_kill_and_restart(
     folder = photo_folder(10)
     start(folder, tmp_path / "store", tiny_clip, 0, moment).join(120)
     make_picture(80).save(folder / "p000.png")  # changed
-    (folder / "p009.png").unlink()
+    (folder / "p006.png").unlink()
     make_picture(81).save(folder / "a new one.png")
     result = encode_folder(folder, tmp_path / "store", embedder, batch_size=3, workers=0)
     assert result.failures == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import socket
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -28,6 +29,8 @@ from clip_feature_codec.errors import CodecError, ConfigError, ModelError
 from clip_feature_codec.packs import DEFAULT_PACK, pack_folder
 
 log = logging.getLogger(__name__)
+
+_WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 _LONGEST_STRIP = 16
 
@@ -77,7 +80,7 @@ class ClipEmbedder:
                         f"model {model!r} has its own weights: leave out pretrained={pretrained!r}"
                     )
                 name = f"local-dir:{folder}"
-                net = open_clip.create_model(name, require_pretrained=True)
+                net = _create(name)
                 labels = (model, "pack") if pack else (str(folder.resolve()), "folder")
             else:
                 name = _known_name(model)
@@ -222,6 +225,22 @@ def _known_name(model: str) -> str:
     return model
 
 
+def _create(name: str, **options: Any) -> torch.nn.Module:
+    """Build a model with its weights, and without running anything that a weights file may contain."""
+    # Where torch.load fails with a TypeError, open_clip tries again in torch's default mode, which before
+    # torch 2.6 runs what it unpickles.
+    before = os.environ.get(_WEIGHTS_ONLY)
+    os.environ[_WEIGHTS_ONLY] = "1"
+    try:
+        model: torch.nn.Module = open_clip.create_model(name, require_pretrained=True, **options)
+    finally:
+        if before is None:
+            del os.environ[_WEIGHTS_ONLY]
+        else:
+            os.environ[_WEIGHTS_ONLY] = before
+    return model
+
+
 def _with_weights(name: str, pretrained: str | None) -> tuple[torch.nn.Module, str]:
     """Build a model with weights from a file or a tag; also give out how to find them again."""
     tags = open_clip.list_pretrained_tags_by_model(name)
@@ -232,17 +251,16 @@ def _with_weights(name: str, pretrained: str | None) -> tuple[torch.nn.Module, s
         )
     if Path(pretrained).is_file():
         file = str(Path(pretrained).resolve())  # absolute, it cannot be taken for a tag
-        return open_clip.create_model(name, pretrained=file, require_pretrained=True), file
+        return _create(name, pretrained=file), file
     if pretrained not in tags:
         raise ModelError(
             f"weights {pretrained!r} of CLIP model {name!r} are neither a file nor one of its tags "
             f"({_some(tags)})"
         )
     config = open_clip.get_pretrained_cfg(name, pretrained)
-    net = open_clip.create_model(
+    net = _create(
         name,
         pretrained=_fetch(name, pretrained, config),
-        require_pretrained=True,
         # Weights trained with QuickGELU load into a model with GELU without a word, and give other vectors.
         force_quick_gelu=config.get("quick_gelu", False),
         force_preprocess_cfg={

@@ -39,7 +39,9 @@ def test_four_steps_are_two_and_two(tmp_path, options):
     train(tmp_path / "parts", max_steps=2, **options)
     parts = train(tmp_path / "parts", **options)
     assert same_weights(whole, parts)
-    states = [torch.load(tmp_path / name / "train/state.pt") for name in ("whole", "parts")]
+    states = [
+        torch.load(tmp_path / name / "train/state.pt", weights_only=True) for name in ("whole", "parts")
+    ]
     for part in ("unet", "average"):
         assert all(torch.equal(value, states[1][part][name]) for name, value in states[0][part].items())
     assert logged(tmp_path / "whole", "loss/total") == logged(tmp_path / "parts", "loss/total")
@@ -55,7 +57,7 @@ def test_the_result_is_a_decoder_with_averaged_weights(tmp_path):
     assert (decoder.unet.config["patch"], decoder.scheduler.schedule) == (2, "linear")
     assert decoder.extra["steps"] == 4
     assert decoder.extra["training"]["ema_decay"] == 0.5
-    state = torch.load(tmp_path / "train/state.pt")
+    state = torch.load(tmp_path / "train/state.pt", weights_only=True)
     weights = decoder.unet.state_dict()
     assert all(torch.equal(value, state["average"][f"module.{name}"]) for name, value in weights.items())
     assert any(not torch.equal(value, state["unet"][name]) for name, value in weights.items())
@@ -86,7 +88,7 @@ def test_other_data_are_refused(tmp_path):
 
 def test_epochs_count_the_steps(tmp_path):
     train(tmp_path, epochs=3, max_steps=None, batch_size=5)  # 12 pictures: two whole batches an epoch
-    assert torch.load(tmp_path / "train/state.pt")["step"] == 6
+    assert torch.load(tmp_path / "train/state.pt", weights_only=True)["step"] == 6
 
 
 def test_fewer_pictures_than_a_batch_still_train(tmp_path):
