@@ -39,9 +39,8 @@ def test_four_steps_are_two_and_two(tmp_path, options):
     train(tmp_path / "parts", max_steps=2, **options)
     parts = train(tmp_path / "parts", **options)
     assert same_weights(whole, parts)
-    states = [
-        torch.load(tmp_path / name / "train/state.pt", weights_only=True) for name in ("whole", "parts")
-    ]
+    paths = [tmp_path / name / "train/state.pt" for name in ("whole", "parts")]
+    states = [torch.load(path, weights_only=True) for path in paths]
     for part in ("unet", "average"):
         assert all(torch.equal(value, states[1][part][name]) for name, value in states[0][part].items())
     assert logged(tmp_path / "whole", "loss/total") == logged(tmp_path / "parts", "loss/total")
