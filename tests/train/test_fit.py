@@ -115,6 +115,12 @@ def test_warm_up_is_linear(tmp_path):
     assert rates == pytest.approx({1: 1e-3, 2: 2e-3, 3: 3e-3, 4: 3e-3, 5: 3e-3})
 
 
+def test_cool_down_is_linear_and_leads_to_the_end(tmp_path):
+    train(tmp_path, warmup_steps=1, cooldown_steps=3, lr=3e-3, max_steps=5)
+    rates = logged(tmp_path, "learning_rate")
+    assert rates == pytest.approx({1: 3e-3, 2: 3e-3, 3: 3e-3, 4: 2e-3, 5: 1e-3})
+
+
 class HalfEncoder:
     """Stands in for CLIP: everything looks like the first axis."""
 

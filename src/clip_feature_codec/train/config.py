@@ -20,6 +20,7 @@ _WHOLE = {
     "epochs": 1,
     "batch_size": 1,
     "warmup_steps": 0,
+    "cooldown_steps": 0,
     "accumulate": 1,
     "sample_every": 0,
     "checkpoint_every": 1,
@@ -35,7 +36,11 @@ _FRACTIONS = ("ema_decay", "cond_dropout", "val_fraction")
 # train, how often to look, and how the work is spread. The batches per optimizer step that processes and
 # ``accumulate`` give together are compared instead of ``accumulate`` alone.
 FREE_ON_RESUME = frozenset(
-    {"epochs", "max_steps", "accumulate", "sample_every", "checkpoint_every", "log_every", "workers"}
+    {
+        *("epochs", "max_steps", "cooldown_steps"),
+        *("accumulate", "workers"),
+        *("sample_every", "checkpoint_every", "log_every"),
+    }
 )
 
 
@@ -53,6 +58,7 @@ class TrainConfig:
         tv_w: weight of the predicted picture's total variation.
         lr: AdamW's learning rate after the warm-up.
         warmup_steps: steps in which the learning rate climbs linearly.
+        cooldown_steps: steps at the end in which it falls linearly towards 0 (0: it stays).
         grad_clip: largest norm of the gradient.
         accumulate: batches per process that make one optimizer step.
         ema_decay: decay of the averaged weights, once warmed up.
@@ -88,6 +94,7 @@ class TrainConfig:
     tv_w: float = 1e-4
     lr: float = 2e-4
     warmup_steps: int = 250
+    cooldown_steps: int = 0
     grad_clip: float = 1.0
     accumulate: int = 1
     ema_decay: float = 0.9999

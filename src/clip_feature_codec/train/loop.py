@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from clip_feature_codec.errors import ConfigError, StoreError
+from clip_feature_codec.train.config import TrainConfig
 from clip_feature_codec.train.dataset import Pool, collate
 from clip_feature_codec.train.losses import ImageEncoder, decoder_losses
 from clip_feature_codec.train.monitor import Monitor
@@ -23,6 +24,13 @@ from clip_feature_codec.train.state import TrainingState
 logger = logging.getLogger(__name__)
 
 Batch = tuple[Tensor, Tensor, list[str]]
+
+
+def learning_rate(config: TrainConfig, step: int, last_step: int) -> float:
+    """Of the step after ``step`` steps: linear warm-up (Goyal et al. 2017, section 2.2), linear cool-down."""
+    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    cool = min(1.0, (last_step - step) / max(1, config.cooldown_steps))
+    return config.lr * warm * cool
 
 
 class Loop:
@@ -68,7 +76,8 @@ class Loop:
         sums: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.accelerator.device))
         logged = state.step
         while state.step < last_step:
-            losses, norm = self._step(batches)
+            rate = learning_rate(config, state.step, last_step)
+            losses, norm = self._step(batches, rate)
             for name, value in losses.items():
                 sums[name] += value
             step, last = state.step, state.step == last_step
@@ -81,7 +90,7 @@ class Loop:
             monitor.stepped()
             if logs:
                 means = {name: value.item() / (step - logged) for name, value in sums.items()}
-                monitor.log(step, means, self._learning_rate(step - 1))
+                monitor.log(step, means, rate)
                 sums.clear()
                 logged = step
             if config.sample_every and (last or step % config.sample_every == 0):
@@ -89,11 +98,11 @@ class Loop:
             if saves:
                 state.save(checkpoint)
 
-    def _step(self, batches: Iterator[Batch]) -> tuple[dict[str, Tensor], Tensor]:
+    def _step(self, batches: Iterator[Batch], rate: float) -> tuple[dict[str, Tensor], Tensor]:
         """One optimizer step; gives the mean losses of this process and the gradient's norm."""
         state, config = self.state, self.config
         for group in state.optimizer.param_groups:
-            group["lr"] = self._learning_rate(state.step)
+            group["lr"] = rate
         state.optimizer.zero_grad(set_to_none=True)
         means: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.accelerator.device))
         for turn in range(config.accumulate):
@@ -173,7 +182,3 @@ class Loop:
                 f"the training diverged before step {self.state.step} (gradient norm {norm.item()}): "
                 f"lower lr ({self.config.lr}); the last checkpoint, if any, is {checkpoint}"
             )
-
-    def _learning_rate(self, step: int) -> float:
-        """Linear warm-up (Goyal et al. 2017, section 2.2), for the step after ``step`` steps."""
-        return self.config.lr * min(1.0, (step + 1) / max(1, self.config.warmup_steps))
