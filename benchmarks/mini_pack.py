@@ -46,11 +46,12 @@ def class_figures(codec: ClipCodec, store: FeatureStore, labels: list[str], held
         scores = vectors[rows] @ prompts.T
         truth = np.array([classes.index(labels[i]) for i in rows])
         ranks = (scores > scores[np.arange(len(rows)), truth][:, None]).sum(1)
-        found = [np.mean(truth[np.argsort(-scores[:, c])[:10]] == c) for c in range(len(classes))]
+        hits = [np.sum(truth[np.argsort(-scores[:, c])[:10]] == c) for c in range(len(classes))]
+        recall = np.mean(hits / np.bincount(truth))
         print(
             f"class prompts, {title} ({len(classes)}, {len(rows)} pictures): top-1 {np.mean(ranks < 1):.1%} "
             f"(chance {1 / len(classes):.1%}), top-5 {np.mean(ranks < 5):.1%}, "
-            f"precision@10 {np.mean(found):.1%}"
+            f"prompt finds its pictures among the first ten: {recall:.1%}"
         )
 
 

@@ -46,7 +46,13 @@ def test_a_square_picture_at_the_canvas_s_size_is_the_sample_itself(
 ):
     z = torch.from_numpy(codec.decode(blobs[:1]))
     x = ddim_sample(
-        decoder.unet, decoder.scheduler, z, size=16, steps=3, generators=noise_generators(0, blobs[:1])
+        decoder.unet,
+        decoder.scheduler,
+        z,
+        size=16,
+        steps=QUICK.steps,
+        guidance=QUICK.guidance,
+        generators=noise_generators(0, blobs[:1]),
     )
     expected = np.rint((x[0].permute(1, 2, 0).double().numpy() + 1) * 127.5)
     (picture,) = paint(blobs[:1], codec, decoder, QUICK)

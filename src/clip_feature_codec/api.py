@@ -163,7 +163,7 @@ class ClipCodec:
         seed: int = 0,
         size: int = 256,
         eta: float = 0.0,
-        guidance: float = 1.0,
+        guidance: float = 2.0,
         square: bool = False,
     ) -> Image.Image:
         """Paint the picture of a stream.
@@ -195,7 +195,7 @@ class ClipCodec:
         seed: int = 0,
         size: int = 256,
         eta: float = 0.0,
-        guidance: float = 1.0,
+        guidance: float = 2.0,
         square: bool = False,
     ) -> list[Image.Image]:
         """Paint the pictures of N streams, in order, in batches (see `decode`)."""

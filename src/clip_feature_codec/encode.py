@@ -74,7 +74,8 @@ def encode_folder(
         codec: tables for a new store; without, they are fitted on its vectors. A store that is there
             keeps its own.
         batch_size: pictures per forward pass.
-        workers: processes that read and resize pictures; by default all cores but one, at most 8.
+        workers: processes that read and resize pictures, at most 8 by default: all cores but one beside a
+            GPU, a quarter of the cores where the CPU embeds (none below four: it then reads in between).
         quiet: without a progress bar.
 
     Raises:
@@ -134,7 +135,7 @@ def _embed_chunks(plan: Plan, embedder: ClipEmbedder, workers: int | None, quiet
     """Embed every chunk of the plan whose vectors are not on disk yet."""
     chunks = [names for names in plan.chunks if not plan.is_done(names)]
     if workers is None:
-        workers = min(8, max(1, (os.cpu_count() or 2) - 1))
+        workers = _default_workers(embedder.device)
     loader = DataLoader(
         _ChunkReader(plan.img_dir, chunks, embedder.preprocess),
         batch_size=None,
@@ -149,6 +150,12 @@ def _embed_chunks(plan: Plan, embedder: ClipEmbedder, workers: int | None, quiet
             vectors = embedder.embed_batch(pixels) if pictures else np.zeros((0, embedder.dim), np.float32)
             plan.save(names, Chunk(pictures, vectors, failures))
             bar.update(len(names))
+
+
+def _default_workers(device: torch.device) -> int:
+    # Where the forward pass has every core, each reader that takes one makes the others wait for it.
+    cores = os.cpu_count() or 1
+    return min(8, cores // 4 if device.type == "cpu" else max(1, cores - 1))
 
 
 class _ChunkReader(Dataset[tuple[list[NewPicture], torch.Tensor, list[tuple[str, str]]]]):

@@ -35,7 +35,7 @@ class PaintOptions:
 
     steps: int = 50
     eta: float = 0.0
-    guidance: float = 1.0
+    guidance: float = 2.0
     seed: int = 0
     size: int = 256
     square: bool = False

@@ -157,7 +157,7 @@ paint_options = stack(
         help="0: deterministic, 1: as DDPM.",
     ),
     click.option(
-        "--guidance", type=float, default=1.0, show_default=True, help="Classifier-free guidance; 1 is none."
+        "--guidance", type=float, default=2.0, show_default=True, help="Classifier-free guidance; 1 is none."
     ),
     click.option(
         "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Chooses the noise."

@@ -42,7 +42,9 @@ _folder_options = stack(
         help="Pictures per forward pass.",
     ),
     click.option(
-        "--workers", type=click.IntRange(min=0), help="Processes that read pictures. [default: cores - 1]"
+        "--workers",
+        type=click.IntRange(min=0),
+        help="Processes that read pictures. [default: by cores and device]",
     ),
     click.option(
         "--codec",
