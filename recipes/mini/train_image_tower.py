@@ -137,7 +137,7 @@ def losses(
 
 def learning_rate(step: int, steps: int, config: dict[str, Any]) -> float:
     """Linear warm-up times a half cosine down to 0."""
-    warm = min(1.0, (step + 1) / config["warmup_steps"])
+    warm: float = min(1.0, (step + 1) / config["warmup_steps"])
     return float(config["lr"]) * warm * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
