@@ -1,4 +1,4 @@
-"""``clip-codec encode`` and SPEC's ``python -m clip_feature_codec.cli.encode_images``."""
+"""``clip-codec encode`` and its other form, ``python -m clip_feature_codec.cli.encode_images``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``clip-codec eval`` and SPEC's ``python -m clip_feature_codec.cli.eval``."""
+"""``clip-codec eval`` and its other form, ``python -m clip_feature_codec.cli.eval``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``clip-codec decode`` and SPEC's ``python -m clip_feature_codec.cli.reconstruct_diffusion``."""
+"""``clip-codec decode`` and its other form, ``python -m clip_feature_codec.cli.reconstruct_diffusion``."""
 
 from __future__ import annotations
 
