@@ -116,7 +116,7 @@ def train(
         if (step + 1) % 200 == 0 or step + 1 == len(sizes):
             with atomic_writer(out / "image_tower.pt") as file:
                 states = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-                torch.save({"step": step + 1, "classes": classes} | states, file)
+                torch.save({"step": step + 1} | states, file)
 
 
 def losses(
