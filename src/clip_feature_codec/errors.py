@@ -17,6 +17,10 @@ class BitstreamError(CodecError):
     """A ``.clp`` stream is truncated, damaged, or written with another codec."""
 
 
+class MissingLayerError(BitstreamError):
+    """A stream has no layer of the kind that is asked for."""
+
+
 class ImageError(CodecError):
     """A file cannot be read as a picture, or a picture cannot be written."""
 

@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import struct
 
-import numpy as np
 import pytest
-import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,10 +36,15 @@ def refused(blob: bytes) -> str:
     return str(caught.value)
 
 
-def test_layout_is_the_documented_one() -> None:
-    assert bitstream.pack(PAYLOAD, DIGEST) == build()
-    assert bitstream.pack(PAYLOAD, DIGEST, 1.5) == build(0x21, bytes([85]) + PAYLOAD)
-    assert bitstream.pack(PAYLOAD, DIGEST, 0.5) == build(0x21, bytes([0x80 | 64]) + PAYLOAD)
+def test_fields_are_where_the_document_has_them() -> None:
+    assert bitstream.pack(DIGEST, "int8", PAYLOAD) == build()
+    assert bitstream.pack(DIGEST, "klt", PAYLOAD) == build(0x28)
+    assert bitstream.pack(DIGEST, "int8", PAYLOAD, aspect=1.5) == build(0x21, bytes([85]) + PAYLOAD)
+    assert bitstream.pack(DIGEST, "klt", PAYLOAD, aspect=0.5) == build(0x29, bytes([0x80 | 64]) + PAYLOAD)
+    assert bitstream.pack(DIGEST, "klt", PAYLOAD, b"abc") == build(0x2C, b"\x03abc" + PAYLOAD)
+    assert bitstream.pack(DIGEST, "int8", PAYLOAD, b"abc", 1.5) == build(0x25, b"\x55\x03abc" + PAYLOAD)
+    assert bitstream.pack(DIGEST, "int8", None, b"abc") == build(0x3C, b"abc")
+    assert bitstream.pack(DIGEST, "klt", None, b"abc", 1.5) == build(0x3D, b"\x55abc")
 
 
 def test_checksum_of_the_standard_test_string() -> None:
@@ -49,11 +52,23 @@ def test_checksum_of_the_standard_test_string() -> None:
 
 
 @given(
-    st.binary(max_size=600), st.one_of(st.none(), st.floats(0.003, 300)), st.binary(min_size=32, max_size=32)
+    st.sampled_from(bitstream.PROFILES),
+    st.one_of(st.none(), st.binary(max_size=600)),
+    st.one_of(st.none(), st.binary(min_size=1, max_size=255)),
+    st.one_of(st.none(), st.floats(0.003, 300)),
+    st.binary(min_size=32, max_size=32),
 )
-def test_round_trip(payload: bytes, aspect: float | None, digest: bytes) -> None:
-    stream = bitstream.parse(bitstream.pack(payload, digest, aspect), digest)
-    assert stream.payload == payload
+def test_round_trip(
+    profile: str, semantic: bytes | None, layout: bytes | None, aspect: float | None, digest: bytes
+) -> None:
+    if semantic is None and layout is None:
+        layout = b"x"
+    blob = bitstream.pack(digest, profile, semantic, layout, aspect)
+    stream = bitstream.parse(blob, digest)
+    assert (stream.semantic, stream.layout) == (semantic, layout)
+    assert stream.profile == (None if semantic is None else profile)
+    layers = [payload for payload in (semantic, layout) if payload is not None]
+    assert stream.header == bitstream.overhead(aspect, len(layers)) == len(blob) - sum(map(len, layers))
     asked = 1.0 if aspect is None else aspect
     narrow, found = min(asked, 1 / asked), min(stream.aspect, 1 / stream.aspect)
     assert abs(found - max(narrow, 1 / 128)) <= 0.5 / 128 + 1e-9
@@ -65,13 +80,13 @@ def test_round_trip(payload: bytes, aspect: float | None, digest: bytes) -> None
     [(1.0, 1.0), (1.003, 1.0), (2.0, 2.0), (0.5, 0.5), (1e9, 128.0), (1e-9, 1 / 128), (16 / 9, 128 / 72)],
 )
 def test_aspects(aspect: float, expected: float) -> None:
-    assert bitstream.parse(bitstream.pack(b"x", DIGEST, aspect), DIGEST).aspect == expected
+    assert bitstream.parse(bitstream.pack(DIGEST, "klt", b"x", None, aspect), DIGEST).aspect == expected
 
 
 @pytest.mark.parametrize("aspect", [0.0, -1.0, float("nan"), float("inf")])
 def test_impossible_aspects_are_refused(aspect: float) -> None:
     with pytest.raises(ConfigError, match=f"aspect: found {aspect}, expected a positive, finite"):
-        bitstream.pack(PAYLOAD, DIGEST, aspect)
+        bitstream.pack(DIGEST, "int8", PAYLOAD, None, aspect)
 
 
 @pytest.mark.parametrize("size", [0, 1, 5])
@@ -81,7 +96,7 @@ def test_short_streams(size: int) -> None:
 
 def test_long_streams() -> None:
     assert refused(build(body=bytes(65531))).startswith("length: found 65537 bytes, expected 6 to 65536")
-    assert len(bitstream.parse(build(body=bytes(65530)), DIGEST).payload) == 65530
+    assert len(bitstream.parse(build(body=bytes(65530)), DIGEST).semantic or b"") == 65530
 
 
 def test_magic() -> None:
@@ -93,16 +108,31 @@ def test_versions(version: int) -> None:
     assert refused(build(flags=version << 5)).startswith(f"version: found {version}, expected 1")
 
 
-@pytest.mark.parametrize("profile", [1, 2, 3])
-def test_profiles(profile: int) -> None:
-    assert refused(build(flags=0x20 | profile << 3)).startswith(
-        f"profile: found {profile}, expected 0 (int8)"
-    )
+def test_profiles() -> None:
+    assert refused(build(flags=0x30)).startswith("profile: found 2, expected 0 (int8), 1 (klt) or 3 (none)")
 
 
-@pytest.mark.parametrize("bits", [0x02, 0x04, 0x06])
-def test_reserved_bits(bits: int) -> None:
-    assert refused(build(flags=0x20 | bits)).startswith(f"reserved bits: found {bits:#04x}, expected 0x00")
+def test_reserved_bit() -> None:
+    assert refused(build(flags=0x22)).startswith("reserved bit: found 1, expected 0")
+
+
+def test_no_layer_at_all() -> None:
+    assert refused(build(flags=0x38)) == "layers: found none, expected at least one"
+
+
+@pytest.mark.parametrize("size", [0, 256])
+def test_a_lone_layout_has_1_to_255_bytes(size: int) -> None:
+    assert refused(build(0x3C, bytes(size))) == f"layout layer: found {size} bytes, expected 1 to 255"
+
+
+@pytest.mark.parametrize(("body", "found"), [(b"\x00abc", 0), (b"\x04abc", 4), (b"\xff", 255)])
+def test_splits_that_lead_nowhere(body: bytes, found: int) -> None:
+    message = f"split: found a layout layer of {found} bytes, expected 1 to {len(body) - 1}"
+    assert refused(build(0x2C, body)) == message
+
+
+def test_split_byte_missing() -> None:
+    assert refused(build(0x2C, b"")) == "split: found the end of the stream, expected one byte"
 
 
 def test_codec_id() -> None:
@@ -121,7 +151,7 @@ def test_checksum() -> None:
 def test_checksum_tells_codecs_of_one_id_apart() -> None:
     other = DIGEST[:2] + b"\xff" + DIGEST[3:]
     with pytest.raises(BitstreamError, match="checksum: found"):
-        bitstream.parse(bitstream.pack(PAYLOAD, other), DIGEST)
+        bitstream.parse(bitstream.pack(other, "int8", PAYLOAD), DIGEST)
 
 
 def test_aspect_byte_missing() -> None:
@@ -140,104 +170,13 @@ def test_refusals_come_in_the_documented_order() -> None:
         (b"", "length"),
         (b"\x00\xff\x00\x00\x00\x00", "magic"),
         (b"\xc7\xff\x00\x00\x00\x00", "version"),
-        (b"\xc7\x3f\x00\x00\x00\x00", "profile"),
-        (b"\xc7\x27\x00\x00\x00\x00", "reserved bits"),
-        (b"\xc7\x21\x00\x00\x00\x00", "codec id"),
-        (b"\xc7\x21" + DIGEST[:2] + b"\x00\x00", "checksum"),
-        (build(0x21, b""), "aspect"),
+        (b"\xc7\x37\x00\x00\x00\x00", "profile"),
+        (b"\xc7\x3b\x00\x00\x00\x00", "reserved bit"),
+        (b"\xc7\x39\x00\x00\x00\x00", "layers"),
+        (b"\xc7\x2d\x00\x00\x00\x00", "codec id"),
+        (b"\xc7\x2d" + DIGEST[:2] + b"\x00\x00", "checksum"),
+        (build(0x2D, b""), "aspect"),
+        (build(0x2D, b"\x55"), "split"),
     ]
     for blob, field in steps:
         assert refused(blob).startswith(f"{field}: ")
-
-
-def expand(payload: bytes, dim: int = 512) -> bytes:
-    return bitstream.unpack_codes(payload, dim, zstandard.ZstdDecompressor())
-
-
-def payload_refused(payload: bytes, dim: int = 512) -> str:
-    with pytest.raises(BitstreamError) as caught:
-        expand(payload, dim)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def test_equal_codes_become_a_frame_that_any_zstd_reads() -> None:
-    codes = np.full((1, 512), 77, np.uint8)
-    (payload,) = bitstream.pack_codes(codes)
-    assert len(payload) < 32
-    plain = zstandard.ZstdDecompressor(format=zstandard.FORMAT_ZSTD1_MAGICLESS).decompressobj()
-    assert plain.decompress(payload) == expand(payload) == codes.tobytes()
-
-
-def test_random_codes_stay_as_they_are() -> None:
-    codes = np.random.default_rng(0).integers(0, 256, (3, 512), dtype=np.uint8)
-    assert bitstream.pack_codes(codes) == [row.tobytes() for row in codes]
-
-
-@given(st.integers(1, 300), st.integers(1, 256), st.integers(0, 2**32))
-def test_codes_round_trip(dim: int, symbols: int, seed: int) -> None:
-    codes = np.random.default_rng(seed).integers(0, symbols, (2, dim), dtype=np.uint8)
-    payloads = bitstream.pack_codes(codes)
-    assert all(0 < len(payload) <= dim for payload in payloads)
-    assert b"".join(expand(payload, dim) for payload in payloads) == codes.tobytes()
-
-
-@pytest.mark.parametrize("symbols", [1, 2, 40])
-def test_the_largest_dimension_keeps_to_the_window(symbols: int) -> None:
-    codes = np.random.default_rng(0).integers(0, symbols, (1, bitstream.MAX_DIM), dtype=np.uint8)
-    (payload,) = bitstream.pack_codes(codes)
-    assert len(payload) < bitstream.MAX_DIM
-    assert expand(payload, bitstream.MAX_DIM) == codes.tobytes()
-
-
-@pytest.mark.parametrize("size", [0, 1, 513, 65000])
-def test_payload_lengths(size: int) -> None:
-    assert payload_refused(bytes(size)) == f"payload: found {size} bytes, expected 512, or 2 or more as zstd"
-
-
-@pytest.mark.parametrize("descriptor", [0x20, 0x04, 0x01, 0x08, 0xC0, 0xFF])
-def test_frames_with_other_headers(descriptor: int) -> None:
-    message = payload_refused(bytes([descriptor]) + bytes(20))
-    assert message == f"zstd frame descriptor: found {descriptor:#04x}, expected 0x00"
-
-
-@pytest.mark.parametrize("window", [0x19, 0x58, 0xFF])
-def test_frames_with_a_large_window(window: int) -> None:
-    message = payload_refused(bytes([0, window]) + bytes(20))
-    assert message == f"zstd window: found {window:#04x}, expected at most 0x18 (8 KiB)"
-
-
-def rle_block(size: int, value: int = 0, last: bool = True) -> bytes:
-    """RFC 8878, 3.1.1.2: three bytes of last flag, type 1 and size, then the byte to repeat."""
-    return (last | 1 << 1 | size << 3).to_bytes(3, "little") + bytes([value])
-
-
-def test_frames_by_hand() -> None:
-    assert expand(b"\x00\x00" + rle_block(512, 9)) == bytes([9]) * 512
-    two = b"\x00\x00" + rle_block(500, 9, last=False) + rle_block(12, 8)
-    assert expand(two) == bytes([9]) * 500 + bytes([8]) * 12
-
-
-@pytest.mark.parametrize("size", [0, 1, 511])
-def test_frames_that_hold_too_little(size: int) -> None:
-    assert payload_refused(b"\x00\x00" + rle_block(size)) == f"zstd frame: found {size} codes, expected 512"
-
-
-@pytest.mark.parametrize(
-    "frame",
-    [
-        b"\x00\x00" + rle_block(513),
-        b"\x00\x18" + rle_block(8192, last=False) * 100 + rle_block(8192),
-        b"\x00\x00" + rle_block(512, last=False),
-        b"\x00\x00" + rle_block(512) + b"\x00",
-        b"\x00\x00" + rle_block(512) * 2,
-        b"\x00\x00" + rle_block(512)[:3],
-        b"\x00\x00\xff\xff\xff",
-        b"\x00\x00",
-    ],
-    ids=["over", "bomb", "unfinished", "extra", "twice", "truncated", "reserved block", "empty"],
-)
-def test_frames_that_do_not_hold_the_vector(frame: bytes) -> None:
-    message = payload_refused(frame)
-    assert message.startswith("zstd frame: found one that does not decode to 512 bytes (")
-    assert message.endswith("), expected one that does")

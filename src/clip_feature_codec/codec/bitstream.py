@@ -7,58 +7,84 @@ import math
 import struct
 from dataclasses import dataclass
 
-import numpy as np
-import zstandard
-from numpy.typing import NDArray
-
 from clip_feature_codec.errors import BitstreamError, ConfigError
 
 MAGIC = 0xC7
 VERSION = 1
-PROFILE_INT8 = 0
+PROFILES = ("int8", "klt")
+"""How the semantic layer is coded, by the number in the flags."""
 MAX_STREAM_BYTES = 65536
 MAX_DIM = 8192
+MAX_LAYOUT_BYTES = 255
 
 _HEADER = struct.Struct("<BB2sH")  # magic, flags, codec id, checksum
 _CHECKSUM_AT = 4
+_PROFILE_NONE = 3  # the stream has no semantic layer
+_FLAG_LAYOUT = 0x04
+_FLAG_RESERVED = 0x02
 _FLAG_ASPECT = 0x01
-_FLAGS_RESERVED = 0x06  # bit 2 is kept for a layout layer, bit 1 for nothing yet
 _PORTRAIT = 0x80
 _ASPECT_UNITS = 128
-
-_ZSTD_MAGIC = zstandard.FRAME_HEADER  # streams leave these four bytes out
-_ZSTD_LEVEL = 19
-_ZSTD_DESCRIPTOR = 0x00  # no content size, no checksum, no dictionary, a window byte follows
-_ZSTD_WINDOW_MAX = 0x18  # 8 KiB, all that MAX_DIM codes can ask for
 
 
 @dataclass(frozen=True)
 class Stream:
-    """What a ``.clp`` file carries behind its header.
+    """What a ``.clp`` file carries; at least one of the layers is there.
 
     Attributes:
-        payload: the coded vector.
+        semantic: payload of the semantic layer, the coded vector.
+        layout: payload of the layout layer, 1 to 255 bytes.
+        profile: how the semantic layer is coded, one of `PROFILES`; None without that layer.
         aspect: width / height of the picture, from 1/128 to 128; 1.0 for square.
+        header: bytes of the file that belong to no layer.
     """
 
-    payload: bytes
+    semantic: bytes | None
+    layout: bytes | None
+    profile: str | None
     aspect: float
+    header: int
 
 
-def pack(payload: bytes, tables_sha256: bytes, aspect: float | None = None) -> bytes:
-    """Wrap a payload as a ``.clp`` stream.
+def overhead(aspect: float | None, layers: int) -> int:
+    """Bytes of a stream that belong to no layer: 6 to 8.
 
     Args:
-        payload: the coded vector.
+        aspect: width / height of the picture; None means square.
+        layers: how many layers there are, 1 or 2.
+
+    Raises:
+        ConfigError: ``aspect`` is not positive and finite.
+    """
+    return _HEADER.size + len(_aspect_field(aspect)) + (layers == 2)
+
+
+def pack(
+    tables_sha256: bytes,
+    profile: str,
+    semantic: bytes | None,
+    layout: bytes | None = None,
+    aspect: float | None = None,
+) -> bytes:
+    """Wrap the payloads of one or both layers as a ``.clp`` stream.
+
+    Args:
         tables_sha256: the 32 bytes that name the codec's tables.
+        profile: how the semantic layer is coded, one of `PROFILES`.
+        semantic: its payload; None leaves the layer out.
+        layout: payload of the layout layer, 1 to 255 bytes; None leaves the layer out.
         aspect: width / height of the picture; None means square.
 
     Raises:
         ConfigError: ``aspect`` is not positive and finite.
     """
-    shape = _aspect_field(1.0 if aspect is None else aspect)
-    flags = VERSION << 5 | PROFILE_INT8 << 3 | (_FLAG_ASPECT if shape else 0)
-    body = shape + payload
+    shape = _aspect_field(aspect)
+    number = _PROFILE_NONE if semantic is None else PROFILES.index(profile)
+    flags = VERSION << 5 | number << 3
+    flags |= (_FLAG_ASPECT if shape else 0) | (0 if layout is None else _FLAG_LAYOUT)
+    both = semantic is not None and layout is not None
+    split = bytes([len(layout)]) if layout is not None and both else b""
+    body = shape + split + (layout or b"") + (semantic or b"")
     head = _HEADER.pack(MAGIC, flags, tables_sha256[:2], 0)[:_CHECKSUM_AT]
     return head + _checksum(head, body, tables_sha256).to_bytes(2, "little") + body
 
@@ -91,64 +117,7 @@ def parse(blob: bytes, tables_sha256: bytes) -> Stream:
             f"checksum: found {checksum:#06x}, expected {expected:#06x}; "
             "the stream is damaged or was written with other tables"
         )
-    if not flags & _FLAG_ASPECT:
-        return Stream(blob[_HEADER.size :], 1.0)
-    if len(blob) == _HEADER.size:
-        raise BitstreamError("aspect: found the end of the stream, expected one byte")
-    return Stream(blob[_HEADER.size + 1 :], _aspect_value(blob[_HEADER.size]))
-
-
-def pack_codes(codes: NDArray[np.uint8]) -> list[bytes]:
-    """Payloads of the ``int8`` profile: a zstd frame where that is shorter, else the codes themselves.
-
-    Args:
-        codes: uint8 (N, D).
-
-    Returns:
-        N payloads of 1 to D bytes.
-    """
-    dim = codes.shape[1]
-    # The source's size keeps the window, and the encoder's memory, as small as the vector.
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        _ZSTD_LEVEL, source_size=dim, write_content_size=False, write_checksum=False, write_dict_id=False
-    )
-    zstd = zstandard.ZstdCompressor(compression_params=parameters)
-    rows = [row.tobytes() for row in codes]
-    frames = (zstd.compress(row)[len(_ZSTD_MAGIC) :] for row in rows)
-    return [frame if len(frame) < dim else row for row, frame in zip(rows, frames, strict=True)]
-
-
-def unpack_codes(payload: bytes, dim: int, zstd: zstandard.ZstdDecompressor) -> bytes:
-    """The D codes of one ``int8`` payload.
-
-    Args:
-        payload: any bytes.
-        dim: D, the number of codes, at most `MAX_DIM`.
-        zstd: a decompressor to use again and again; it belongs to one thread.
-
-    Raises:
-        BitstreamError: the payload is too long, or no frame of ours that holds exactly D bytes.
-    """
-    if len(payload) == dim:
-        return payload
-    if not 2 <= len(payload) < dim:
-        raise BitstreamError(f"payload: found {len(payload)} bytes, expected {dim}, or 2 or more as zstd")
-    if payload[0] != _ZSTD_DESCRIPTOR:
-        found, expected = f"{payload[0]:#04x}", f"{_ZSTD_DESCRIPTOR:#04x}"
-        raise BitstreamError(f"zstd frame descriptor: found {found}, expected {expected}")
-    if payload[1] > _ZSTD_WINDOW_MAX:
-        # Refused here, since the decompressor would allocate the window first.
-        found, expected = f"{payload[1]:#04x}", f"at most {_ZSTD_WINDOW_MAX:#04x} (8 KiB)"
-        raise BitstreamError(f"zstd window: found {found}, expected {expected}")
-    try:
-        codes = zstd.decompress(_ZSTD_MAGIC + payload, max_output_size=dim, allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        raise BitstreamError(
-            f"zstd frame: found one that does not decode to {dim} bytes ({error}), expected one that does"
-        ) from None
-    if len(codes) != dim:
-        raise BitstreamError(f"zstd frame: found {len(codes)} codes, expected {dim}")
-    return codes
+    return _take_apart(flags, blob[_HEADER.size :])
 
 
 def _check_flags(flags: int) -> None:
@@ -156,11 +125,38 @@ def _check_flags(flags: int) -> None:
     version, profile = flags >> 5, flags >> 3 & 3
     if version != VERSION:
         raise BitstreamError(f"version: found {version}, expected {VERSION}; use the release that wrote it")
-    if profile != PROFILE_INT8:
-        raise BitstreamError(f"profile: found {profile}, expected {PROFILE_INT8} (int8); use a newer release")
-    if flags & _FLAGS_RESERVED:
-        reserved = f"{flags & _FLAGS_RESERVED:#04x}"
-        raise BitstreamError(f"reserved bits: found {reserved}, expected 0x00; use a newer release")
+    if profile != _PROFILE_NONE and profile >= len(PROFILES):
+        raise BitstreamError(f"profile: found {profile}, expected 0 (int8), 1 (klt) or 3 (none)")
+    if flags & _FLAG_RESERVED:
+        raise BitstreamError("reserved bit: found 1, expected 0; use a newer release")
+    if profile == _PROFILE_NONE and not flags & _FLAG_LAYOUT:
+        raise BitstreamError("layers: found none, expected at least one")
+
+
+def _take_apart(flags: int, body: bytes) -> Stream:
+    """Split what lies behind the header into its fields."""
+    aspect, at = 1.0, 0
+    if flags & _FLAG_ASPECT:
+        aspect, at = _aspect_value(_byte(body, at, "aspect")), 1
+    profile = flags >> 3 & 3
+    if profile == _PROFILE_NONE:
+        size = len(body) - at
+        if not 1 <= size <= MAX_LAYOUT_BYTES:
+            raise BitstreamError(f"layout layer: found {size} bytes, expected 1 to {MAX_LAYOUT_BYTES}")
+        return Stream(None, body[at:], None, aspect, _HEADER.size + at)
+    if not flags & _FLAG_LAYOUT:
+        return Stream(body[at:], None, PROFILES[profile], aspect, _HEADER.size + at)
+    size = _byte(body, at, "split")
+    at += 1
+    if not 1 <= size <= len(body) - at:
+        raise BitstreamError(f"split: found a layout layer of {size} bytes, expected 1 to {len(body) - at}")
+    return Stream(body[at + size :], body[at : at + size], PROFILES[profile], aspect, _HEADER.size + at)
+
+
+def _byte(body: bytes, at: int, field: str) -> int:
+    if len(body) <= at:
+        raise BitstreamError(f"{field}: found the end of the stream, expected one byte")
+    return body[at]
 
 
 def _checksum(head: bytes, body: bytes, tables_sha256: bytes) -> int:
@@ -169,8 +165,10 @@ def _checksum(head: bytes, body: bytes, tables_sha256: bytes) -> int:
     return binascii.crc_hqx(body, binascii.crc_hqx(head, start))
 
 
-def _aspect_field(aspect: float) -> bytes:
+def _aspect_field(aspect: float | None) -> bytes:
     """The aspect byte: bit 7 set for portrait, below it shorter/longer in 1/128; empty for square."""
+    if aspect is None:
+        return b""
     if not (math.isfinite(aspect) and aspect > 0):
         raise ConfigError(f"aspect: found {aspect}, expected a positive, finite width / height")
     units = max(1, round(_ASPECT_UNITS * min(aspect, 1 / aspect)))

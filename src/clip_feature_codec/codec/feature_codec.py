@@ -1,54 +1,66 @@
-"""The feature codec: CLIP vectors to ``.clp`` streams and back, with its tables in ``codec.json``."""
+"""The feature codec: CLIP vectors and layouts to ``.clp`` streams and back, its tables in ``codec.json``."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import zstandard
 from numpy.typing import NDArray
 
 from clip_feature_codec.codec import bitstream
-from clip_feature_codec.codec.affine import ROWS_AT_ONCE, AffineQuantizer
+from clip_feature_codec.codec.affine import AffineQuantizer
+from clip_feature_codec.codec.bitstream import Stream
+from clip_feature_codec.codec.budget import Payloads, code_to_budget
+from clip_feature_codec.codec.int8 import Int8Coder
+from clip_feature_codec.codec.klt import KltCoder
+from clip_feature_codec.codec.layout import LayoutCoder
+from clip_feature_codec.codec.rate import DEFAULT_QUALITY, DEFAULT_RATE, Rate
 from clip_feature_codec.codec.space import ClipSpace
-from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
+from clip_feature_codec.codec.vectors import unit_vectors
+from clip_feature_codec.errors import BitstreamError, ConfigError, MissingLayerError, StoreError
 from clip_feature_codec.files import write_atomic
 
 _FORMAT = "clip-feature-codec tables"
 _VERSION = 1
-_PROFILE = "int8"
+_CODERS: dict[str, type[Int8Coder] | type[KltCoder]] = {
+    coder.profile: coder for coder in (Int8Coder, KltCoder)
+}
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureCodec:
-    """Codes vectors of one CLIP space with one set of tables.
+    """Codes vectors of one CLIP space, and coarse colour layouts, with one set of tables.
 
     Attributes:
         space: where the vectors come from.
-        quantizer: the tables.
+        semantic: coder of the vectors.
+        layout: coder of the layouts; the package's own unless ``codec.json`` says otherwise.
 
     Raises:
         ConfigError: the tables do not have the space's dimension, or that is over 8192.
     """
 
     space: ClipSpace
-    quantizer: AffineQuantizer
+    semantic: Int8Coder | KltCoder
+    layout: LayoutCoder = field(default_factory=LayoutCoder.builtin)
 
     def __post_init__(self) -> None:
-        if self.quantizer.dim != self.space.dim:
-            raise ConfigError(f"codec tables: found {self.quantizer.dim} channels, expected {self.space.dim}")
+        if self.semantic.dim != self.space.dim:
+            raise ConfigError(f"codec tables: found {self.semantic.dim} channels, expected {self.space.dim}")
         if self.dim > bitstream.MAX_DIM:
             raise ConfigError(f"codec, dim: found {self.dim}, expected at most {bitstream.MAX_DIM}")
 
     @classmethod
     def fit(cls, vectors: NDArray[np.float32], space: ClipSpace) -> FeatureCodec:
-        """Make tables for a space from sample vectors (see `AffineQuantizer.fit`).
+        """Make tables of the ``int8`` profile from sample vectors (see `AffineQuantizer.fit`).
 
         Args:
             vectors: float32 (N, D), N >= 1, finite, of any positive length: normalised here.
@@ -57,19 +69,36 @@ class FeatureCodec:
         Raises:
             ConfigError: the shape is not (N, D), or a vector is zero or not finite.
         """
-        return cls(space, AffineQuantizer.fit(_unit_vectors(vectors, space.dim)))
+        return cls(space, Int8Coder(AffineQuantizer.fit(unit_vectors(vectors, space.dim))))
+
+    @classmethod
+    def fit_klt(cls, blocks: Iterable[NDArray[np.float32]], space: ClipSpace) -> FeatureCodec:
+        """Make tables of the ``klt`` profile from sample vectors, a block at a time (see `KltCoder.fit`).
+
+        Args:
+            blocks: float32 (n, D) each, finite, of any positive length; one vector at least in all.
+            space: where they come from; its ``dim`` is D.
+
+        Raises:
+            ConfigError: there is no vector, a shape is not (n, D), or a vector is zero or not finite.
+        """
+        return cls(space, KltCoder.fit(unit_vectors(block, space.dim) for block in blocks))
 
     @property
     def dim(self) -> int:
         """Length D of a vector."""
         return self.space.dim
 
+    @property
+    def profile(self) -> str:
+        """How vectors are coded: ``int8`` or ``klt``."""
+        return self.semantic.profile
+
     @cached_property
     def _digest(self) -> bytes:
         """SHA-256 over the profile, the dimension, the space and the tables (docs/clp-format.md)."""
-        named = f"{_PROFILE}\n{self.dim}\n{self.space.fingerprint}\n".encode("ascii")
-        tables = (self.quantizer.minimum, self.quantizer.step)
-        return hashlib.sha256(named + b"".join(table.astype("<f4").tobytes() for table in tables)).digest()
+        named = f"{self.profile}\n{self.dim}\n{self.space.fingerprint}\n".encode("ascii")
+        return hashlib.sha256(named + self.semantic.to_bytes() + self.layout.to_bytes()).digest()
 
     @property
     def tables_sha256(self) -> str:
@@ -82,30 +111,82 @@ class FeatureCodec:
         return self._digest[:2]
 
     def encode(
-        self, vectors: NDArray[np.float32], aspects: Sequence[float | None] | None = None
+        self,
+        vectors: NDArray[np.float32] | None,
+        aspects: Sequence[float | None] | None = None,
+        layouts: NDArray[Any] | None = None,
+        rate: Rate = DEFAULT_RATE,
     ) -> list[bytes]:
-        """Code vectors, each to its own stream; a stream does not depend on the rest of the batch.
+        """Code pictures, each to its own stream; a stream does not depend on the rest of the batch.
+
+        A layer that is asked for and not given is left out, unless nothing is left.
 
         Args:
-            vectors: float32 (N, D), finite, of any positive length: normalised here.
+            vectors: float32 (N, D), finite, of any positive length: normalised here; None without the
+                semantic layer.
             aspects: width / height of each picture, None for square; no list means all are square.
+            layouts: coefficients (N, L) from `LayoutCoder.analyse`; None without the layout layer.
+            rate: how large or how good the streams should be, and their layers.
 
         Returns:
-            N ``.clp`` streams of at most D + 7 bytes.
+            N ``.clp`` streams.
 
         Raises:
-            ConfigError: the shape is not (N, D), a vector is zero or not finite, or an aspect is not a
-                positive, finite number.
+            ConfigError: a shape is wrong, a vector is zero or not finite, an aspect is not a positive,
+                finite number, there is nothing to code, or the rate cannot be met; a budget that is too
+                small is answered with the smallest possible one.
         """
-        unit = _unit_vectors(vectors, self.dim)
-        shapes = [None] * len(unit) if aspects is None else list(aspects)
-        if len(shapes) != len(unit):
-            raise ConfigError(f"aspects: found {len(shapes)}, expected {len(unit)}, one for each vector")
-        payloads = bitstream.pack_codes(self.quantizer.quantize(unit))
+        unit = None if vectors is None or rate.layers == "layout" else unit_vectors(vectors, self.dim)
+        coefficients = None if rate.layers == "semantic" else layouts
+        given = coefficients if unit is None else unit
+        if given is None:
+            raise ConfigError(
+                f"layers: found nothing to code for {rate.layers!r}, expected vectors or layouts"
+            )
+        shapes = [None] * len(given) if aspects is None else list(aspects)
+        for name, rows in (("aspects", shapes), ("layouts", coefficients)):
+            if rows is not None and len(rows) != len(given):
+                raise ConfigError(f"{name}: found {len(rows)}, expected {len(given)}, one for each vector")
+        if rate.max_bytes is None:
+            semantic, layout = self._to_quality(unit, coefficients, rate, len(given))
+        else:
+            semantic, layout = code_to_budget(
+                unit, coefficients, shapes, rate.max_bytes, self.semantic, self.layout
+            )
         return [
-            bitstream.pack(payload, self._digest, aspect)
-            for payload, aspect in zip(payloads, shapes, strict=True)
+            bitstream.pack(self._digest, self.profile, vector, picture, shape)
+            for vector, picture, shape in zip(semantic, layout, shapes, strict=True)
         ]
+
+    def _to_quality(
+        self,
+        unit: NDArray[np.float32] | None,
+        layouts: NDArray[Any] | None,
+        rate: Rate,
+        count: int,
+    ) -> tuple[Payloads, Payloads]:
+        """Code the layers that are given, each at the step that its quality asks for."""
+        quality = DEFAULT_QUALITY if rate.quality is None else rate.quality
+        semantic: Payloads = [None] * count
+        layout: Payloads = [None] * count
+        if unit is not None and rate.target_cosine is not None:
+            semantic = [*self.semantic.encode_to_cosine(unit, rate.target_cosine)]
+        elif unit is not None:
+            semantic = [*self.semantic.encode(unit, np.full(count, self.semantic.step_at(quality)))]
+        if layouts is not None:
+            layout = [*self.layout.encode(layouts, np.full(count, self.layout.step_at(quality)))]
+        return semantic, layout
+
+    def parse(self, blob: bytes) -> Stream:
+        """Check a stream and take it apart: its layers' payloads, still coded, and its aspect.
+
+        Raises:
+            BitstreamError: the stream is damaged or was written with other tables.
+        """
+        stream = bitstream.parse(blob, self._digest)
+        if stream.profile not in (None, self.profile):
+            raise BitstreamError(f"profile: found {stream.profile}, expected {self.profile}")
+        return stream
 
     def decode(self, blobs: Sequence[bytes]) -> NDArray[np.float32]:
         """Bring vectors back from streams.
@@ -117,26 +198,41 @@ class FeatureCodec:
             float32 (N, D), unit length.
 
         Raises:
+            MissingLayerError: a stream has no semantic layer.
             BitstreamError: a stream is damaged or was written with other tables. Of several streams,
                 the first bad one is named by its position.
         """
-        zstd = zstandard.ZstdDecompressor()
-        codes = np.empty((len(blobs), self.dim), dtype=np.uint8)
-        for row, blob in enumerate(blobs):
-            try:
-                payload = bitstream.parse(blob, self._digest).payload
-                codes[row] = np.frombuffer(bitstream.unpack_codes(payload, self.dim, zstd), dtype=np.uint8)
-            except BitstreamError as error:
-                raise _located(error, row, len(blobs)) from None
-        vectors = np.empty(codes.shape, dtype=np.float32)
-        for first in range(0, len(codes), ROWS_AT_ONCE):
-            block = self.quantizer.dequantize(codes[first : first + ROWS_AT_ONCE])
-            lengths = _lengths(block)
-            if not lengths.all():
-                zero = BitstreamError("vector: found length 0, expected a direction; the stream is damaged")
-                raise _located(zero, first + int(lengths.argmin()), len(blobs))
-            vectors[first : first + ROWS_AT_ONCE] = block / lengths[:, None]
-        return vectors
+        return _each_named(blobs, lambda some: self.semantic.decode([self._semantic(b) for b in some]))
+
+    def decode_layouts(self, blobs: Sequence[bytes]) -> NDArray[np.int64]:
+        """Bring layout coefficients (N, L) back from streams, to be shown by ``layout.render``.
+
+        Raises:
+            MissingLayerError: a stream has no layout layer.
+            BitstreamError: as for `decode`.
+        """
+        return _each_named(blobs, lambda some: self.layout.decode([self._layout(b) for b in some]))
+
+    def preview(self, blob: bytes, width: int, height: int) -> NDArray[np.uint8]:
+        """The layout layer alone as a picture: uint8 (height, width, 3).
+
+        Raises:
+            MissingLayerError: the stream has no layout layer.
+            BitstreamError: as for `decode`.
+        """
+        return self.layout.render(self.decode_layouts([blob])[0], width, height)
+
+    def check(self, blob: bytes) -> None:
+        """Decode every layer of a stream.
+
+        Raises:
+            BitstreamError: the stream is damaged or was written with other tables.
+        """
+        stream = self.parse(blob)
+        if stream.semantic is not None:
+            self.semantic.decode([stream.semantic])
+        if stream.layout is not None:
+            self.layout.decode([stream.layout])
 
     def aspect(self, blob: bytes) -> float:
         """Width / height of the picture behind a stream, 1.0 for square.
@@ -144,18 +240,29 @@ class FeatureCodec:
         Raises:
             BitstreamError: the stream is damaged or was written with other tables.
         """
-        return bitstream.parse(blob, self._digest).aspect
+        return self.parse(blob).aspect
+
+    def _semantic(self, blob: bytes) -> bytes:
+        payload = self.parse(blob).semantic
+        if payload is None:
+            raise MissingLayerError("semantic layer: found none in the stream, expected a vector")
+        return payload
+
+    def _layout(self, blob: bytes) -> bytes:
+        payload = self.parse(blob).layout
+        if payload is None:
+            raise MissingLayerError("layout layer: found none in the stream, expected a coarse picture")
+        return payload
 
     def to_json(self) -> dict[str, Any]:
         """The codec as a JSON-able dictionary, the contents of ``codec.json``."""
         return {
             "format": _FORMAT,
             "version": _VERSION,
-            "profile": _PROFILE,
+            "profile": self.profile,
             "space": self.space.to_json(),
-            # A float32 is exact as a float64, and that round-trips through JSON.
-            "minimum": self.quantizer.minimum.tolist(),
-            "step": self.quantizer.step.tolist(),
+            "semantic": self.semantic.to_json(),
+            "layout": self.layout.to_json(),
             "tables_sha256": self.tables_sha256,
         }
 
@@ -169,12 +276,17 @@ class FeatureCodec:
         """
         if not isinstance(data, dict):
             raise StoreError(f"codec: found {type(data).__name__}, expected an object")
-        for name, expected in (("format", _FORMAT), ("version", _VERSION), ("profile", _PROFILE)):
+        for name, expected in (("format", _FORMAT), ("version", _VERSION)):
             if data.get(name) != expected:
                 raise StoreError(f"codec, {name}: found {data.get(name)!r}, expected {expected!r}")
+        coder = _CODERS.get(str(data.get("profile")))
+        if coder is None:
+            known = " or ".join(map(repr, _CODERS))
+            raise StoreError(f"codec, profile: found {data.get('profile')!r}, expected {known}")
         space = ClipSpace.from_json(data.get("space"))
         try:
-            codec = cls(space, AffineQuantizer(_table(data, "minimum"), _table(data, "step")))
+            semantic = coder.from_json(data.get("semantic"))
+            codec = cls(space, semantic, LayoutCoder.from_json(data.get("layout")))
         except ConfigError as error:
             raise StoreError(str(error)) from None
         if data.get("tables_sha256") != codec.tables_sha256:
@@ -203,43 +315,14 @@ class FeatureCodec:
             raise StoreError(f"{path}: {error}") from None
 
 
-def _table(data: dict[str, Any], name: str) -> NDArray[np.float32]:
-    """One of the tables in ``codec.json``, a list of numbers."""
-    values = data.get(name)
-    if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
-        raise StoreError(f"codec, {name}: found {type(values).__name__}, expected a list of numbers")
+def _each_named(blobs: Sequence[bytes], decode: Callable[[Sequence[bytes]], T]) -> T:
+    """Decode streams together; when one is bad, find it and put its position in front of what is wrong."""
     try:
-        with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused as such
-            return np.array(values, dtype=np.float64).astype(np.float32)
-    except OverflowError:
-        raise StoreError(f"codec, {name}: found a number beyond float64, expected float32 values") from None
-
-
-def _unit_vectors(vectors: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
-    """Vectors of any length (N, D) as float32 unit vectors; refuses what has no direction."""
-    if vectors.ndim != 2 or vectors.shape[1] != dim:
-        raise ConfigError(f"vectors: found shape {vectors.shape}, expected (N, {dim})")
-    # Rows must be contiguous: numpy's order of summation, hence the last bit, follows the layout.
-    rows = np.ascontiguousarray(vectors, dtype=np.float32)
-    unit = np.empty_like(rows)
-    for first in range(0, len(rows), ROWS_AT_ONCE):
-        block = rows[first : first + ROWS_AT_ONCE]
-        lengths = _lengths(block)
-        bad = ~(np.isfinite(lengths) & (lengths > 0))
-        if bad.any():
-            row = int(bad.argmax())
-            found = f"length {lengths[row]}"
-            raise ConfigError(f"vector {first + row}: found {found}, expected a finite, positive one")
-        unit[first : first + ROWS_AT_ONCE] = block / lengths[:, None]
-    return unit
-
-
-def _lengths(rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Euclidean lengths of float32 rows, in float64, where no square overflows or vanishes."""
-    lengths: NDArray[np.float64] = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1))
-    return lengths
-
-
-def _located(error: BitstreamError, row: int, count: int) -> BitstreamError:
-    """The error with the stream's position in front, where there is more than one."""
-    return error if count == 1 else BitstreamError(f"stream {row + 1} of {count}: {error}")
+        return decode(blobs)
+    except BitstreamError:
+        for row, blob in enumerate(blobs) if len(blobs) > 1 else ():
+            try:
+                decode([blob])
+            except BitstreamError as error:
+                raise type(error)(f"stream {row + 1} of {len(blobs)}: {error}") from None
+        raise

@@ -1,0 +1,410 @@
+"""The ``klt`` profile: mean removed, Karhunen-Loeve transform, dependent quantisation, integer tables.
+
+A payload is a step byte b and an rANS stream. The step is 2^((b - 208) / 16): one for all coefficients, which
+is reverse water-filling (Cover and Thomas, "Elements of Information Theory", section 10.3.3).
+
+Every number that the decoder or the encoder decides on is an integer, or a float64 that one correctly rounded
+operation made of integers: matrix products are float64 sums of integers below 2^53, which are exact in any
+order. So streams and vectors are the same on every machine, with every BLAS.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_feature_codec.codec.magnitudes import Magnitudes, builtin
+from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
+
+MAX_DIM = 8192
+STEPS = 256
+STEP_ONE = 208  # the step byte of a step of 1
+UNIT_BITS = 15  # the transform's tables count in 2^-15
+_STEP_MANTISSAS = (
+    65536, 68438, 71468, 74632, 77936, 81386, 84990, 88752,
+    92682, 96785, 101070, 105545, 110218, 115098, 120194, 125515,
+)  # fmt: skip  # round(2^16 2^(i / 16))
+_FRACTION_BITS = 8  # coefficients in units of the step have 8 bits behind the point
+_NORM_BITS = 24
+_ROWS = 2048  # vectors at once: what is held for each is a few times 8 D bytes
+_WEIGHT = 1475  # lambda: 0.36 step^2 per bit, in 2^-12
+
+
+_COARSEST_QUALITY, _FINEST_QUALITY = 156, 58  # step bytes of quality 0 and 100
+_LAMBDA_TRIALS = 5
+_LAMBDA_RANGE = 5  # the greatest lambda tried, in the usual one
+_FINER_STEPS = 4  # finer steps that are tried to fill a budget
+
+
+@dataclass(frozen=True, eq=False)
+class KltCoder:
+    """Transform and spreads of one CLIP space, and the tables of the coder.
+
+    Attributes:
+        mean: int16 (D,), in 2^-15.
+        basis: int16 (D, D), in 2^-15; row j is the direction of coefficient j, widest first.
+        scales: int16 (D,), 16 log2 of each coefficient's spread, from -400 to 16.
+        magnitudes: tables of the entropy coder.
+        smallest: bytes of the smallest payload: the step byte alone, which stands for the mean's direction.
+
+    Raises:
+        ConfigError: a shape or a range is wrong.
+    """
+
+    mean: NDArray[np.int16]
+    basis: NDArray[np.int16]
+    scales: NDArray[np.int16]
+    magnitudes: Magnitudes
+    profile: ClassVar[str] = "klt"
+    smallest: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "basis", "scales"):
+            values = np.array(getattr(self, name), dtype=np.int16)
+            values.flags.writeable = False
+            object.__setattr__(self, name, values)
+        dim = self.mean.size
+        if self.mean.ndim != 1 or not 1 <= dim <= MAX_DIM:
+            expected = f"(D,), D from 1 to {MAX_DIM}"
+            raise ConfigError(f"klt mean: found shape {self.mean.shape}, expected {expected}")
+        if self.basis.shape != (dim, dim) or self.scales.shape != (dim,):
+            found = f"{self.basis.shape} and {self.scales.shape}"
+            expected = f"{(dim, dim)} and {(dim,)}"
+            raise ConfigError(f"klt basis and scales: found shapes {found}, expected {expected}")
+        if self.scales.min() < -400 or self.scales.max() > 16:
+            found = f"{self.scales.min()} to {self.scales.max()}"
+            raise ConfigError(f"klt scales: found {found}, expected -400 to 16")
+        if (np.diff(self.scales) > 0).any():
+            raise ConfigError(
+                "klt scales: found a wider coefficient behind a narrower one, expected the widest first"
+            )
+
+    @property
+    def dim(self) -> int:
+        """Number of channels D."""
+        return int(self.mean.size)
+
+    @classmethod
+    def fit(cls, vectors: NDArray[np.float32] | Iterable[NDArray[np.float32]]) -> KltCoder:
+        """Make tables from sample vectors (see `klt_fit.fit`).
+
+        Args:
+            vectors: float (N, D), N >= 1, unit length, finite; or blocks of such, read once.
+
+        Raises:
+            ConfigError: a shape is not (N, D) with the same D from 1 to 8192, or there is no vector.
+        """
+        from clip_feature_codec.codec import klt_fit
+
+        mean, basis, spreads = klt_fit.fit(vectors)
+        unit = 1 << UNIT_BITS
+        limit = np.iinfo(np.int16)
+        return cls(
+            np.clip(np.rint(mean * unit), limit.min, limit.max).astype(np.int16),
+            np.clip(np.rint(basis * unit), limit.min, limit.max).astype(np.int16),
+            np.clip(np.rint(16 * np.log2(spreads)), -400, 16).astype(np.int16),
+            builtin(),
+        )
+
+    @cached_property
+    def _directions(self) -> NDArray[np.float64]:
+        """The basis as float64, for exact products."""
+        return self.basis.astype(np.float64)
+
+    def to_bytes(self) -> bytes:
+        """Everything that decoding depends on, for a hash."""
+        tables = (self.mean, self.basis, self.scales)
+        return b"".join(table.astype("<i2").tobytes() for table in tables) + self.magnitudes.to_bytes()
+
+    def to_json(self) -> dict[str, Any]:
+        """The tables as JSON values: arrays as base64 of little-endian int16, rows one behind the other."""
+        return {
+            "dim": self.dim,
+            "mean": _encoded(self.mean),
+            "basis": _encoded(self.basis),
+            "scales": _encoded(self.scales),
+            "magnitudes": self.magnitudes.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> KltCoder:
+        """Tables from what `to_json` gave.
+
+        Raises:
+            StoreError: a field is missing, of another size or out of its range.
+        """
+        dim = data.get("dim") if isinstance(data, dict) else None
+        if not isinstance(dim, int) or isinstance(dim, bool) or not 1 <= dim <= MAX_DIM:
+            raise StoreError(f"klt dim: found {dim!r}, expected 1 to {MAX_DIM}")
+        mean, basis, scales = (
+            _decoded(data.get(name), f"klt {name}", shape)
+            for name, shape in (("mean", (dim,)), ("basis", (dim, dim)), ("scales", (dim,)))
+        )
+        try:
+            return cls(mean, basis, scales, Magnitudes.from_json(data.get("magnitudes")))
+        except ConfigError as error:
+            raise StoreError(str(error)) from None
+
+    def _coefficients(self, unit: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Coefficients (N, D), integers in 2^-30, of unit vectors (N, D)."""
+        rounded = np.rint(unit.astype(np.float64) * (1 << UNIT_BITS))
+        coefficients: NDArray[np.float64] = (rounded - self.mean) @ self._directions.T
+        return coefficients
+
+    def step_at(self, quality: float) -> int:
+        """The step byte of a quality from 0 to 100."""
+        return round(_COARSEST_QUALITY + (_FINEST_QUALITY - _COARSEST_QUALITY) * quality / 100)
+
+    def encode(self, unit: NDArray[np.float32], steps: NDArray[np.integer[Any]]) -> list[bytes]:
+        """Payloads of vectors, each at its own step.
+
+        Args:
+            unit: float32 (N, D), unit length.
+            steps: integers (N,), step bytes from 0, the finest, to 255.
+        """
+        payloads: list[bytes] = []
+        for first in range(0, len(unit), _ROWS):
+            coefficients = self._coefficients(unit[first : first + _ROWS])
+            chosen = np.asarray(steps[first : first + _ROWS], np.int64)
+            payloads += self._coded(coefficients, chosen, np.full(len(chosen), _WEIGHT))
+        return payloads
+
+    def _coded(
+        self, coefficients: NDArray[np.float64], steps: NDArray[np.int64], weights: NDArray[np.int64]
+    ) -> list[bytes]:
+        """Payloads of coefficients (N, D) at steps (N,) and lambdas (N,)."""
+        from clip_feature_codec.codec import trellis
+
+        coded = self._coded_width(int(steps.min(initial=STEPS - 1)))
+        factors = _FINEST_UNITS / _step_sizes(steps)
+        targets = np.rint(coefficients[:, :coded] * factors[:, None]).astype(np.int64)
+        out = np.empty((len(steps), trellis.ROOM * (coded + 1)), np.uint8)
+        scales = self.scales[:coded].astype(np.int64)
+        sizes = trellis.code(targets, scales, _step_levels(steps), weights, self.magnitudes, out)
+        return [
+            bytes([step]) + out[row, :size].tobytes()
+            for row, (step, size) in enumerate(zip(steps.tolist(), sizes.tolist(), strict=True))
+        ]
+
+    def encode_to_bytes(self, unit: NDArray[np.float32], limits: NDArray[np.integer[Any]]) -> list[bytes]:
+        """Payloads of at most so many bytes, as good as they come.
+
+        The finest step that fits is found first; then, while more than a byte is left, the next finer ones
+        with more weight on the rate.
+
+        Args:
+            unit: float32 (N, D), unit length.
+            limits: integers (N,), at least `smallest`.
+
+        Raises:
+            ConfigError: a limit is below `smallest`.
+        """
+        if len(unit) and np.min(limits) < self.smallest:
+            found, expected = f"a limit of {np.min(limits)} bytes", f"{self.smallest} or more"
+            raise ConfigError(f"klt payload: found {found}, expected {expected}")
+        payloads: list[bytes] = []
+        for first in range(0, len(unit), _ROWS):
+            search = _ByteSearch(self, self._coefficients(unit[first : first + _ROWS]))
+            payloads += search.within(np.asarray(limits[first : first + _ROWS], np.int64))
+        return payloads
+
+    def encode_to_cosine(self, unit: NDArray[np.float32], target: float) -> list[bytes]:
+        """Payloads whose vectors have at least this cosine: the coarsest step, then the greatest lambda.
+
+        Args:
+            unit: float32 (N, D), unit length.
+            target: in float64, between the vector as given and the float32 vector that `decode` gives.
+
+        Raises:
+            ConfigError: a vector does not reach the target at the finest step; the message says what does.
+        """
+        payloads: list[bytes] = []
+        for first in range(0, len(unit), _ROWS):
+            block = unit[first : first + _ROWS]
+            search = _CosineSearch(self, self._coefficients(block), block)
+            payloads += search.reaching(target)
+        return payloads
+
+    def _coded_width(self, step: int) -> int:
+        """How many coefficients are coded at a step byte: up to the last one that is wide enough."""
+        from clip_feature_codec.codec import trellis
+
+        wide = np.flatnonzero(self.scales - _step_levels(np.array(step)) >= trellis.LOWEST_LEVEL)
+        return int(wide[-1]) + 1 if wide.size else 0
+
+    def decode(self, payloads: Sequence[bytes]) -> NDArray[np.float32]:
+        """Unit vectors (N, D) of payloads.
+
+        Raises:
+            BitstreamError: a payload is empty, or no stream of ours.
+        """
+        vectors = np.empty((len(payloads), self.dim), np.float32)
+        for first in range(0, len(payloads), _ROWS):
+            vectors[first : first + _ROWS] = self._decoded(payloads[first : first + _ROWS])
+        return vectors
+
+    def _decoded(self, payloads: Sequence[bytes]) -> NDArray[np.float32]:
+        from clip_feature_codec.codec import trellis
+
+        if not all(payloads):
+            raise BitstreamError("klt payload: found 0 bytes, expected 1 or more")
+        steps = np.array([payload[0] for payload in payloads], np.int64)
+        data = np.frombuffer(b"".join(payload[1:] for payload in payloads), np.uint8)
+        ends = np.zeros(len(payloads) + 1, np.int64)
+        np.cumsum([len(payload) - 1 for payload in payloads], out=ends[1:])
+        coded = self._coded_width(int(steps.min(initial=STEPS - 1)))
+        scales = self.scales[:coded].astype(np.int64)
+        values = np.zeros((len(payloads), coded), np.int64)
+        levels = _step_levels(steps)
+        bad = trellis.decode(data, ends, scales, levels, self.magnitudes, values)
+        if bad >= 0:
+            found = f"{len(payloads[bad])} bytes that are no stream of {coded} coefficients"
+            raise BitstreamError(f"klt payload: found {found}, expected one")
+        offsets = values.astype(np.float64) @ self._directions[:coded]
+        offsets *= (_step_sizes(steps) / (1 << _FRACTION_BITS))[:, None]
+        return _normalised(offsets + self.mean)
+
+
+class _Search:
+    """Bisection over steps, then over lambda, of many vectors side by side."""
+
+    def __init__(self, transform: KltCoder, coefficients: NDArray[np.float64]) -> None:
+        self.transform, self.coefficients = transform, coefficients
+        self.best: list[bytes] = [b""] * len(coefficients)
+
+    def good(self, payloads: list[bytes], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which payloads of these rows will do."""
+        raise NotImplementedError
+
+    def steps(self, sure: int, beyond: int) -> NDArray[np.int64]:
+        """Each row's last step from ``sure``, which is taken to do, towards ``beyond``, that does."""
+        count = len(self.coefficients)
+        sures, beyonds = np.full(count, sure), np.full(count, beyond)
+        self.best = self.transform._coded(self.coefficients, sures, np.full(count, _WEIGHT))
+        while (rows := np.flatnonzero(np.abs(sures - beyonds) > 1)).size:
+            middle = (sures[rows] + beyonds[rows]) // 2
+            tried = self.transform._coded(self.coefficients[rows], middle, np.full(rows.size, _WEIGHT))
+            passed = self.good(tried, rows)
+            sures[rows] = np.where(passed, middle, sures[rows])
+            beyonds[rows] = np.where(passed, beyonds[rows], middle)
+            for at in np.flatnonzero(passed):
+                self.best[rows[at]] = tried[at]
+        return sures
+
+    def lambdas(self, rows: NDArray[np.int64], steps: NDArray[np.int64], longest: bool) -> None:
+        """Try greater lambdas at these steps: for the longest payload that will do, or for the shortest."""
+        low, high = np.full(rows.size, _WEIGHT), np.full(rows.size, _LAMBDA_RANGE * _WEIGHT)
+        for _ in range(_LAMBDA_TRIALS):
+            middle = (low + high) // 2
+            tried = self.transform._coded(self.coefficients[rows], steps, middle)
+            passed = self.good(tried, rows)
+            for at in np.flatnonzero(passed):
+                payload, row = tried[at], rows[at]
+                if len(payload) != len(self.best[row]) and (len(payload) > len(self.best[row])) == longest:
+                    self.best[row] = payload
+            greater = passed != longest
+            low, high = np.where(greater, middle, low), np.where(greater, high, middle)
+
+
+class _ByteSearch(_Search):
+    """For the best payloads within limits."""
+
+    def within(self, limits: NDArray[np.int64]) -> list[bytes]:
+        """Payloads of at most ``limits`` (N,) bytes."""
+        self.limits = limits
+        steps = self.steps(STEPS - 1, -1)
+        for finer in range(1, _FINER_STEPS + 1):
+            left = limits - np.array([len(payload) for payload in self.best])
+            rows = np.flatnonzero((left > 1) & (steps >= finer))
+            if rows.size:
+                self.lambdas(rows, steps[rows] - finer, longest=True)
+        return self.best
+
+    def good(self, payloads: list[bytes], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return np.array([len(payload) for payload in payloads]) <= self.limits[rows]
+
+
+class _CosineSearch(_Search):
+    """For the shortest payloads that are near enough to ``unit`` (N, D)."""
+
+    def __init__(
+        self, transform: KltCoder, coefficients: NDArray[np.float64], unit: NDArray[np.float32]
+    ) -> None:
+        super().__init__(transform, coefficients)
+        self.unit = unit.astype(np.float64)
+        self.unit /= np.sqrt(np.square(self.unit).sum(axis=1, keepdims=True))
+
+    def reaching(self, target: float) -> list[bytes]:
+        """Payloads with a cosine of ``target`` or more."""
+        self.target = target
+        steps = self.steps(0, STEPS)
+        rows = np.arange(len(self.unit))
+        reached = self.cosines(self.best, rows)
+        if (reached < target).any():
+            expected = f"at most {reached.min():.9f}, which every vector reaches"
+            raise ConfigError(f"target cosine: found {target}, expected {expected}")
+        self.lambdas(rows, steps, longest=False)
+        return self.best
+
+    def cosines(self, payloads: list[bytes], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Cosines of these rows with what their payloads decode to."""
+        decoded = self.transform.decode(payloads).astype(np.float64)
+        lengths = np.sqrt(np.square(decoded).sum(axis=1))
+        cosines: NDArray[np.float64] = (self.unit[rows] * decoded).sum(axis=1) / lengths
+        return cosines
+
+    def good(self, payloads: list[bytes], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return self.cosines(payloads, rows) >= self.target
+
+
+_FINEST_UNITS = 2.0 ** (_FRACTION_BITS - 2 * UNIT_BITS)
+
+
+def _step_sizes(steps: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The step that each step byte stands for."""
+    mantissas = np.array(_STEP_MANTISSAS, np.float64)[steps % 16]
+    return np.ldexp(mantissas, (steps // 16 - STEP_ONE // 16 - 16).astype(np.int32))
+
+
+def _step_levels(steps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """16 log2 of twice the step."""
+    return steps - STEP_ONE + 16
+
+
+def _normalised(vectors: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Unit float32 vectors of finite float64 rows; of zero, the first axis.
+
+    Each row is rounded to integers below 2^24, whose squares add up exactly in int64; the root and the
+    quotients are correctly rounded, so the result does not depend on the machine.
+    """
+    _, exponents = np.frexp(np.abs(vectors).max(axis=1))
+    whole = np.rint(np.ldexp(vectors, (_NORM_BITS - exponents)[:, None]))
+    whole[~whole.any(axis=1), 0] = 1
+    squares = np.square(whole.astype(np.int64)).sum(axis=1)
+    unit: NDArray[np.float32] = (whole / np.sqrt(squares.astype(np.float64))[:, None]).astype(np.float32)
+    return unit
+
+
+def _encoded(table: NDArray[np.int16]) -> str:
+    return base64.b64encode(table.astype("<i2").tobytes()).decode("ascii")
+
+
+def _decoded(text: Any, name: str, shape: tuple[int, ...]) -> NDArray[np.int16]:
+    """An int16 table of this shape out of JSON."""
+    if not isinstance(text, str):
+        raise StoreError(f"{name}: found {type(text).__name__}, expected base64 text")
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise StoreError(f"{name}: found text that is not base64, expected base64") from None
+    expected = 2 * int(np.prod(shape))
+    if len(raw) != expected:
+        raise StoreError(f"{name}: found {len(raw)} bytes, expected {expected}")
+    return np.frombuffer(raw, "<i2").reshape(shape).astype(np.int16)

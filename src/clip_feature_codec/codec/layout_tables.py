@@ -1,0 +1,161 @@
+"""The layout layer's coefficients, their order, what each may know of the others, and the trained tables."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from functools import cache
+from importlib import resources
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_feature_codec.codec.magnitudes import Magnitudes
+from clip_feature_codec.errors import StoreError
+
+CHANNELS = 3
+RADII = (1640, 650, 650)  # a channel has the frequencies (u, v) with u^2 + v^2 up to this
+SIDE = 41  # frequencies 0 to 40 in each direction
+_BANDS = (9, 49, 169)  # u^2 + v^2 at which the next set of weights begins
+FEATURES = 8  # what a coefficient's spread is estimated from (see layout_trellis)
+_SAME_CHANNEL = ((-1, 0), (0, -1), (-2, 0), (0, -2), (-1, 1), (-2, 2), (-3, 0), (0, -3))
+LOOKED_AT = len(_SAME_CHANNEL)
+
+
+class Geometry(NamedTuple):
+    """The L coefficients in the order in which they are coded: by channel, u + v and u.
+
+    Attributes:
+        places: int64 (L, 3), channel, vertical frequency u and horizontal frequency v.
+        neighbours: int64 (L, 10), the coefficients at (u, v) + (-1, 0), (0, -1), (-2, 0), (0, -2), (-1, 1),
+            (-2, 2), (-3, 0), (0, -3) of the same channel, and at (u, v) of channel 0 and of channel 1 where
+            those are earlier ones; L where there is none.
+        diagonals: int64 (L,), a number that changes with u + v.
+        channels: int64 (L,).
+        groups: int64 (L,), 4 * channel + band: which row of weights a coefficient has.
+        reach: how far back a neighbour in the same channel may lie.
+    """
+
+    places: NDArray[np.int64]
+    neighbours: NDArray[np.int64]
+    diagonals: NDArray[np.int64]
+    channels: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    reach: int
+
+
+@cache
+def geometry() -> Geometry:
+    """The geometry, which is the same for all tables."""
+    places = [
+        (channel, total - v, v)
+        for channel, radius in enumerate(RADII)
+        for total in range(2 * SIDE)
+        for v in range(total, -1, -1)
+        if (total - v) ** 2 + v * v <= radius
+    ]
+    index = {place: i for i, place in enumerate(places)}
+    none = len(places)
+    neighbours = np.full((none, LOOKED_AT + 2), none, np.int64)
+    for i, (channel, u, v) in enumerate(places):
+        for k, (du, dv) in enumerate(_SAME_CHANNEL):
+            neighbours[i, k] = index.get((channel, u + du, v + dv), none)
+        for earlier in range(min(channel, 2)):
+            neighbours[i, LOOKED_AT + earlier] = index.get((earlier, u, v), none)
+    table = np.array(places, np.int64)
+    channels, squares = table[:, 0], table[:, 1] ** 2 + table[:, 2] ** 2
+    groups = channels * (len(_BANDS) + 1) + np.digitize(squares, _BANDS)
+    near = neighbours[:, :LOOKED_AT]
+    reach = int((np.arange(none) - np.where(near < none, near, none).min(axis=1)).max())
+    return Geometry(table, neighbours, table[:, 1] + table[:, 2], channels, groups, reach)
+
+
+class LayoutTables(NamedTuple):
+    """The trained numbers of the layout layer, all integers.
+
+    Attributes:
+        scales: int64 (L,), 256 log2 of a coefficient's usual size over half the finest step.
+        weights: int64 (12, 8), what each feature adds to that, in 1/256; rows are `Geometry.groups`.
+        mean: int64 (L,), the mean picture, in 1/64; zero beyond the lowest frequencies.
+        magnitudes: frequencies, scores and centroids of the symbols.
+    """
+
+    scales: NDArray[np.int64]
+    weights: NDArray[np.int64]
+    mean: NDArray[np.int64]
+    magnitudes: Magnitudes
+
+    def to_json(self) -> dict[str, Any]:
+        """The tables as a JSON-able dictionary of base64 strings, little-endian int16 inside."""
+        return {
+            "scales": _encoded(self.scales),
+            "weights": _encoded(self.weights),
+            "mean": _encoded(self.mean[_mean_places()]),
+            **self.magnitudes.to_json(),
+        }
+
+    def to_bytes(self) -> bytes:
+        """The tables as bytes: what the strings of `to_json` hold, in its order."""
+        return b"".join(base64.b64decode(text) for text in self.to_json().values())
+
+    @classmethod
+    def from_json(cls, data: Any) -> LayoutTables:
+        """Tables from what `to_json` gave; further keys are ignored.
+
+        Raises:
+            StoreError: a table is missing, of another size, or a number is out of its range.
+        """
+        if not isinstance(data, dict):
+            raise StoreError(f"layout tables: found {type(data).__name__}, expected an object")
+        count = len(geometry().places)
+        mean = np.zeros(count, np.int64)
+        mean[_mean_places()] = _decoded(data, "mean", (len(_mean_places()),))
+        scales, weights = _decoded(data, "scales", (count,)), _decoded(data, "weights", (12, FEATURES))
+        if np.abs(scales).max() > MAX_SCALE or np.abs(weights).max() > MAX_WEIGHT:
+            limits = f"a scale beyond {MAX_SCALE} or a weight beyond {MAX_WEIGHT}"
+            raise StoreError(f"layout tables: found {limits}, expected numbers within")
+        try:
+            magnitudes = Magnitudes.from_json(data)
+        except StoreError as error:
+            raise StoreError(f"layout, {error}") from None
+        return cls(scales, weights, mean, magnitudes)
+
+
+MAX_SCALE = 4096
+MAX_WEIGHT = 16384
+
+
+@cache
+def builtin() -> LayoutTables:
+    """The package's tables."""
+    text = resources.files("clip_feature_codec.codec").joinpath("layout.json").read_text("ascii")
+    return LayoutTables.from_json(json.loads(text))
+
+
+@cache
+def _mean_places() -> NDArray[np.int64]:
+    """The coefficients that have a mean: u and v of 0 or 1."""
+    places = geometry().places
+    found: NDArray[np.int64] = np.flatnonzero((places[:, 1] < 2) & (places[:, 2] < 2))
+    return found
+
+
+def _encoded(table: NDArray[np.int64]) -> str:
+    return base64.b64encode(table.astype("<i2").tobytes()).decode("ascii")
+
+
+def _decoded(data: dict[str, Any], name: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """A table out of JSON, checked for its size."""
+    text = data.get(name)
+    if not isinstance(text, str):
+        raise StoreError(f"layout, {name}: found {type(text).__name__}, expected base64 text")
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise StoreError(f"layout, {name}: found text that is not base64") from None
+    expected = 2 * int(np.prod(shape))
+    if len(raw) != expected:
+        raise StoreError(f"layout, {name}: found {len(raw)} bytes, expected {expected}")
+    return np.frombuffer(raw, "<i2").reshape(shape).astype(np.int64)

@@ -1,0 +1,53 @@
+"""How many bytes a stream may take, and what of them goes to which layer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from clip_feature_codec.errors import ConfigError
+
+LAYERS = ("both", "semantic", "layout")
+DEFAULT_QUALITY = 50.0
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What is asked of a stream: at most one of ``max_bytes``, ``target_cosine`` and ``quality``.
+
+    Attributes:
+        max_bytes: size that no file exceeds, header included; used up as far as that helps.
+        target_cosine: cosine that the decoded vector has at least with the one that was coded; the layout
+            layer, if any, has the default quality.
+        quality: 0 (smallest) to 100 (best), the step of each layer; 50 when nothing is asked.
+        layers: ``both``, ``semantic`` or ``layout``. Of both, the smallest budgets leave out the layout.
+
+    Raises:
+        ConfigError: a value is out of its range, or two of them contradict each other.
+    """
+
+    max_bytes: int | None = None
+    target_cosine: float | None = None
+    quality: float | None = None
+    layers: str = "both"
+
+    def __post_init__(self) -> None:
+        if self.layers not in LAYERS:
+            raise ConfigError(f"layers: found {self.layers!r}, expected one of {', '.join(LAYERS)}")
+        asked = [
+            name for name in ("max_bytes", "target_cosine", "quality") if getattr(self, name) is not None
+        ]
+        if len(asked) > 1:
+            raise ConfigError(f"rate: found both {asked[0]} and {asked[1]}, expected one of them")
+        if self.max_bytes is not None and self.max_bytes < 1:
+            raise ConfigError(f"max bytes: found {self.max_bytes}, expected at least 1")
+        if self.target_cosine is not None:
+            if not 0 < self.target_cosine < 1:
+                raise ConfigError(f"target cosine: found {self.target_cosine}, expected above 0 and below 1")
+            if self.layers == "layout":
+                raise ConfigError("target cosine: found for a layout alone, expected a semantic layer")
+        if self.quality is not None and not (math.isfinite(self.quality) and 0 <= self.quality <= 100):
+            raise ConfigError(f"quality: found {self.quality}, expected 0 to 100")
+
+
+DEFAULT_RATE = Rate()

@@ -1,0 +1,94 @@
+"""Files that every release decodes and writes again byte for byte; the minimal decoder agrees on them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import minimal_decoder
+import numpy as np
+import pytest
+
+from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.errors import MissingLayerError
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+sys.path.insert(0, str(GOLDEN))
+from make import CASES, PREVIEW  # noqa: E402
+
+PROFILES = ("int8", "klt")
+every_file = pytest.mark.parametrize(("profile", "name"), [(p, n) for p in PROFILES for n in CASES])
+SIZES = {
+    "int8": dict(zip(CASES, (70, 163, 103, 235, 27, 78, 120, 70, 327, 182), strict=True)),
+    "klt": dict(zip(CASES, (16, 111, 103, 194, 18, 16, 120, 60, 315, 123), strict=True)),
+}  # bytes
+
+
+def row_of(profile: str, array: str, name: str) -> np.ndarray:
+    row: np.ndarray = np.load(GOLDEN / profile / f"{array}.npy")[list(CASES).index(name)]
+    return row
+
+
+def codec_of(profile: str) -> FeatureCodec:
+    return FeatureCodec.load(GOLDEN / profile / "codec.json")
+
+
+def read(profile: str, name: str) -> bytes:
+    return (GOLDEN / profile / f"{name}.clp").read_bytes()
+
+
+@every_file
+def test_files_decode(profile: str, name: str) -> None:
+    codec, blob = codec_of(profile), read(profile, name)
+    assert len(blob) == SIZES[profile][name]
+    aspect, rate = CASES[name]
+    stream = codec.parse(blob)
+    if rate.layers == "layout":
+        with pytest.raises(MissingLayerError):
+            codec.decode([blob])
+    else:
+        np.testing.assert_array_equal(codec.decode([blob])[0], row_of(profile, "decoded_vectors", name))
+    if rate.layers == "semantic":
+        with pytest.raises(MissingLayerError):
+            codec.decode_layouts([blob])
+    else:
+        decoded = codec.decode_layouts([blob])[0]
+        np.testing.assert_array_equal(decoded, row_of(profile, "decoded_layouts", name))
+        shown = codec.preview(blob, *PREVIEW).astype(np.int64)
+        np.testing.assert_allclose(shown, row_of(profile, "previews", name), atol=1)
+    assert min(stream.aspect, 1 / stream.aspect) == pytest.approx(
+        max(min(aspect, 1 / aspect), 1 / 128), abs=1 / 256
+    )
+
+
+@every_file
+def test_files_are_written_again_byte_for_byte(profile: str, name: str) -> None:
+    if (profile, name) == ("int8", "zstd"):
+        return  # zstd's encoder may improve
+    aspect, rate = CASES[name]
+    vectors, layouts = (row_of(profile, array, name)[None] for array in ("vectors", "layouts"))
+    assert codec_of(profile).encode(vectors, [aspect], layouts, rate) == [read(profile, name)]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_tables_keep_their_identity(profile: str) -> None:
+    codec = codec_of(profile)
+    assert codec.tables_sha256 == json.loads((GOLDEN / profile / "codec.json").read_text())["tables_sha256"]
+    assert codec.codec_id == read(profile, "square")[2:4]
+
+
+@every_file
+def test_a_decoder_written_from_the_document_agrees(profile: str, name: str) -> None:
+    tables = json.loads((GOLDEN / profile / "codec.json").read_text())
+    found = minimal_decoder.decode(tables, read(profile, name), *PREVIEW)
+    codec, blob = codec_of(profile), read(profile, name)
+    assert found.aspect == codec.aspect(blob)
+    rate = CASES[name][1]
+    assert (found.vector is None) == (rate.layers == "layout")
+    assert (found.preview is None) == (rate.layers == "semantic")
+    if found.vector is not None:
+        np.testing.assert_allclose(codec.decode([blob])[0], found.vector, rtol=0, atol=1e-7)
+    if found.preview is not None:
+        assert found.layout == codec.decode_layouts([blob])[0].tolist()
+        np.testing.assert_allclose(codec.preview(blob, *PREVIEW).astype(np.int64), found.preview, atol=1)

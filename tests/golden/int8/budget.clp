@@ -1,0 +1,1 @@
+Ç$ÂVð×1T<ä¡×=´³(kmºLýÁÝl¸w¢r‡¨¥Ã†˜lgw:b~ë7–ÿ]E˜†Ü¢­;¹Þn•xX¸p†i~lpcp£|­Eª{I»X—œe"wxˆ²tzR›¡wk–¥OMµƒhqwdnqpvwiojig‚

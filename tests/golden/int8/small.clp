@@ -1,0 +1,1 @@
+Ç ÂVI „sŠºŠ…a¨‚]wDR’ˆ®c„ns<•‹=|ƒ5f}pY,–¦~n‘iªkÁjjšj‡jrp€g—umdU]huf

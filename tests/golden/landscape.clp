@@ -1,1 +1,0 @@
-Ç!rŠL¡Ugu^`ª~r-”‚…˜˜{bh}€£8ic8 ­GUmÅ«žcUt¶D¤­±†|ƒcŒmˆdVkXov‡qvf‰šmwxZ

@@ -1,1 +1,0 @@
-Ç!rŠûà˜o|œˆtkmkVjŠ[m[•s5ˆ€“UÍ•<vfrŒ–ÍsX¢€D™§>‹s«~tzoZvfuk|†q€‚[ƒ

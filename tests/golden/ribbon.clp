@@ -1,1 +1,0 @@
-Ç!rŠ[`nq|§v L®z}y‹tlmn‡«‚^ÖŒ°©‡˜XŒ“Ui@­w’˜iŸL]¡a¸“ƒ´naifnbQcnblt{c
