@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
+    from clip_feature_codec.codec.feature_codec import FeatureCodec
     from clip_feature_codec.codec.space import ClipSpace
     from clip_feature_codec.diffusion.checkpoint import Decoder
     from clip_feature_codec.embed import ClipEmbedder
@@ -34,8 +35,15 @@ def make_picture(seed: int, size: tuple[int, int] = (48, 36)) -> Image.Image:
     return coarse.resize(size, Image.Resampling.BICUBIC)
 
 
-def make_decoder(space: ClipSpace, *, seed: int = 0, image_size: int = 16) -> Decoder:
-    """An untrained decoder for a space, small and quick, whose pictures depend on noise, time and vector."""
+def make_layouts(codec: FeatureCodec, count: int) -> np.ndarray:
+    """Layout coefficients (count, L) of `make_picture`'s pictures, as ``codec`` codes them."""
+    side = codec.layout.canvas
+    canvases = [np.asarray(make_picture(seed, (side, side))) for seed in range(count)]
+    return np.stack([codec.layout.analyse(canvas) for canvas in canvases])
+
+
+def make_decoder(space: ClipSpace, *, seed: int = 0, image_size: int = 16, layout: int = 0) -> Decoder:
+    """An untrained decoder for a space, small and quick, whose pictures depend on all that it is told."""
     import torch
 
     from clip_feature_codec.diffusion.checkpoint import Decoder
@@ -44,7 +52,7 @@ def make_decoder(space: ClipSpace, *, seed: int = 0, image_size: int = 16) -> De
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        unet = CLIPCondUNet(space.dim, base=8, ch_mult=(1, 2), num_res_blocks=1, patch=2)
+        unet = CLIPCondUNet(space.dim, base=8, ch_mult=(1, 2), num_res_blocks=1, patch=2, layout=layout)
         for parameter in unet.parameters():
             if not parameter.any():  # training begins with zeros, which hide all that comes before them
                 torch.nn.init.normal_(parameter, std=0.1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 
+from clip_feature_codec.store.feature_store import DECODER_FILE
 from samples import make_picture
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "mini"
@@ -21,7 +23,9 @@ def small_config(path: Path) -> Path:
         "batch_size": "4",
         "stages": "[[32, 1], [48, 1]]",
         "warmup_steps": "2",
+        "qualities": "[20, 80]",
         "out_size": "12",
+        "layout": "6",
         "base": "8",
         "ch_mult": "[1, 1]",
         "attention_levels": "[]",
@@ -64,7 +68,12 @@ def test_recipe_makes_a_pack_that_encodes_and_decodes(tmp_path: Path) -> None:
         "--device",
         "cpu",
     )
-    run("train_decoder.py", "--config", config, "--data", data, "--out", work, "--device", "cpu")
+    stage = ("train_decoder.py", "--config", config, "--data", data, "--out", work, "--device", "cpu")
+    run(*stage)
+    first = work / "first.pt"
+    (work / "decoder" / DECODER_FILE).rename(first)
+    shutil.rmtree(work / "decoder")
+    run(*stage, "--init", first)  # begins with the weights of the decoder that the first run has made
     run("build_pack.py", "--work", work, "--pack", tmp_path / "pack")
 
     from clip_feature_codec import ClipCodec

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ from PIL import Image
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.diffusion.checkpoint import Decoder, load_decoder, save_decoder
+from clip_feature_codec.diffusion.conditions import read_conditions
 from clip_feature_codec.diffusion.samplers import ddim_sample, noise_generators
-from clip_feature_codec.errors import BitstreamError, ConfigError, SpaceMismatchError
+from clip_feature_codec.errors import BitstreamError, ConfigError, MissingLayerError, SpaceMismatchError
 from clip_feature_codec.reconstruct import PaintOptions, paint, painted_size
-from samples import make_decoder
+from samples import make_decoder, make_layouts
 
 SPACE = ClipSpace("tiny", "test", "ab" * 32, 24, {"size": 16})
 ASPECTS = (1.0, 2.0, 0.5, 1.5, 0.01)
@@ -110,6 +112,74 @@ def test_the_vector_the_seed_and_guidance_decide(blobs: list[bytes], codec: Feat
     assert (painted(blobs[0]) == first).all()
     for other in (painted(blobs[1]), painted(blobs[0], seed=1), painted(blobs[0], guidance=4.0)):
         assert np.abs(other - first).max() > 5
+
+
+@pytest.fixture(scope="module")
+def shown(codec: FeatureCodec) -> Decoder:
+    """A decoder that takes layouts."""
+    decoder = make_decoder(SPACE, layout=6)
+    assert decoder.unet.layout_proj is not None
+    torch.nn.init.normal_(
+        decoder.unet.layout_proj.weight, std=0.5, generator=torch.Generator().manual_seed(0)
+    )
+    return decoder
+
+
+@pytest.fixture(scope="module")
+def mixed(codec: FeatureCodec) -> list[bytes]:
+    """Streams with both layers, the vector alone, and the layout alone, all of different pictures."""
+    vectors = np.random.default_rng(2).normal(size=(2, 24)).astype(np.float32)
+    layouts = make_layouts(codec, 2)
+    both, alone = codec.encode(vectors[:1], [1.5], layouts[:1]), codec.encode(vectors[1:], [0.5])
+    return [*both, *alone, *codec.encode(None, [2.0], layouts[1:])]
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_streams_with_either_layer_or_both_stand_side_by_side(
+    mixed: list[bytes], codec: FeatureCodec, shown: Decoder, guidance: float
+):
+    options = PaintOptions(steps=4, size=20, guidance=guidance)
+    alone = [next(paint([blob], codec, shown, options)) for blob in mixed]
+    assert [picture.size for picture in alone] == [(20, 13), (10, 20), (20, 10)]
+    for together in (paint(mixed, codec, shown, options), paint(mixed, codec, shown, options, 2)):
+        for first, second in zip(alone, together, strict=True):
+            assert np.abs(pixels(first) - pixels(second)).max() <= 1
+
+
+def test_each_layer_decides(mixed: list[bytes], codec: FeatureCodec, shown: Decoder):
+    """Noise follows from the stream's bytes, so it is held still here to see what the layers do."""
+
+    def sample(vector: bytes | None, layout: bytes | None) -> np.ndarray:
+        parts = {"vector": vector, "layout": layout}
+        told = {name: read_conditions([blob], codec, 6) for name, blob in parts.items() if blob}
+        return ddim_sample(
+            shown.unet,
+            shown.scheduler,
+            told["vector"].vectors if vector else torch.zeros(1, 24),
+            size=16,
+            steps=3,
+            layout=told["layout"].planes() if layout else None,
+            generators=noise_generators(0, [b"same"]),
+        ).numpy()
+
+    vectors, layouts = mixed[:2], [mixed[0], mixed[2]]
+    whole = sample(vectors[0], layouts[0])
+    others = [(vectors[1], layouts[0]), (vectors[0], layouts[1]), (vectors[0], None), (None, layouts[0])]
+    assert all(np.abs(sample(*other) - whole).max() > 0.02 for other in others)
+
+
+def test_a_decoder_without_layouts_says_once_that_it_ignores_them(
+    mixed: list[bytes], codec: FeatureCodec, decoder: Decoder, caplog: pytest.LogCaptureFixture
+):
+    with caplog.at_level(logging.INFO):
+        list(paint([mixed[0]] * 3, codec, decoder, QUICK, batch_size=1))
+        assert caplog.messages == [
+            "this decoder takes no layouts: the layout layers of the streams are ignored"
+        ]
+        list(paint(mixed[1:2], codec, decoder, QUICK))
+    assert len(caplog.messages) == 1
+    with pytest.raises(MissingLayerError, match=r"stream 3 of 3: .*this decoder takes no layouts"):
+        list(paint(mixed, codec, decoder, QUICK))
 
 
 def test_no_streams_are_no_pictures(codec: FeatureCodec, decoder: Decoder):

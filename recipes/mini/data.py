@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from clip_feature_codec.errors import ImageError
 from clip_feature_codec.images import IMAGE_SUFFIXES, load_image, squash
+from clip_feature_codec.preview import analyse
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,19 @@ def load_pictures(sources: list[Path], size: int) -> Pictures:
             labels.append(names[0])
             synonyms[names[0]] = names
     return Pictures(np.stack(images), labels, synonyms)
+
+
+def load_layouts(sources: list[Path]) -> np.ndarray:
+    """The layout coefficients (N, L) of the same pictures, in the same order."""
+    layouts = []
+    for source in sources:
+        for data, _ in _rows(source):
+            try:
+                picture = load_image(data)
+            except ImageError:
+                continue  # `load_pictures` has said so
+            layouts.append(analyse(picture))
+    return np.stack(layouts)
 
 
 def _rows(source: Path) -> Iterator[tuple[bytes | Path, str]]:

@@ -1,8 +1,8 @@
 """Stage 3: codec tables and the diffusion decoder, trained on what the streams decode to.
 
-Takes the CLIP model and the vectors of stage 2, so ``--data`` must be the same. Each vector is coded to a
-stream and back, and the decoder learns to paint the picture from that. Run again after an interruption, it
-goes on.
+Takes the CLIP model and the vectors of stage 2, so ``--data`` must be the same. Each picture's vector and
+layout are coded to streams of several qualities and back, and the decoder learns to paint the picture from
+any of them. Run again after an interruption, it goes on.
 """
 
 from __future__ import annotations
@@ -12,22 +12,72 @@ import dataclasses
 import logging
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.codec.space import ClipSpace
+from clip_feature_codec.diffusion.conditions import read_conditions
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.train.config import TrainConfig
 from clip_feature_codec.train.dataset import ArrayDataset
 from clip_feature_codec.train.diffusion_train import fit
-from data import load_pictures
+from data import load_layouts, load_pictures
+
+_CODED_AT_ONCE = 4096
 
 
 def pack_space(embedder: ClipEmbedder) -> ClipSpace:
     """The space under the name by which the finished pack is found."""
     return dataclasses.replace(embedder.space, model="mini", pretrained="pack")
+
+
+def decoded_versions(
+    codec: FeatureCodec, vectors: np.ndarray, layouts: np.ndarray, qualities: list[float], side: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What streams of each of V qualities decode to.
+
+    Args:
+        codec: the tables.
+        vectors: float32 (N, D).
+        layouts: their pictures' layout coefficients (N, L).
+        qualities: as for `Rate`.
+        side: of the layouts as pictures.
+
+    Returns:
+        Unit vectors float32 (N, V, D) and layout pictures uint8 (N, V, 3, side, side).
+    """
+    shape = (len(vectors), len(qualities))
+    unit = np.empty((*shape, codec.dim), np.float32)
+    pictures = np.empty((*shape, 3, side, side), np.uint8)
+    for start in range(0, len(vectors), _CODED_AT_ONCE):
+        rows = slice(start, start + _CODED_AT_ONCE)
+        for version, quality in enumerate(qualities):
+            blobs = codec.encode(vectors[rows], layouts=layouts[rows], rate=Rate(quality=quality))
+            conditions = read_conditions(blobs, codec, side)
+            unit[rows, version] = conditions.vectors.numpy()
+            if conditions.layouts is not None:
+                pictures[rows, version] = conditions.layouts.numpy()
+    return unit, pictures
+
+
+def make_dataset(
+    sources: list[Path], vectors: np.ndarray, codec: FeatureCodec, recipe: dict[str, Any], work: Path
+) -> ArrayDataset:
+    """The pictures with their decoded conditions, which are kept in ``work`` for the next run."""
+    config, qualities = TrainConfig.from_dict(recipe["decoder"]), recipe["conditions"]["qualities"]
+    kept = work / f"conditions-{codec.tables_sha256[:12]}-{config.layout}-{'-'.join(map(str, qualities))}.npz"
+    if not kept.exists():
+        unit, shown = decoded_versions(codec, vectors, load_layouts(sources), qualities, config.layout)
+        np.savez(kept.with_suffix(".part.npz"), vectors=unit, layouts=shown)
+        kept.with_suffix(".part.npz").replace(kept)
+    pictures = load_pictures(sources, config.out_size)
+    with np.load(kept) as conditions:
+        images = np.ascontiguousarray(pictures.images.transpose(0, 3, 1, 2))
+        return ArrayDataset(images, conditions["vectors"], conditions["layouts"])
 
 
 def main() -> None:
@@ -37,24 +87,26 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of stage 2; gets codec.json, decoder/"
     )
+    parser.add_argument(
+        "--init", type=Path, help="decoder of the same CLIP space to begin with, such as an earlier pack's"
+    )
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    config = TrainConfig.from_dict(tomllib.loads(args.config.read_text())["decoder"])
+    recipe = tomllib.loads(args.config.read_text())
+    config = TrainConfig.from_dict(recipe["decoder"])
 
     embedder = ClipEmbedder.load(str(args.out / "clip"), device=args.device)
     space = pack_space(embedder)
     vectors = np.load(args.out / "vectors.npy")
-    codec = FeatureCodec.fit(vectors, space)
+    codec = FeatureCodec.fit_klt([vectors], space)
     codec.save(args.out / "codec.json")
 
-    pictures = load_pictures(args.data, config.out_size)
-    images = np.ascontiguousarray(pictures.images.transpose(0, 3, 1, 2))
-    dataset = ArrayDataset(images, codec.decode(codec.encode(vectors)))
+    dataset = make_dataset(args.data, vectors, codec, recipe, args.out)
     weights = sum(parameter.numel() for parameter in config.build_unet(space.dim).parameters())
     print(f"{len(dataset)} pictures, {weights} weights")
     torch.set_float32_matmul_precision("high")
-    print(fit(dataset, space, config, args.out / "decoder", args.device))
+    print(fit(dataset, space, config, args.out / "decoder", args.device, init=args.init))
 
 
 if __name__ == "__main__":

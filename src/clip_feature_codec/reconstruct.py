@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
 from PIL import Image
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.diffusion.checkpoint import Decoder
+from clip_feature_codec.diffusion.conditions import read_conditions
 from clip_feature_codec.diffusion.samplers import ddim_sample, noise_generators
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.images import output_size, resize_to, to_pictures
+
+logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 16
 
@@ -56,22 +59,32 @@ def paint(
 ) -> Iterator[Image.Image]:
     """Decode streams to RGB pictures, in order; what shares a batch changes a picture by rounding only.
 
+    Streams with a vector, a layout or both may stand side by side. A decoder that takes no layouts paints
+    from the vectors alone, and says so in one line of the log.
+
     Raises:
         SpaceMismatchError: codec and decoder belong to different CLIP spaces.
+        MissingLayerError: a stream holds nothing that the decoder takes.
         BitstreamError: a stream is damaged or was written with other tables.
         ConfigError: an option is out of range.
     """
     decoder.space.require_same(codec.space, "the streams' codec")
+    told = False
     for start in range(0, len(blobs), batch_size):
         batch = blobs[start : start + batch_size]
+        conditions = read_conditions(batch, codec, decoder.unet.config["layout"])
+        if conditions.ignored and not told:
+            logger.info("this decoder takes no layouts: the layout layers of the streams are ignored")
+            told = True
         canvases = ddim_sample(
             decoder.unet,
             decoder.scheduler,
-            torch.from_numpy(codec.decode(batch)),
+            conditions.vectors,
             size=decoder.image_size,
             steps=options.steps,
             eta=options.eta,
             guidance=options.guidance,
+            layout=conditions.planes(),
             generators=noise_generators(options.seed, batch),
         )
         for blob, canvas in zip(batch, to_pictures(canvases), strict=True):

@@ -93,6 +93,24 @@ def test_a_loaded_decoder_can_be_saved_again_with_its_facts(checkpoint: Path, tm
     assert torch.equal(paint(again), paint(make_decoder()))
 
 
+def test_a_checkpoint_from_before_there_were_layouts_loads_and_paints_the_same(checkpoint: Path) -> None:
+    options = dict(make_decoder().unet.config)
+    del options["layout"]
+    old = load_decoder(altered(checkpoint, unet=options))
+    assert old.unet.config["layout"] == 0
+    assert torch.equal(paint(old), paint(make_decoder()))
+
+
+def test_a_decoder_with_layouts_comes_back(tmp_path: Path) -> None:
+    unet = CLIPCondUNet(DIM, base=8, ch_mult=(1, 2), num_res_blocks=1, patch=2, layout=5)
+    assert unet.layout_proj is not None
+    nn.init.normal_(unet.layout_proj.weight)
+    save_decoder(tmp_path / "x.pt", make_decoder(unet=unet))
+    again = load_decoder(tmp_path / "x.pt").unet
+    assert again.layout_proj is not None
+    assert torch.equal(again.layout_proj.weight, unet.layout_proj.weight)
+
+
 def test_float16_halves_the_file_and_comes_back_as_float32(checkpoint: Path, tmp_path: Path) -> None:
     path = tmp_path / "half.pt"
     save_decoder(path, make_decoder(), dtype=torch.float16)

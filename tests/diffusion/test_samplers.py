@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from clip_feature_codec.diffusion.samplers import ddim_sample, noise_generators, timestep_grid
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
-from clip_feature_codec.diffusion.unet import CLIPCondUNet
+from clip_feature_codec.diffusion.unet import CLIPCondUNet, layout_planes
 from clip_feature_codec.errors import ConfigError
 
 Array = NDArray[np.float64]
@@ -302,10 +302,12 @@ def test_half_precision_outputs_are_stepped_in_float32() -> None:
     assert float(found.abs().max()) <= 1.0
 
 
-def random_unet() -> CLIPCondUNet:
+def random_unet(layout: int = 0) -> CLIPCondUNet:
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        unet = CLIPCondUNet(8, base=8, ch_mult=(1, 2), num_res_blocks=1, attention_levels=(1,), patch=2)
+        unet = CLIPCondUNet(
+            8, base=8, ch_mult=(1, 2), num_res_blocks=1, attention_levels=(1,), patch=2, layout=layout
+        )
         for parameter in unet.parameters():
             nn.init.normal_(parameter, std=0.2)
     return unet
@@ -336,6 +338,38 @@ def test_a_picture_is_the_same_whatever_its_batch(
     assert float((together[0] - together[1]).abs().max()) > 0.1
     for rows in ([0], [3], [4, 2, 0]):
         torch.testing.assert_close(sample(rows), together[rows], rtol=0, atol=1e-4)
+
+
+LAYOUTS = layout_planes(
+    torch.randint(0, 256, (5, 3, 6, 6), generator=torch.Generator().manual_seed(2), dtype=torch.uint8),
+    torch.tensor([True, True, False, True, False]),
+)
+
+
+def sample_mixed(rows: list[int], layout: Tensor | None = LAYOUTS, **options: Any) -> Tensor:
+    """Rows with both conditions, one of them or (the last) none."""
+    z, names = unit_vectors(5, 8), keys(5)
+    z[3:] = 0
+    return ddim_sample(
+        random_unet(layout=6),
+        NoiseScheduler(100, "cosine", "v", True),
+        z[rows],
+        size=16,
+        steps=6,
+        layout=None if layout is None else layout[rows],
+        generators=noise_generators(11, [names[row] for row in rows]),
+        **options,
+    )
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_mixed_conditions_are_independent_of_the_batch(guidance: float) -> None:
+    together = sample_mixed([0, 1, 2, 3, 4], guidance=guidance)
+    for rows in ([0], [2], [3], [4], [3, 1, 2]):
+        torch.testing.assert_close(sample_mixed(rows, guidance=guidance), together[rows], rtol=0, atol=1e-4)
+    without = sample_mixed([0, 1, 2, 3, 4], layout=None, guidance=guidance)
+    torch.testing.assert_close(without[[2, 4]], together[[2, 4]], rtol=0, atol=1e-4)
+    assert all(float((without - together)[row].abs().max()) > 0.1 for row in (0, 1, 3))
 
 
 def test_noise_depends_on_seed_and_key_and_nothing_else() -> None:
@@ -379,6 +413,8 @@ def test_sampling_leaves_the_global_generator_and_the_gradients_alone() -> None:
         ({"generators": noise_generators(0, keys(1))}, "1 noise generators"),
         ({"z": torch.zeros(8)}, r"\(8,\)"),
         ({"z": torch.zeros(0, 8), "generators": []}, r"\(0, 8\)"),
+        ({"layout": torch.zeros(3, 4, 6, 6)}, r"\(3, 4, 6, 6\); give \(2, 4, S, S\)"),
+        ({"layout": torch.zeros(2, 4, 6, 6)}, "takes none at all"),
     ],
 )
 def test_senseless_options_are_refused(options: dict[str, Any], message: str) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from clip_feature_codec.diffusion.blocks import timestep_embedding
-from clip_feature_codec.diffusion.unet import CLIPCondUNet
+from clip_feature_codec.diffusion.unet import CLIPCondUNet, layout_planes
 from clip_feature_codec.errors import ConfigError
 
 
@@ -32,6 +32,18 @@ def inputs(rows: int = 2, size: int = 16, dim: int = 12, channels: int = 3) -> t
     return x, z, torch.randint(0, 1000, (rows,), generator=generator)
 
 
+def layouts(rows: int = 2, side: int = 6) -> Tensor:
+    generator = torch.Generator().manual_seed(6)
+    pictures = torch.randint(0, 256, (rows, 3, side, side), generator=generator, dtype=torch.uint8)
+    return layout_planes(pictures, torch.ones(rows, dtype=torch.bool))
+
+
+def all_inputs(options: dict[str, Any]) -> tuple[Tensor, ...]:
+    """Everything that a network of these options takes."""
+    plain = inputs(channels=options.get("in_channels", 3))
+    return (*plain, layouts(side=options["layout"])) if "layout" in options else plain
+
+
 VARIANTS: list[dict[str, Any]] = [
     {},
     {"ch_mult": (1,)},
@@ -41,15 +53,16 @@ VARIANTS: list[dict[str, Any]] = [
     {"base": 12, "patch": 2, "attention_levels": (1,)},
     {"patch": 4, "in_channels": 1},
     {"patch": 2, "z_map": 3},
+    {"layout": 6},
+    {"patch": 2, "layout": 16, "z_map": 3},
 ]
 
 
 @pytest.mark.parametrize("options", VARIANTS)
 def test_output_has_the_shape_of_the_input_and_starts_at_zero(options: dict[str, Any]) -> None:
     unet = small_unet(**options)
-    x, z, t = inputs(channels=options.get("in_channels", 3))
-    found = unet(x, z, t)
-    assert found.shape == x.shape
+    found = unet(*all_inputs(options))
+    assert found.shape == all_inputs(options)[0].shape
     assert found.dtype == torch.float32
     assert float(found.detach().abs().max()) == 0.0
 
@@ -57,8 +70,7 @@ def test_output_has_the_shape_of_the_input_and_starts_at_zero(options: dict[str,
 @pytest.mark.parametrize("options", VARIANTS)
 def test_every_weight_gets_a_gradient(options: dict[str, Any]) -> None:
     unet = shaken(small_unet(**options))
-    x, z, t = inputs(channels=options.get("in_channels", 3))
-    unet(x, z, t).square().mean().backward()
+    unet(*all_inputs(options)).square().mean().backward()
     for name, parameter in unet.named_parameters():
         assert parameter.grad is not None, name
         assert bool(parameter.grad.isfinite().all()), name
@@ -77,7 +89,7 @@ def test_feature_maps_stay_in_channels_last_memory(options: dict[str, Any]) -> N
     for module in unet.modules():
         if module is not unet:
             module.register_forward_hook(look)
-    unet(*inputs(channels=options.get("in_channels", 3)))
+    unet(*all_inputs(options))
     assert len(seen) > 10
     assert all(seen)
 
@@ -95,6 +107,7 @@ def test_default_is_the_specified_network() -> None:
         "attention_levels": [],
         "patch": 1,
         "z_map": 0,
+        "layout": 0,
         "in_channels": 3,
     }
 
@@ -151,6 +164,66 @@ def test_coarse_map_says_where_and_no_vector_says_nothing() -> None:
         torch.testing.assert_close(unet(x, nowhere, t), plain(x, nowhere, t))
 
 
+def test_a_new_layout_projection_changes_nothing_and_learns_at_once() -> None:
+    plain = shaken(small_unet(patch=2))
+    unet = small_unet(patch=2, layout=6)
+    unet.load_state_dict(unet.state_dict() | plain.state_dict())  # the projection is as it starts
+    found = unet(*inputs(), layouts())
+    assert torch.equal(found, plain(*inputs()))
+    found.square().mean().backward()
+    assert unet.layout_proj is not None
+    gradient = unet.layout_proj.weight.grad
+    assert gradient is not None
+    assert bool(gradient.abs().amax(dim=(0, 2, 3)).gt(0).all())  # every plane of every place in a patch
+
+
+def test_rows_without_a_layout_hear_nothing_of_it() -> None:
+    unet = shaken(small_unet(patch=2, layout=6, z_map=3))
+    pictures = torch.full((2, 3, 6, 6), 200, dtype=torch.uint8)
+    absent = unet(*inputs(), layout_planes(pictures, torch.tensor([False, False])))
+    assert torch.equal(absent, unet(*inputs()))
+    mixed = unet(*inputs(), layout_planes(pictures, torch.tensor([False, True])))
+    torch.testing.assert_close(mixed[0], absent[0])
+    assert float((mixed[1] - absent[1]).detach().abs().max()) > 1e-2
+
+
+def test_middle_grey_is_not_the_same_as_no_layout() -> None:
+    unet = shaken(small_unet(layout=6))
+    grey = torch.full((2, 3, 6, 6), 127, dtype=torch.uint8)
+    shown = unet(*inputs(), layout_planes(grey, torch.ones(2, dtype=torch.bool)))
+    assert float((shown - unet(*inputs())).detach().abs().max()) > 1e-2
+
+
+def test_layout_says_where() -> None:
+    unet = shaken(small_unet(ch_mult=(1,), layout=16))
+    for norm in (module for module in unet.modules() if isinstance(module, nn.GroupNorm)):
+        norm.register_forward_hook(lambda module, args, output: args[0])  # norms would spread any change
+    x, z, t = inputs(rows=1, size=64)
+    layout = layouts(rows=1, side=16)
+    changed = layout.clone()
+    changed[..., :2, :2] += 0.5  # of a quarter of x_t's size
+    change = (unet(x, z, t, changed) - unet(x, z, t, layout)).detach().abs()
+    assert float(change[..., :8, :8].mean()) > 1e-3
+    assert float(change[..., 32:, 32:].max()) == 0.0
+
+
+def test_layout_planes_are_colours_and_a_mask() -> None:
+    pictures = torch.tensor([[0, 255, 51]] * 2, dtype=torch.uint8)[:, :, None, None]
+    planes = layout_planes(pictures, torch.tensor([True, False]))
+    assert planes.dtype == torch.float32
+    expected = torch.tensor([[-1.0, 1.0, -0.6, 1.0], [0.0, 0.0, 0.0, 0.0]])
+    torch.testing.assert_close(planes[..., 0, 0], expected)
+
+
+@pytest.mark.parametrize(
+    ("side", "rows", "said"), [(0, 2, "none at all"), (6, 2, "4, 6, 6"), (5, 1, "4, 5, 5")]
+)
+def test_layouts_that_do_not_fit_are_refused(side: int, rows: int, said: str) -> None:
+    unet = small_unet(layout=side)
+    with pytest.raises(ConfigError, match=said):
+        unet(*inputs(), layouts(rows=rows, side=5))
+
+
 def test_patches_fold_space_into_channels() -> None:
     plain, folded = small_unet(), small_unet(patch=4)
     assert folded.stem.in_channels == 16 * plain.stem.in_channels
@@ -184,9 +257,10 @@ def test_bf16_autocast_stays_near_float32() -> None:
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in unet.parameters())
 
 
-def test_whole_graph_can_be_exported_without_a_break() -> None:
-    unet = shaken(small_unet(attention_levels=(1,), patch=2)).eval()
-    args = inputs()
+@pytest.mark.parametrize("options", [{}, {"layout": 6}])
+def test_whole_graph_can_be_exported_without_a_break(options: dict[str, Any]) -> None:
+    unet = shaken(small_unet(attention_levels=(1,), patch=2, **options)).eval()
+    args = all_inputs(options)
     exported = torch.export.export(unet, args, strict=False).module()
     torch.testing.assert_close(exported(*args), unet(*args))
 
@@ -213,6 +287,8 @@ def test_config_builds_the_same_network_again() -> None:
         ({"attention_levels": (-1,)}, "attention_levels is"),
         ({"patch": 0}, "patch is 0"),
         ({"z_map": 65}, "z_map is 65"),
+        ({"layout": True}, "layout is True"),
+        ({"layout": 257}, "layout is 257"),
         ({"in_channels": True}, "in_channels is True"),
     ],
 )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from train_helpers import DIM, SIZE, SPACE, tiny_config, tiny_pairs, trained_weights
 
-from clip_feature_codec.diffusion.checkpoint import load_decoder
+from clip_feature_codec.diffusion.checkpoint import load_decoder, save_decoder
+from clip_feature_codec.diffusion.unet import CLIPCondUNet
 from clip_feature_codec.errors import ConfigError, ImageError, SpaceMismatchError, StoreError
 from clip_feature_codec.train.dataset import ArrayDataset
 from clip_feature_codec.train.diffusion_train import fit
@@ -18,9 +20,9 @@ from clip_feature_codec.train.order import split
 
 
 def train(folder, dataset=None, **options):
-    restart, clip = options.pop("restart", False), options.pop("clip", None)
-    pairs = tiny_pairs() if dataset is None else dataset
-    return fit(pairs, SPACE, tiny_config(**options), folder, "cpu", clip, restart=restart, quiet=True)
+    given = {name: options.pop(name) for name in ("restart", "clip", "init") if name in options}
+    pairs = tiny_pairs(layout=options.get("layout", 0)) if dataset is None else dataset
+    return fit(pairs, SPACE, tiny_config(**options), folder, "cpu", quiet=True, **given)
 
 
 def same_weights(one, other):
@@ -29,11 +31,19 @@ def same_weights(one, other):
 
 
 def logged(folder, tag):
-    events = EventAccumulator(str(folder / "train" / "logs")).Reload()
-    return {event.step: event.value for event in events.Scalars(tag)}
+    # File by file: of two that were begun in the same second, TensorBoard takes any first.
+    values = {}
+    for file in sorted((folder / "train" / "logs").iterdir(), key=lambda file: file.stat().st_mtime_ns):
+        events = EventAccumulator(str(file)).Reload()
+        if tag in events.Tags()["scalars"]:
+            values |= {event.step: event.value for event in events.Scalars(tag)}
+    return values
 
 
-@pytest.mark.parametrize("options", [{}, {"accumulate": 2, "workers": 1, "prediction": "v"}], ids=str)
+WAYS = [{}, {"accumulate": 2, "workers": 1, "prediction": "v"}, {"layout": 6, "patch": 2, "workers": 1}]
+
+
+@pytest.mark.parametrize("options", WAYS, ids=str)
 def test_four_steps_are_two_and_two(tmp_path, options):
     whole = train(tmp_path / "whole", **options)
     train(tmp_path / "parts", max_steps=2, **options)
@@ -83,6 +93,102 @@ def test_other_data_are_refused(tmp_path):
     train(tmp_path)
     with pytest.raises(ConfigError, match="pictures or their vectors"):
         train(tmp_path, dataset=tiny_pairs(seed=5), max_steps=8)
+
+
+class Told:
+    """What the network was told in each row of a training: the version of vector and layout, None: none."""
+
+    def __init__(self, monkeypatch):
+        self.rows = []
+        forward = CLIPCondUNet.forward
+
+        def listening(unet, x_t, z, t, layout):
+            kinds = [vector.argmax().item() if vector.any() else None for vector in z]
+            shades = [planes[0, 0, 0].item() if planes[3].all() else None for planes in layout]
+            assert all(planes[3].all() or not planes.any() for planes in layout)
+            self.rows += zip(kinds, shades, strict=True)
+            return forward(unet, x_t, z, t, layout)
+
+        monkeypatch.setattr(CLIPCondUNet, "forward", listening)
+
+
+def test_conditions_are_dropped_and_drawn_independently_of_each_other(tmp_path, monkeypatch):
+    images = np.zeros((64, 3, SIZE, SIZE), np.uint8)
+    vectors = np.broadcast_to(np.eye(2, DIM, dtype=np.float32), (64, 2, DIM)).copy()
+    layouts = (
+        np.zeros((64, 4, 3, 2, 2), np.uint8) + np.array([0, 51, 204, 255], np.uint8)[:, None, None, None]
+    )
+    told = Told(monkeypatch)
+    options = {"layout": 2, "cond_dropout": 0.2, "layout_dropout": 0.4, "base": 4, "ch_mult": (1,)}
+    dataset = ArrayDataset(images, vectors, layouts)
+    train(tmp_path, dataset=dataset, batch_size=64, max_steps=20, epochs=20, **options)
+    assert len(told.rows) == 1280
+    vector = {None: 0.2, 0: 0.4, 1: 0.4}
+    layout = {None: 0.4} | dict.fromkeys([-1.0, -0.6, 0.6, 1.0], 0.15)
+    found = Counter((kind, None if shade is None else round(shade, 3)) for kind, shade in told.rows)
+    assert {pair: count / 1280 for pair, count in found.items()} == {
+        (kind, shade): pytest.approx(p * q, abs=0.03)
+        for kind, p in vector.items()
+        for shade, q in layout.items()
+    }
+
+
+def test_a_decoder_learns_from_layouts_alone(tmp_path):
+    # Of two timesteps the second is pure noise, in which nothing but the layout tells of the picture.
+    options = {"layout": 4, "timesteps": 2, "prediction": "v", "zero_terminal_snr": True}
+    options |= {"max_steps": 40, "sample_every": 40, "val_fraction": 0.25, "layout_dropout": 0.1}
+    options |= {"batch_size": 8, "epochs": 999, "lr": 3e-3, "ema_decay": 0.5}
+    data = tiny_pairs(layout=4)
+    data.vectors[:] = 0
+    train(tmp_path / "with", dataset=data, **options)
+    data.layouts[:] = 0
+    train(tmp_path / "without", dataset=data, **options)
+    (told,), (blind,) = (logged(tmp_path / name, "loss/validation").values() for name in ("with", "without"))
+    assert told < 0.7 * blind
+    with Image.open(tmp_path / "with/train/samples/step-000040.png") as grid:
+        assert grid.size == (3 * SIZE, 2 * SIZE)
+
+
+def test_a_decoder_without_layouts_goes_on_with_them(tmp_path):
+    options = {"prediction": "v", "zero_terminal_snr": True}
+    before = train(tmp_path / "before", **options)
+    after = train(
+        tmp_path / "after", init=before, layout=6, max_steps=1, warmup_steps=1000, lr=1e-9, **options
+    )
+    old, new = trained_weights(before), trained_weights(after)
+    projection = new.pop("layout_proj.weight")
+    assert projection.abs().max() < 1e-8  # one tiny step from zero
+    assert old.keys() == new.keys()
+    assert all(torch.allclose(value, new[name], atol=1e-8) for name, value in old.items())
+    # Going on, a training has its own weights.
+    longer = train(
+        tmp_path / "after", init=before, layout=6, max_steps=2, warmup_steps=1000, lr=1e-9, **options
+    )
+    assert load_decoder(longer).extra["steps"] == 2
+
+
+def test_a_decoder_to_begin_with_must_be_the_same_network(tmp_path):
+    before = train(tmp_path / "before", layout=6)
+    said = [
+        ({"base": 12, "layout": 6}, "base: 8, not 12"),
+        ({}, "layout: 6, not 0"),
+        ({"layout": 5}, "layout: 6, not 5"),
+        ({"layout": 6, "prediction": "v"}, "prediction: 'epsilon', not 'v'"),
+    ]
+    for options, message in said:
+        with pytest.raises(ConfigError, match=rf"to begin with has {message}: take the same"):
+            train(tmp_path / "after", init=before, **options)
+    decoder = load_decoder(before)
+    decoder.space = dataclasses.replace(SPACE, weights_sha256="cd" * 32, model="other-model")
+    save_decoder(tmp_path / "other.pt", decoder)
+    with pytest.raises(SpaceMismatchError, match="other-model"):
+        train(tmp_path / "after", init=tmp_path / "other.pt", layout=6)
+
+
+@pytest.mark.parametrize(("given", "said"), [(0, "none"), (5, "of 5 pixels a side")])
+def test_layouts_that_are_asked_for_must_be_there(tmp_path, given, said):
+    with pytest.raises(ConfigError, match=rf"layouts are {said}: expected 6"):
+        train(tmp_path, dataset=tiny_pairs(layout=given), layout=6)
 
 
 def test_epochs_count_the_steps(tmp_path):
@@ -153,6 +259,11 @@ def test_data_of_another_size_are_refused(tmp_path):
         train(tmp_path, out_size=32)
     with pytest.raises(ConfigError, match="uint8"):
         ArrayDataset(np.zeros((2, 3, 4, 4), np.float32), np.zeros((2, 5), np.float32))
+    images, vectors = np.zeros((2, 3, 4, 4), np.uint8), np.zeros((2, 5), np.float32)
+    with pytest.raises(ConfigError, match=r"vectors are float32 \(5,\): expected float32 \(2, D\)"):
+        ArrayDataset(images, vectors[0])
+    with pytest.raises(ConfigError, match=r"layouts are uint8 \(2, 1, 3, 4, 5\): expected uint8 \(2, W, 3"):
+        ArrayDataset(images, vectors, np.zeros((2, 1, 3, 4, 5), np.uint8))
 
 
 def test_divergence_is_said_and_not_saved(tmp_path):

@@ -81,6 +81,17 @@ def test_pure_noise_has_no_say_in_pixel_space():
     assert [losses[name].item() for name in ("recon", "tv", "clip")] == [0.0, 0.0, 0.0]
 
 
+def test_a_picture_without_a_vector_adds_nothing_to_the_clip_term():
+    output, given = drawn("v", recon_w=0.0, tv_w=0.0, clip_w=1.0)
+    whole = decoder_losses(output, clip=LinearEncoder(), **given)["clip"]
+    alone = {name: given[name][:1] for name in ("x0", "x_t", "noise", "t", "z")}
+    first = decoder_losses(output[:1], clip=LinearEncoder(), **{**given, **alone})["clip"]
+    given["z"][1:] = 0
+    masked = decoder_losses(output, clip=LinearEncoder(), **given)["clip"]
+    assert masked.item() == pytest.approx(first.item() / 3)
+    assert masked < whole
+
+
 def test_the_clip_term_reaches_the_output():
     output, given = drawn("v", recon_w=0.0, tv_w=0.0, clip_w=1.0)
     output.requires_grad_()

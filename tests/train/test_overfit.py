@@ -59,6 +59,7 @@ def test_eight_photos_come_back_from_their_streams(tmp_path):
         ch_mult=(1, 1, 1),
         num_res_blocks=1,
         patch=4,
+        layout=0,
         val_fraction=0.0,
         sample_every=0,
         workers=0,

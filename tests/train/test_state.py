@@ -50,6 +50,7 @@ def test_checkpoint_holds_plain_types(tmp_path):
     [
         ({"lr": 0.5}, "lr: 0.001, not 0.5"),
         ({"base": 12}, "base: 8, not 12"),
+        ({"layout": 6}, "layout: 0, not 6"),
         ({"batch_size": 3, "seed": 4}, "batch_size: 2, not 3; seed: 0, not 4"),
         ({"data": "other"}, "pictures"),
         ({"batches_per_step": 2}, "accumulate): 1, not 2"),
@@ -64,6 +65,20 @@ def test_refuses_to_go_on_with_something_else(tmp_path, changed, said):
     assert said in str(caught.value)
     assert str(path) in str(caught.value)
     assert "restart=True" in str(caught.value)
+
+
+def test_a_checkpoint_from_before_there_were_layouts_goes_on(tmp_path):
+    path = tmp_path / "state.pt"
+    state = initial()
+    state.step = 3
+    state.save(path)
+    content = torch.load(path, weights_only=True)
+    for name in ("layout", "layout_dropout"):
+        del content["config"][name]
+    torch.save(content, path)
+    later = initial()
+    later.load(path)
+    assert later.step == 3
 
 
 def test_refuses_another_space_by_name(tmp_path):
@@ -108,3 +123,4 @@ def test_data_have_fingerprints():
     assert tiny_pairs().fingerprint == tiny_pairs().fingerprint
     assert tiny_pairs().fingerprint != tiny_pairs(seed=1).fingerprint
     assert tiny_pairs().fingerprint != tiny_pairs(count=11).fingerprint
+    assert len({tiny_pairs(layout=side).fingerprint for side in (0, 4, 5)}) == 3

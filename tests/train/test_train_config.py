@@ -36,6 +36,8 @@ def test_survives_json():
         {"grad_clip": 0},
         {"ema_decay": 1.0},
         {"cond_dropout": -0.1},
+        {"layout_dropout": 1.0},
+        {"layout": -1},
         {"val_fraction": 1.0},
         {"schedule": "quadratic"},
         {"prediction": "x"},

@@ -12,12 +12,13 @@ from train_helpers import DIM, SIZE, SPACE, tiny_config
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.diffusion.checkpoint import load_decoder
-from clip_feature_codec.errors import BitstreamError, ConfigError, ImageError, StoreError
+from clip_feature_codec.errors import BitstreamError, ConfigError, ImageError, MissingLayerError, StoreError
 from clip_feature_codec.files import write_atomic
 from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.manifest import Entry, append_to_manifest
 from clip_feature_codec.train.dataset import StoreDataset
 from clip_feature_codec.train.diffusion_train import train_diffusion
+from samples import make_layouts
 
 OPTIONS = {"out_size": SIZE, "epochs": 2, "batch_size": 2, "timesteps": 50, "clip_w": 0.0, "device": "cpu"}
 TINY = {"base": 8, "ch_mult": (1, 2), "num_res_blocks": 1, "workers": 0, "quiet": True}
@@ -53,12 +54,64 @@ def test_pairs_are_squashed_pictures_and_decoded_vectors(store_dir):
     store = FeatureStore.open(store_dir)
     dataset = StoreDataset(store, SIZE)
     assert len(dataset) == 6
-    image, vector = dataset[4]
+    image, (vector,), layouts = dataset[4]
+    assert len(layouts) == 0
     assert (image.dtype, tuple(image.shape)) == (torch.uint8, (3, SIZE, SIZE))
     assert image[:, 3, 5].tolist() == [160, 10, 20]
     expected = store.codec.decode([(store_dir / "4.clp").read_bytes()])[0]
     assert np.array_equal(vector.numpy(), expected)
     assert dataset.unusable == frozenset()
+
+
+def replace_stream(store_dir, number, **content):
+    """Code a picture of the store anew: with ``vectors``, ``layouts`` or both."""
+    store = FeatureStore.open(store_dir)
+    entry = store.entries[number]
+    stream = store.codec.encode(content.get("vectors"), layouts=content.get("layouts"))[0]
+    write_atomic(store.stream_path(entry), stream)
+    changed = {"sha256": hashlib.sha256(stream).hexdigest(), "bytes": len(stream)}
+    append_to_manifest(store_dir / "manifest.jsonl", [Entry(**{**vars(entry), **changed})])
+    return stream
+
+
+def test_streams_give_what_they_hold(store_dir):
+    codec = FeatureStore.open(store_dir).codec
+    vectors, layouts = np.ones((1, DIM), np.float32), make_layouts(codec, 1)
+    stream = replace_stream(store_dir, 1, vectors=vectors, layouts=layouts)
+    replace_stream(store_dir, 2, layouts=layouts)
+    dataset = StoreDataset(FeatureStore.open(store_dir), SIZE, layout=7)
+    shown = codec.layout.render(codec.decode_layouts([stream])[0], 7, 7)
+    expected = torch.from_numpy(shown.copy()).permute(2, 0, 1) / 127.5 - 1
+    held = [
+        (row.vectors.any().item(), row.layouts.any().item()) for row in map(dataset.__getitem__, range(4))
+    ]
+    assert held == [(True, False), (True, True), (False, True), (True, False)]
+    assert dataset[1].layouts.shape == (1, 4, 7, 7)
+    torch.testing.assert_close(dataset[1].layouts[0, :3], expected)
+    assert dataset[1].layouts[0, 3].eq(1).all()
+
+
+def test_a_training_without_layouts_says_what_it_leaves_out(store_dir, caplog):
+    codec = FeatureStore.open(store_dir).codec
+    vectors, layouts = np.ones((1, DIM), np.float32), make_layouts(codec, 1)
+    replace_stream(store_dir, 1, vectors=vectors, layouts=layouts)
+    with caplog.at_level(logging.INFO):
+        dataset = StoreDataset(FeatureStore.open(store_dir), SIZE)
+    assert caplog.messages == ["1 of 6 streams hold a layout that this training leaves out"]
+    assert len(dataset[1].layouts) == 0
+    replace_stream(store_dir, 2, layouts=layouts)
+    with pytest.raises(MissingLayerError, match="found a layout alone"):
+        StoreDataset(FeatureStore.open(store_dir), SIZE)
+
+
+def test_training_with_layouts_and_from_a_decoder_without(store_dir):
+    before = train_diffusion(store_dir, layout=0, **OPTIONS, **TINY)
+    kept = before.rename(store_dir.parent / "before.pt")
+    codec = FeatureStore.open(store_dir).codec
+    replace_stream(store_dir, 2, layouts=make_layouts(codec, 1))
+    decoder = load_decoder(train_diffusion(store_dir, layout=7, init=kept, restart=True, **OPTIONS, **TINY))
+    assert decoder.unet.config["layout"] == 7
+    assert decoder.unet.layout_proj.weight.any()
 
 
 def test_fingerprint_follows_size_and_streams(store_dir):
@@ -69,13 +122,7 @@ def test_fingerprint_follows_size_and_streams(store_dir):
     assert before == fingerprint() != fingerprint(size=32)
     photo(store_dir, 1).unlink()  # a picture that vanishes must not keep a training from going on
     assert fingerprint() == before
-    store = FeatureStore.open(store_dir)
-    entry = store.entries[0]
-    stream = store.codec.encode(np.ones((1, DIM), np.float32))[0]
-    write_atomic(store.stream_path(entry), stream)
-    digest = hashlib.sha256(stream).hexdigest()
-    changed = {"sha256": digest, "bytes": len(stream)}
-    append_to_manifest(store_dir / "manifest.jsonl", [Entry(**{**vars(entry), **changed})])
+    replace_stream(store_dir, 0, vectors=np.ones((1, DIM), np.float32))
     assert fingerprint() != before
 
 
@@ -135,6 +182,13 @@ def test_unusable_input_is_refused(store_dir, tmp_path):
 def test_config_of_a_training_is_that_of_its_arguments(store_dir):
     path = train_diffusion(store_dir, max_steps=1, **OPTIONS, **TINY)
     kept = load_decoder(path).extra["training"]
-    same = {"recon_w": 0.05, "tv_w": 1e-4, "lr": 2e-4, "warmup_steps": 250, "val_fraction": 0.05}
+    same = {
+        "recon_w": 0.05,
+        "tv_w": 1e-4,
+        "lr": 2e-4,
+        "warmup_steps": 250,
+        "val_fraction": 0.05,
+        "layout": 24,
+    }
     again = {"sample_every": 500, "checkpoint_every": 500, "log_every": 20, "epochs": 2, "max_steps": 1}
     assert kept == tiny_config(**same, **again).to_dict()

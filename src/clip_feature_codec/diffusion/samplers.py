@@ -67,21 +67,26 @@ def ddim_sample(
     steps: int = 50,
     eta: float = 0.0,
     guidance: float = 1.0,
+    layout: Tensor | None = None,
     generators: Sequence[torch.Generator],
     spacing: Spacing = "trailing",
     clip_x0: bool = True,
 ) -> Tensor:
-    """Sample one picture per CLIP vector.
+    """Sample one picture per row of conditions: a CLIP vector, a layout, both or neither.
 
     Args:
-        model: called as ``model(x_t, z, t)``; sampling happens on its parameters' device.
+        model: called as ``model(x_t, z, t)``, or ``model(x_t, z, t, layout)`` where there are layouts;
+            sampling happens on its parameters' device.
         scheduler: the schedule that the model was trained with.
-        z: unit CLIP vectors ``(N, D)``.
+        z: unit CLIP vectors ``(N, D)``; a row of zeros is none.
         size: side of the square pictures in pixels.
         steps: evaluations of the model, 1 to T.
         eta: 0 is deterministic, 1 as noisy as DDPM.
         guidance: 1 is none; w gives uncond + w (cond - uncond), for twice the work in one doubled batch
-            (Ho & Salimans 2022, with w counted from 1).
+            (Ho & Salimans 2022, with w counted from 1). Its unconditional half is told neither vector nor
+            layout: dropping the vector alone follows it more closely, at the cost of the places of things,
+            and would leave a picture that has a layout only as it is.
+        layout: as `CLIPCondUNet` takes them, ``(N, 4, S, S)``; None: no row has one.
         generators: one CPU generator for each row; rows are independent of each other.
         spacing: see `timestep_grid`.
         clip_x0: clip each prediction of the picture to [-1, 1]; ε follows from the clipped one.
@@ -92,18 +97,21 @@ def ddim_sample(
     Raises:
         ConfigError: an option is out of range, or the numbers of rows differ.
     """
-    _check_options(z, generators, size, eta, guidance)
+    _check_options(z, layout, generators, size, eta, guidance)
     plan = _ddim_plan(scheduler, timestep_grid(scheduler.timesteps, steps, spacing), eta)
     device = next(model.parameters(), z).device
     z = z.to(device, torch.float32)
+    layout = None if layout is None else layout.to(device, torch.float32)
     guided = guidance != 1.0
     if guided:
         z = torch.cat([z, torch.zeros_like(z)])
+        layout = None if layout is None else torch.cat([layout, torch.zeros_like(layout)])
+    layouts = () if layout is None else (layout,)
     times = torch.tensor([[step.t] for step in plan], device=device).repeat(1, len(z))
 
     x = _draw(generators, size, device)
     for step, t in zip(plan, times, strict=True):
-        output = model(torch.cat([x, x]) if guided else x, z, t).float()
+        output = model(torch.cat([x, x]) if guided else x, z, t, *layouts).float()
         if guided:
             cond, uncond = output.chunk(2)
             output = torch.lerp(uncond, cond, guidance)
@@ -151,12 +159,21 @@ def _draw(generators: Sequence[torch.Generator], size: int, device: torch.device
 
 
 def _check_options(
-    z: Tensor, generators: Sequence[torch.Generator], size: int, eta: float, guidance: float
+    z: Tensor,
+    layout: Tensor | None,
+    generators: Sequence[torch.Generator],
+    size: int,
+    eta: float,
+    guidance: float,
 ) -> None:
     if z.ndim != 2 or len(z) == 0 or len(generators) != len(z):
         raise ConfigError(
             f"CLIP vectors of shape {tuple(z.shape)} with {len(generators)} noise generators; "
             "give (N, D) vectors, N at least 1, and one generator for each"
+        )
+    if layout is not None and (layout.ndim != 4 or len(layout) != len(z)):
+        raise ConfigError(
+            f"layouts of shape {tuple(layout.shape)}; give ({len(z)}, 4, S, S) for these vectors"
         )
     if size < 1:
         raise ConfigError(f"size is {size}; it must be a positive number of pixels")

@@ -1,4 +1,4 @@
-"""CLIPCondUNet: the network that sees a noisy picture, a CLIP vector and a timestep."""
+"""CLIPCondUNet: the network that sees a noisy picture, a CLIP vector, a coarse layout and a timestep."""
 
 from __future__ import annotations
 
@@ -24,14 +24,19 @@ from clip_feature_codec.errors import ConfigError
 _MAX_LEVELS = 8
 _MAX_BLOCKS = 16
 _MAX_MAP = 64
+_MAX_LAYOUT = 256
+
+LAYOUT_PLANES = 4
 
 
 class CLIPCondUNet(nn.Module):
-    """U-Net that predicts ε or v at x_t, conditioned by FiLM on a CLIP vector and the timestep.
+    """U-Net that predicts ε or v at x_t, given a CLIP vector, the timestep (both by FiLM) and a layout.
 
     Each level has ``num_res_blocks`` residual blocks on the way down and as many on the way up, each of
     which takes the output of its counterpart; levels differ by a factor of 2 in size. The vector 0 stands
-    for "no condition" (classifier-free guidance, Ho & Salimans 2022). The output starts at exactly 0.
+    for "no condition" (classifier-free guidance, Ho & Salimans 2022), and so do the layout 0 and None: a
+    network that takes layouts does exactly what it would do had it never heard of them. Their projection
+    starts at 0, so that a network without one can be continued with it. The output starts at exactly 0.
 
     Args:
         clip_dim: D, the dimension of the CLIP vectors.
@@ -43,6 +48,8 @@ class CLIPCondUNet(nn.Module):
         z_map: side of a coarse map that the CLIP vector is projected to besides FiLM, resized and added to
             the stem's output; 0 is none. FiLM alone treats all places alike, so that a network must learn to
             tell them apart by their distance from the border before a vector can say where colours lie.
+        layout: side of the square layout pictures that are resized to x_t's size, folded as x_t is, and
+            projected into the stem's output; 0: the network takes none.
         in_channels: channels of x_t and of the output.
 
     Attributes:
@@ -62,6 +69,7 @@ class CLIPCondUNet(nn.Module):
         attention_levels: Sequence[int] = (),
         patch: int = 1,
         z_map: int = 0,
+        layout: int = 0,
         in_channels: int = 3,
     ) -> None:
         super().__init__()
@@ -73,6 +81,7 @@ class CLIPCondUNet(nn.Module):
             "attention_levels": list(attention_levels),
             "patch": patch,
             "z_map": z_map,
+            "layout": layout,
             "in_channels": in_channels,
         }
         _check_config(self.config)
@@ -88,6 +97,12 @@ class CLIPCondUNet(nn.Module):
         self.clip_proj = nn.Linear(clip_dim, cond_dim, bias=False)
         self.map_proj = nn.Linear(clip_dim, widths[0] * z_map**2, bias=False) if z_map else None
         self.stem = nn.Conv2d(in_channels * patch**2, widths[0], 3, padding=1)
+        # Without a bias, for the same reason.
+        self.layout_proj = (
+            zero_init(nn.Conv2d(LAYOUT_PLANES * patch**2, widths[0], 3, padding=1, bias=False))
+            if layout
+            else None
+        )
         levels = list(zip(widths, [level in attention_levels for level in range(len(widths))], strict=True))
         self.down = nn.ModuleList()
         self.up = nn.ModuleList()  # coarsest first, the order of use
@@ -105,19 +120,21 @@ class CLIPCondUNet(nn.Module):
         self.head = zero_init(nn.Conv2d(widths[0], in_channels * patch**2, 3, padding=1))
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x_t: Tensor, z_clip: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x_t: Tensor, z_clip: Tensor, t: Tensor, layout: Tensor | None = None) -> Tensor:
         """Predict ε or v.
 
         Args:
             x_t: noisy pictures ``(N, in_channels, H, W)``, float; H and W multiples of ``size_multiple``.
             z_clip: unit CLIP vectors ``(N, clip_dim)``, or rows of zeros for "no condition".
             t: timesteps ``(N,)`` int64.
+            layout: what `layout_planes` gives, ``(N, 4, side, side)``, with rows of zeros for "no layout";
+                None: no row has one.
 
         Returns:
             The prediction, in the shape of x_t.
 
         Raises:
-            ConfigError: H or W is not a multiple of ``size_multiple``.
+            ConfigError: H or W is not a multiple of ``size_multiple``, or the network takes no such layout.
         """
         height, width = x_t.shape[-2:]
         if height % self.size_multiple or width % self.size_multiple:
@@ -129,8 +146,9 @@ class CLIPCondUNet(nn.Module):
         z = z_clip * self._clip_scale
         cond = F.silu(cond + self.clip_proj(z))
 
-        x = F.pixel_unshuffle(x_t, self._patch) if self._patch > 1 else x_t
-        x = self.stem(x.contiguous(memory_format=torch.channels_last))
+        x = self.stem(self._fold(x_t))
+        if layout is not None:
+            x = x + self._project_layout(layout, x_t)
         if self.map_proj is not None:
             side = self.config["z_map"]
             coarse = self.map_proj(z).view(len(z), -1, side, side)
@@ -145,12 +163,44 @@ class CLIPCondUNet(nn.Module):
         x = self.head(F.silu(self.head_norm(x)))
         return F.pixel_shuffle(x, self._patch) if self._patch > 1 else x
 
+    def _fold(self, pictures: Tensor) -> Tensor:
+        folded = F.pixel_unshuffle(pictures, self._patch) if self._patch > 1 else pictures
+        return folded.contiguous(memory_format=torch.channels_last)
+
+    def _project_layout(self, layout: Tensor, x_t: Tensor) -> Tensor:
+        side = self.config["layout"]
+        if self.layout_proj is None or layout.shape != (len(x_t), LAYOUT_PLANES, side, side):
+            takes = f"(N, {LAYOUT_PLANES}, {side}, {side})" if side else "none at all"
+            raise ConfigError(f"U-Net: layouts are {tuple(layout.shape)}; this one takes {takes}")
+        resized = F.interpolate(layout, x_t.shape[-2:], mode="bilinear")
+        projected: Tensor = self.layout_proj(self._fold(resized))
+        return projected
+
+
+def layout_planes(pictures: Tensor, present: Tensor) -> Tensor:
+    """Turn layout pictures into what `CLIPCondUNet` takes.
+
+    Args:
+        pictures: ``(..., 3, S, S)`` uint8 RGB.
+        present: ``(...)`` bool: whether there is a layout at all.
+
+    Returns:
+        ``(..., 4, S, S)`` float32: RGB in [-1, 1] and a plane of ones that tells grey from nothing; zeros
+        where no layout is present.
+    """
+    shown = present.to(torch.float32)[..., None, None, None]
+    colours = (pictures.to(torch.float32) / 127.5 - 1) * shown
+    return torch.cat([colours, shown.expand_as(colours[..., :1, :, :])], dim=-3)
+
 
 def _check_config(config: dict[str, Any]) -> None:
     for name in ("clip_dim", "base", "num_res_blocks", "patch", "in_channels"):
         _require(name, config[name], type(config[name]) is int and config[name] > 0, "a positive integer")
     z_map = config["z_map"]
     _require("z_map", z_map, type(z_map) is int and 0 <= z_map <= _MAX_MAP, f"0 to {_MAX_MAP}")
+    layout = config["layout"]
+    fits = type(layout) is int and 0 <= layout <= _MAX_LAYOUT
+    _require("layout", layout, fits, f"0 to {_MAX_LAYOUT}")
     base, ch_mult, levels = config["base"], config["ch_mult"], config["attention_levels"]
     _require("base", base, base % 4 == 0, "a multiple of 4")
     fits = config["num_res_blocks"] <= _MAX_BLOCKS

@@ -30,7 +30,7 @@ _WHOLE = {
 }
 _WEIGHTS = ("recon_w", "clip_w", "tv_w")
 _POSITIVE = ("lr", "grad_clip")
-_FRACTIONS = ("ema_decay", "cond_dropout", "val_fraction")
+_FRACTIONS = ("ema_decay", "cond_dropout", "layout_dropout", "val_fraction")
 
 # What may differ between the run that wrote a checkpoint and the one that goes on from it: how long to
 # train, how often to look, and how the work is spread. The batches per optimizer step that processes and
@@ -63,6 +63,7 @@ class TrainConfig:
         accumulate: batches per process that make one optimizer step.
         ema_decay: decay of the averaged weights, once warmed up.
         cond_dropout: share of the pictures that are trained without their vector, for guidance.
+        layout_dropout: share of the pictures that are trained without their layout, independently of that.
         schedule: ``cosine`` or ``linear``.
         prediction: what the network predicts, ``epsilon`` or ``v``.
         zero_terminal_snr: whether the last timestep is pure noise (needs ``v``).
@@ -72,6 +73,7 @@ class TrainConfig:
         attention_levels: levels with self-attention, 0 being the finest.
         patch: side of the square of pixels that the stem folds into channels.
         z_map: side of the coarse map that the vector is projected to besides FiLM (0: none).
+        layout: side of the square layout pictures that the decoder takes besides the vector (0: none).
         val_fraction: share of the pictures held back for the validation loss.
         sample_every: steps between validations and sample grids (0: never).
         checkpoint_every: steps between checkpoints; there is always one at the end.
@@ -99,6 +101,7 @@ class TrainConfig:
     accumulate: int = 1
     ema_decay: float = 0.9999
     cond_dropout: float = 0.1
+    layout_dropout: float = 0.3
     schedule: str = "cosine"
     prediction: str = "epsilon"
     zero_terminal_snr: bool = False
@@ -108,6 +111,7 @@ class TrainConfig:
     attention_levels: tuple[int, ...] = ()
     patch: int = 1
     z_map: int = 0
+    layout: int = 24
     val_fraction: float = 0.05
     sample_every: int = 500
     checkpoint_every: int = 500
@@ -164,6 +168,7 @@ class TrainConfig:
             attention_levels=self.attention_levels,
             patch=self.patch,
             z_map=self.z_map,
+            layout=self.layout,
         )
 
     def _require(self, name: str, holds: bool, expected: str) -> None:

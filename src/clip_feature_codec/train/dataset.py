@@ -1,4 +1,4 @@
-"""Pairs of a picture and the vector that its stream decodes to, and what happens when a picture is gone."""
+"""Pictures with what their streams decode to, and what happens when a picture is gone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from clip_feature_codec.diffusion.conditions import Conditions, read_conditions
+from clip_feature_codec.diffusion.unet import layout_planes
 from clip_feature_codec.errors import ConfigError, ImageError, StoreError
 from clip_feature_codec.images import load_image, squash
 from clip_feature_codec.store.feature_store import FeatureStore
@@ -22,6 +24,23 @@ from clip_feature_codec.store.manifest import Entry
 logger = logging.getLogger(__name__)
 
 _LISTED = 20  # names in one warning
+_READ_AT_ONCE = 1024  # streams, so that a large store's coefficients are never all in memory
+
+
+class Example(NamedTuple):
+    """A picture and what a decoder may be told of it; a training draws one version of each condition.
+
+    Attributes:
+        image: (3, S, S) uint8.
+        vectors: (V, D) float32, V >= 1: the vector as streams of V rates decode to it, unit length; zeros
+            where a stream holds none.
+        layouts: (W, 4, s, s) float32: the layout at W rates, as `layout_planes` gives it; no rows at all
+            when the data have none.
+    """
+
+    image: Tensor
+    vectors: Tensor
+    layouts: Tensor
 
 
 class PairDataset(Protocol):
@@ -37,8 +56,8 @@ class PairDataset(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Picture (3, S, S) uint8 and unit vector (D,) float32; ImageError when there is no picture."""
+    def __getitem__(self, index: int) -> Example:
+        """The picture and its conditions; ImageError when there is no picture."""
 
 
 class ArrayDataset:
@@ -46,7 +65,8 @@ class ArrayDataset:
 
     Args:
         images: (N, 3, S, S) uint8.
-        vectors: (N, D) float32, unit length.
+        vectors: float32, unit length: (N, D), or (N, V, D) for V versions of each.
+        layouts: (N, W, 3, s, s) uint8 RGB, W versions of each picture's layout, if there are any.
 
     Raises:
         ConfigError: a shape or a dtype is another one.
@@ -54,43 +74,64 @@ class ArrayDataset:
 
     unusable: frozenset[int] = frozenset()
 
-    def __init__(self, images: NDArray[np.uint8], vectors: NDArray[np.float32]) -> None:
+    def __init__(
+        self,
+        images: NDArray[np.uint8],
+        vectors: NDArray[np.float32],
+        layouts: NDArray[np.uint8] | None = None,
+    ) -> None:
+        count = len(images)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3:
             raise ConfigError(f"pictures are {images.dtype} {images.shape}: expected uint8 (N, 3, S, S)")
-        if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != len(images):
+        if vectors.dtype != np.float32 or vectors.ndim not in (2, 3) or len(vectors) != count:
             found = f"{vectors.dtype} {vectors.shape}"
-            raise ConfigError(f"vectors are {found}: expected float32 ({len(images)}, D)")
-        self.images = torch.from_numpy(images)
-        self.vectors = torch.from_numpy(vectors)
-        digest = hashlib.sha256(f"{images.shape} {vectors.shape}".encode())
-        for array in (images, vectors):
+            raise ConfigError(f"vectors are {found}: expected float32 ({count}, D) or ({count}, V, D)")
+        arrays: list[NDArray[Any]] = [images, vectors] if layouts is None else [images, vectors, layouts]
+        digest = hashlib.sha256(" ".join(str(array.shape) for array in arrays).encode())
+        for array in arrays:
             digest.update(np.ascontiguousarray(array).data)
         self.fingerprint = digest.hexdigest()
+        if layouts is None:
+            layouts = np.empty((count, 0, 3, 1, 1), np.uint8)
+        side = layouts.shape[-1]
+        fits = layouts.shape == (count, *layouts.shape[1:2], 3, side, side)
+        if layouts.dtype != np.uint8 or not fits:
+            found = f"{layouts.dtype} {layouts.shape}"
+            raise ConfigError(f"layouts are {found}: expected uint8 ({count}, W, 3, s, s)")
+        self.images = torch.from_numpy(images)
+        self.vectors = torch.from_numpy(vectors if vectors.ndim == 3 else vectors[:, None])
+        self.layouts = torch.from_numpy(layouts)
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.images[index], self.vectors[index]
+    def __getitem__(self, index: int) -> Example:
+        layouts = self.layouts[index]
+        present = torch.ones(len(layouts), dtype=torch.bool)
+        return Example(self.images[index], self.vectors[index], layout_planes(layouts, present))
 
 
 class StoreDataset:
-    """The pictures behind a store, squashed to a square, with the vectors that their streams decode to.
+    """The pictures behind a store, squashed to a square, with what their streams decode to.
 
     A picture that has vanished since it was encoded, or whose size in bytes is another one now, is reported
-    by a warning and listed in ``unusable``: its vector would speak of something else.
+    by a warning and listed in ``unusable``: its stream would speak of something else.
 
     Args:
         store: an opened store.
-        size: side of the square in pixels.
+        size: side of the pictures in pixels.
+        layout: side of the layouts; 0 for none, and those that the streams hold are ignored.
+
+    Raises:
+        MissingLayerError: a stream holds a layout alone, and ``layout`` is 0.
     """
 
-    def __init__(self, store: FeatureStore, size: int) -> None:
+    def __init__(self, store: FeatureStore, size: int, layout: int = 0) -> None:
         self.size = size
         self.entries = list(store.entries)
         self.sources = [store.source_path(entry) for entry in self.entries]
-        # The dequantised vectors are what a decoder meets.
-        self.vectors = torch.from_numpy(store.vectors(self.entries))
+        # The dequantised vectors and layouts are what a decoder meets.
+        self.conditions = _read_conditions(store, self.entries, layout)
         digest = hashlib.sha256(f"{size} {store.codec.tables_sha256}".encode())
         for entry in self.entries:
             digest.update(f"\n{entry.name} {entry.sha256}".encode())
@@ -100,9 +141,13 @@ class StoreDataset:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int) -> Example:
         picture = np.array(squash(load_image(self.sources[index]), self.size))
-        return torch.from_numpy(picture).permute(2, 0, 1), self.vectors[index]
+        image = torch.from_numpy(picture).permute(2, 0, 1)
+        told, row = self.conditions, slice(index, index + 1)
+        if told.layouts is None:
+            return Example(image, told.vectors[row], torch.zeros(0, 4, 1, 1))
+        return Example(image, told.vectors[row], layout_planes(told.layouts[row], told.present[row]))
 
     def _check_sources(self) -> frozenset[int]:
         # Only the files' sizes are looked at: decoding a million pictures before the first step would take
@@ -122,6 +167,24 @@ class StoreDataset:
         return frozenset(problems)
 
 
+def _read_conditions(store: FeatureStore, entries: Sequence[Entry], layout: int) -> Conditions:
+    starts = range(0, max(1, len(entries)), _READ_AT_ONCE)
+    groups = [entries[start : start + _READ_AT_ONCE] for start in starts]
+    blocks = [
+        read_conditions([store.read(entry) for entry in group], store.codec, layout) for group in groups
+    ]
+    ignored = sum(block.ignored for block in blocks)
+    if ignored:
+        logger.info("%d of %d streams hold a layout that this training leaves out", ignored, len(entries))
+    layouts = [block.layouts for block in blocks if block.layouts is not None]
+    return Conditions(
+        torch.cat([block.vectors for block in blocks]),
+        torch.cat(layouts) if layouts else None,
+        torch.cat([block.present for block in blocks]),
+        ignored,
+    )
+
+
 def _source_problem(source: Path, entry: Entry) -> str | None:
     try:
         size = source.stat().st_size
@@ -132,17 +195,18 @@ def _source_problem(source: Path, entry: Entry) -> str | None:
     return None
 
 
-Row = tuple[Tensor, Tensor, list[str]]
+Row = tuple[Example, list[str]]
+Batch = tuple[Tensor, Tensor, Tensor, list[str]]
 
 
 class Pool(Dataset[Row]):
-    """Some pairs of a dataset, where the next one of them takes the place of one whose picture fails.
+    """Some examples of a dataset, where the next one of them takes the place of one whose picture fails.
 
-    An item is a picture, its vector, and the reasons why others before it could not be taken; they travel
-    with the batch so that the training's own process reports them, whatever process has met them.
+    An item is an example, and the reasons why others before it could not be taken; they travel with the
+    batch so that the training's own process reports them, whatever process has met them.
 
     Args:
-        dataset: the pairs.
+        dataset: the examples.
         indices: those that belong to this pool; unusable ones are left out.
     """
 
@@ -154,7 +218,7 @@ class Pool(Dataset[Row]):
         return len(self.indices)
 
     def __getitem__(self, position: int) -> Row:
-        """Give the pair at ``position``, or the next one that can be read.
+        """Give the example at ``position``, or the next one that can be read.
 
         Raises:
             StoreError: no picture of the pool can be read.
@@ -162,15 +226,16 @@ class Pool(Dataset[Row]):
         failures: list[str] = []
         for offset in range(len(self.indices)):
             try:
-                image, vector = self.dataset[self.indices[(position + offset) % len(self.indices)]]
+                example = self.dataset[self.indices[(position + offset) % len(self.indices)]]
             except ImageError as error:
                 failures.append(str(error))
                 continue
-            return image, vector, failures
+            return example, failures
         raise StoreError(f"none of the {len(self.indices)} pictures to train on can be read: {failures[0]}")
 
 
-def collate(rows: list[Row]) -> tuple[Tensor, Tensor, list[str]]:
-    """Stack rows of a `Pool`: pictures (N, 3, S, S) uint8, vectors (N, D) float32, all failures."""
-    images, vectors, failures = zip(*rows, strict=True)
-    return torch.stack(images), torch.stack(vectors), [reason for found in failures for reason in found]
+def collate(rows: list[Row]) -> Batch:
+    """Stack rows of a `Pool`: the parts of an `Example` with a first axis for the rows, and all failures."""
+    examples, failures = zip(*rows, strict=True)
+    images, vectors, layouts = (torch.stack(part) for part in zip(*examples, strict=True))
+    return images, vectors, layouts, [reason for found in failures for reason in found]

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.devices import autocast_dtype, pick_device
-from clip_feature_codec.diffusion.checkpoint import Decoder, save_decoder
+from clip_feature_codec.diffusion.checkpoint import Decoder, load_decoder, save_decoder
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.errors import ConfigError, StoreError
 from clip_feature_codec.store.feature_store import FeatureStore
@@ -42,6 +42,7 @@ def train_diffusion(
     device: str = "cuda",
     *,
     clip: ImageEncoder | None = None,
+    init: Path | None = None,
     restart: bool = False,
     quiet: bool = False,
     **options: Any,
@@ -59,6 +60,8 @@ def train_diffusion(
         tv_w: weight of the total variation.
         device: ``cuda``, ``cpu``, ``mps`` or ``auto``.
         clip: the store's CLIP model where it is loaded already; otherwise it is found by its name.
+        init: a decoder of the same CLIP space to begin with; one that takes no layouts learns to when
+            ``layout`` is set. A training that goes on has its own weights.
         restart: forget an earlier training in this store.
         quiet: show no progress bar.
         **options: the other fields of `TrainConfig`.
@@ -80,8 +83,8 @@ def train_diffusion(
     space = store.codec.space
     if config.clip_w and clip is None:
         clip = ClipEmbedder.for_space(space, device=str(accelerator.device))
-    dataset = StoreDataset(store, config.out_size)
-    return fit(dataset, space, config, store_dir, device, clip, restart=restart, quiet=quiet)
+    dataset = StoreDataset(store, config.out_size, config.layout)
+    return fit(dataset, space, config, store_dir, device, clip, init=init, restart=restart, quiet=quiet)
 
 
 def fit(
@@ -92,21 +95,24 @@ def fit(
     device: str = "auto",
     clip: ImageEncoder | None = None,
     *,
+    init: Path | None = None,
     restart: bool = False,
     quiet: bool = False,
 ) -> Path:
-    """Train a decoder on pairs of pictures and vectors; see `train_diffusion`.
+    """Train a decoder on pictures and their conditions; see `train_diffusion`.
 
     Everything but the result lies in ``out_dir/train``: the checkpoint ``state.pt``, ``logs`` for
     TensorBoard, ``samples``. Started by ``accelerate launch`` or ``torchrun``, all processes share the work.
 
     Args:
-        dataset: pairs of (3, out_size, out_size) uint8 and (space.dim,) float32.
+        dataset: examples with pictures of ``out_size``, vectors of ``space.dim`` numbers and, where
+            ``config.layout`` asks for them, layouts of that side.
         space: of the vectors.
         config: the options.
         out_dir: takes the result and the folder ``train``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         clip: frozen encoder for the CLIP loss; needed when ``config.clip_w`` is above 0.
+        init: a decoder to begin with.
         restart: forget an earlier training in this folder.
         quiet: show no progress bar.
 
@@ -124,7 +130,8 @@ def fit(
     last_step = config.epochs * order.steps_per_epoch
     if config.max_steps is not None:
         last_step = min(last_step, config.max_steps)
-    state = TrainingState.initial(config, space, dataset.fingerprint, per_step, accelerator.device)
+    start = None if init is None else load_decoder(init)
+    state = TrainingState.initial(config, space, dataset.fingerprint, per_step, accelerator.device, start)
     checkpoint, final = out_dir / "train" / "state.pt", out_dir / FINAL_NAME
     if restart:
         checkpoint.unlink(missing_ok=True)
@@ -183,11 +190,16 @@ def _checked_encoder(clip: ImageEncoder | None, space: ClipSpace, config: TrainC
 def _check_pairs(pool: Pool, space: ClipSpace, config: TrainConfig) -> None:
     if not len(pool):
         raise StoreError("there are no pictures to train on: none is left in its place, or none was given")
-    image, vector, _ = pool[0]
+    image, vectors, layouts = pool[0][0]
     expected = ((3, config.out_size, config.out_size), (space.dim,))
-    if (tuple(image.shape), tuple(vector.shape)) != expected:
-        found = f"{tuple(image.shape)} with vectors {tuple(vector.shape)}"
+    if (tuple(image.shape), tuple(vectors.shape[1:])) != expected:
+        found = f"{tuple(image.shape)} with vectors {tuple(vectors.shape[1:])}"
         raise ConfigError(f"the data's pictures are {found}: expected {expected[0]} with {expected[1]}")
+    if config.layout and (not len(layouts) or layouts.shape[-1] != config.layout):
+        found = f"of {layouts.shape[-1]} pixels a side" if len(layouts) else "none"
+        raise ConfigError(
+            f"the data's layouts are {found}: expected {config.layout} (training option layout)"
+        )
 
 
 @contextmanager

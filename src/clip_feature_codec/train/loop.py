@@ -15,15 +15,13 @@ from torch.utils.data import DataLoader
 
 from clip_feature_codec.errors import ConfigError, StoreError
 from clip_feature_codec.train.config import TrainConfig
-from clip_feature_codec.train.dataset import Pool, collate
+from clip_feature_codec.train.dataset import Batch, Pool, collate
 from clip_feature_codec.train.losses import ImageEncoder, decoder_losses
 from clip_feature_codec.train.monitor import Monitor
 from clip_feature_codec.train.order import BatchOrder, ProcessBatches, derived_generator
 from clip_feature_codec.train.state import TrainingState
 
 logger = logging.getLogger(__name__)
-
-Batch = tuple[Tensor, Tensor, list[str]]
 
 
 def learning_rate(config: TrainConfig, step: int, last_step: int) -> float:
@@ -122,18 +120,23 @@ class Loop:
 
     def _losses(self, batch: Batch, number: int) -> dict[str, Tensor]:
         """The losses of batch ``number`` of the whole training, which decides all that is random in it."""
-        images, vectors, failures = batch
+        images, vectors, layouts, failures = batch
         self._report(failures)
         device = self.accelerator.device
         x0 = images.to(device, non_blocking=True).float() / 127.5 - 1
-        z = vectors.to(device, non_blocking=True)
         generator = derived_generator(self.config.seed, "batch", number, device)
         rows = (len(x0),)
         t = torch.randint(self.scheduler.timesteps, rows, generator=generator, device=device)
         noise = torch.randn(x0.shape, generator=generator, device=device)
         kept = torch.rand(rows, generator=generator, device=device) >= self.config.cond_dropout
+        z = _drawn(vectors.to(device, non_blocking=True), generator)
+        conditions = [z * kept[:, None], t]
+        if self.config.layout:
+            shown = torch.rand(rows, generator=generator, device=device) >= self.config.layout_dropout
+            layout = _drawn(layouts.to(device, non_blocking=True), generator)
+            conditions.append(layout * shown[:, None, None, None])
         x_t = self.scheduler.q_sample(x0, t, noise)
-        output = self.network(x_t, z * kept[:, None], t)
+        output = self.network(x_t, *conditions)
         with self.accelerator.autocast():
             return decoder_losses(
                 output,
@@ -182,3 +185,10 @@ class Loop:
                 f"the training diverged before step {self.state.step} (gradient norm {norm.item()}): "
                 f"lower lr ({self.config.lr}); the last checkpoint, if any, is {checkpoint}"
             )
+
+
+def _drawn(versions: Tensor, generator: torch.Generator) -> Tensor:
+    """One version of each row: (N, V, ...) to (N, ...), all equally likely."""
+    count, choices = versions.shape[:2]
+    chosen = torch.randint(choices, (count,), generator=generator, device=versions.device)
+    return versions[torch.arange(count, device=versions.device), chosen]

@@ -52,7 +52,8 @@ def decoder_losses(
         x_t: the noisy pictures that the network saw.
         noise: the noise in them.
         t: timesteps (N,), int64.
-        z: the pictures' unit vectors (N, D), also where the network did not get them.
+        z: the pictures' unit vectors (N, D), also where the network did not get them; rows of zeros, where
+            there is none to compare with, count as perfect.
         scheduler: knows target and x0'.
         config: its ``recon_w``, ``tv_w`` and ``clip_w`` are read.
         clip: frozen encoder; needed when ``clip_w`` is above 0.
@@ -70,7 +71,7 @@ def decoder_losses(
         if config.clip_w and clip is not None:
             # The encoder has only ever seen pictures; far outside their range its answer means nothing.
             cosine = (clip.encode_tensor(predicted.clamp(-1, 1)).float() * z).sum(dim=1)
-            terms["clip"] = (trust * (1 - cosine)).mean()
+            terms["clip"] = (trust * (z.any(dim=1).float() - cosine)).mean()
         for name in [name for name in weights if name in terms]:
             total = total + weights[name] * terms[name]
     return {**terms, "total": total}

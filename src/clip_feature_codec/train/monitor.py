@@ -30,24 +30,32 @@ _SAMPLING_STEPS = 25
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pictures (N, 3, S, S) in [-1, 1] and their vectors (N, D), kept in memory."""
+    """Pictures with the first version of each condition, kept in memory.
+
+    Attributes:
+        images: (N, 3, S, S) in [-1, 1].
+        vectors: (N, D).
+        layouts: (N, 4, s, s); None in a training without them.
+    """
 
     images: Tensor
     vectors: Tensor
+    layouts: Tensor | None
 
     @classmethod
-    def read(cls, pool: Pool, limit: int) -> tuple[Pairs | None, list[str]]:
-        """Read the first ``limit`` pairs of a pool, without those that fail, and why these did."""
-        pairs, failures = [], []
+    def read(cls, pool: Pool, limit: int, config: TrainConfig) -> tuple[Pairs | None, list[str]]:
+        """Read the first ``limit`` examples of a pool, without those that fail, and why these did."""
+        examples, failures = [], []
         for index in pool.indices[:limit]:
             try:
-                pairs.append(pool.dataset[index])
+                examples.append(pool.dataset[index])
             except ImageError as error:
                 failures.append(str(error))
-        if not pairs:
+        if not examples:
             return None, failures
-        images, vectors = (torch.stack(column) for column in zip(*pairs, strict=True))
-        return cls(images.float() / 127.5 - 1, vectors), failures
+        images, vectors, layouts = (torch.stack(part) for part in zip(*examples, strict=True))
+        first_layouts = layouts[:, 0] if config.layout else None
+        return cls(images.float() / 127.5 - 1, vectors[:, 0], first_layouts), failures
 
 
 @torch.no_grad()
@@ -67,13 +75,14 @@ def validation_loss(unet: nn.Module, scheduler: NoiseScheduler, pairs: Pairs, co
         x0 = pairs.images[rows].to(device)
         noise = torch.randn(x0.shape, generator=generator).to(device)
         t, z = times[rows].to(device), pairs.vectors[rows].to(device)
-        output = unet(scheduler.q_sample(x0, t, noise), z, t)
+        layout = None if pairs.layouts is None else pairs.layouts[rows].to(device)
+        output = unet(scheduler.q_sample(x0, t, noise), z, t, layout)
         total += F.mse_loss(output, scheduler.target(x0, noise, t)).item() * len(x0)
     return total / count
 
 
 def sample_grid(unet: nn.Module, scheduler: NoiseScheduler, pairs: Pairs, seed: int) -> Image.Image:
-    """One picture: the originals in a row, and below each what DDIM paints from its vector."""
+    """One picture: the originals in a row, and below each what DDIM paints from its conditions."""
     size = pairs.images.shape[-1]
     painted = ddim_sample(
         unet,
@@ -81,6 +90,7 @@ def sample_grid(unet: nn.Module, scheduler: NoiseScheduler, pairs: Pairs, seed: 
         pairs.vectors,
         size=size,
         steps=min(_SAMPLING_STEPS, scheduler.timesteps),
+        layout=pairs.layouts,
         generators=noise_generators(seed, [b"%d" % column for column in range(len(pairs.vectors))]),
     )
     grid = Image.new("RGB", (size * len(pairs.images), 2 * size))
@@ -121,10 +131,10 @@ class Monitor:
         self.folder = folder
         self.config = config
         self.scheduler = config.build_scheduler()
-        self.held_back, failures = Pairs.read(held_back, _VALIDATED)
+        self.held_back, failures = Pairs.read(held_back, _VALIDATED, config)
         for failure in failures:
             logger.warning("a held-back picture is left out of the validation: %s", failure)
-        self.shown, _ = Pairs.read(held_back if self.held_back else train, _SHOWN)
+        self.shown, _ = Pairs.read(held_back if self.held_back else train, _SHOWN, config)
         self.images_per_step = images_per_step
         self.writer = SummaryWriter(str(folder / "logs"), purge_step=first_step + 1)
         self.bar = tqdm(

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from clip_feature_codec.codec.space import ClipSpace
+from clip_feature_codec.diffusion.checkpoint import Decoder
 from clip_feature_codec.diffusion.unet import CLIPCondUNet
 from clip_feature_codec.errors import CheckpointError, ConfigError
 from clip_feature_codec.files import atomic_writer
@@ -70,12 +71,34 @@ class TrainingState:
 
     @classmethod
     def initial(
-        cls, config: TrainConfig, space: ClipSpace, data: str, batches_per_step: int, device: torch.device
+        cls,
+        config: TrainConfig,
+        space: ClipSpace,
+        data: str,
+        batches_per_step: int,
+        device: torch.device,
+        start: Decoder | None = None,
     ) -> TrainingState:
-        """The state before the first step; the weights follow from ``config.seed``."""
+        """The state before the first step.
+
+        Args:
+            config: the options.
+            space: of the vectors.
+            data: fingerprint of the dataset.
+            batches_per_step: those of all processes and all accumulated ones.
+            device: where to train.
+            start: a decoder whose weights to begin with, of the same network but for the layout, which may
+                be new; without one, the weights follow from ``config.seed``.
+
+        Raises:
+            ConfigError: ``start`` is another network, or was trained with another schedule.
+            SpaceMismatchError: ``start`` belongs to another CLIP space.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             unet = config.build_unet(space.dim)
+        if start is not None:
+            _continue_from(start, unet, config, space)
         unet.to(device)
         average = AveragedModel(unet, multi_avg_fn=warmed_up_average(config.ema_decay))
         average.requires_grad_(False).eval()
@@ -124,7 +147,8 @@ class TrainingState:
 
     def _require_same(self, path: Path, content: dict[str, Any]) -> None:
         self.space.require_same(ClipSpace.from_json(content["space"]), str(path))
-        differences = TrainConfig.from_dict(content["config"]).differences(self.config)
+        begun = {"layout": 0, **content["config"]}  # a training from before there were layouts had none
+        differences = TrainConfig.from_dict(begun).differences(self.config)
         if content["batches_per_step"] != self.batches_per_step:
             before, now = content["batches_per_step"], self.batches_per_step
             differences.append(f"batches per step (processes × accumulate): {before}, not {now}")
@@ -134,6 +158,21 @@ class TrainingState:
             raise ConfigError(
                 f"{path}: this training was begun with {'; '.join(differences)}: take the same, or {_AFRESH}"
             )
+
+
+def _continue_from(start: Decoder, unet: CLIPCondUNet, config: TrainConfig, space: ClipSpace) -> None:
+    """Give ``unet`` the weights of a decoder; the layout's projection stays at 0 where that has none."""
+    space.require_same(start.space, "the decoder to begin with")
+    theirs = start.unet.config | start.scheduler.to_config()
+    ours = unet.config | config.build_scheduler().to_config()
+    if not theirs["layout"]:
+        theirs["layout"] = ours["layout"]
+    differences = [
+        f"{name}: {theirs[name]!r}, not {ours[name]!r}" for name in ours if theirs[name] != ours[name]
+    ]
+    if differences:
+        raise ConfigError(f"the decoder to begin with has {'; '.join(differences)}: take the same")
+    unet.load_state_dict(unet.state_dict() | start.unet.state_dict())
 
 
 def _read(path: Path) -> dict[str, Any]:
