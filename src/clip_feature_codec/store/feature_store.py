@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
 
@@ -13,6 +14,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.rate import DEFAULT_RATE, Rate
 from clip_feature_codec.errors import BitstreamError, StoreError
 from clip_feature_codec.files import write_atomic
 from clip_feature_codec.store.manifest import Entry, append_to_manifest, read_manifest
@@ -22,6 +24,8 @@ CODEC_FILE = "codec.json"
 MANIFEST_FILE = "manifest.jsonl"
 DECODER_FILE = "diffusion_unet_final.pt"
 """Where training puts the decoder of a store."""
+INDEX_FILE = "search.index"
+"""Where searching keeps what it has read of the streams."""
 
 
 class FeatureStore:
@@ -94,6 +98,19 @@ class FeatureStore:
             )
         return blob
 
+    def whole_streams(self) -> tuple[list[tuple[Entry, bytes]], list[tuple[str, str]]]:
+        """Every stream that can be decoded, with its entry, and (path, reason) of the others."""
+        whole, failures = [], []
+        for entry in self.entries:
+            try:
+                blob = self.read(entry)
+                self.codec.check(blob)
+            except BitstreamError as error:
+                failures.append((str(self.stream_path(entry)), str(error)))
+            else:
+                whole.append((entry, blob))
+        return whole, failures
+
     def vectors(self, entries: Sequence[Entry] | None = None) -> np.ndarray:
         """The decoded vectors of ``entries`` (by default of all): float32 (N, D), unit length."""
         chosen = self.entries if entries is None else entries
@@ -111,8 +128,15 @@ class FeatureStore:
         found = source.st_size, source.st_mtime_ns, stream.st_size
         return found == (entry.source_bytes, entry.source_mtime_ns, entry.bytes)
 
-    def add(self, img_dir: Path, pictures: Sequence[NewPicture], vectors: np.ndarray) -> None:
-        """Code vectors and add them: the streams first, then their manifest lines in one append.
+    def add(
+        self,
+        img_dir: Path,
+        pictures: Sequence[NewPicture],
+        vectors: np.ndarray | None,
+        layouts: np.ndarray | None = None,
+        rate: Rate = DEFAULT_RATE,
+    ) -> None:
+        """Code pictures and add them: the streams first, then their manifest lines in one append.
 
         A picture whose file is known already keeps its name, and its stream is replaced. Killed in between,
         the store has streams that the manifest does not know; adding them again writes the same ones.
@@ -120,29 +144,52 @@ class FeatureStore:
         Args:
             img_dir: the folder being encoded.
             pictures: N pictures in it.
-            vectors: their vectors, float32 (N, D).
+            vectors: their vectors, float32 (N, D), or None.
+            layouts: their layout coefficients (N, L), or None.
+            rate: how large or how good the streams should be, and their layers.
+
+        Raises:
+            ConfigError: the rate cannot be met.
         """
-        blobs = self.codec.encode(vectors, [picture.width / picture.height for picture in pictures])
+        if not pictures:
+            return
+        aspects = [picture.width / picture.height for picture in pictures]
+        blobs = self.codec.encode(vectors, aspects, layouts, rate)
+        self._put(
+            (self._entry(img_dir, picture), blob) for picture, blob in zip(pictures, blobs, strict=True)
+        )
+
+    def add_from(self, other: FeatureStore, entries: Sequence[Entry], blobs: Sequence[bytes]) -> None:
+        """Add pictures of another store, under their names there, with streams of this store's codec."""
+        moved = (replace(entry, source=self._source(other.source_path(entry))) for entry in entries)
+        self._put(zip(moved, blobs, strict=True))
+
+    def _put(self, streams: Iterable[tuple[Entry, bytes]]) -> None:
+        """Write streams, then the manifest lines of those that are new or another now."""
         added = []
-        for picture, blob in zip(pictures, blobs, strict=True):
-            source = self._source(img_dir / picture.inside)
-            known = self._by_source.get(source)
-            entry = Entry(
-                name=known.name if known else self._free_name(PurePosixPath(picture.inside)),
-                source=source,
-                sha256=hashlib.sha256(blob).hexdigest(),
-                bytes=len(blob),
-                width=picture.width,
-                height=picture.height,
-                source_bytes=picture.source_bytes,
-                source_mtime_ns=picture.source_mtime_ns,
-            )
+        for entry, blob in streams:
+            entry = replace(entry, sha256=hashlib.sha256(blob).hexdigest(), bytes=len(blob))
             write_atomic(self.stream_path(entry), blob)
-            if entry != known:
+            if entry != self._by_name.get(entry.name.casefold()):
                 self._index(entry)
                 added.append(entry)
         if added:
             append_to_manifest(self.folder / MANIFEST_FILE, added)
+
+    def _entry(self, img_dir: Path, picture: NewPicture) -> Entry:
+        """A picture's entry, but for its stream; a known one keeps its name."""
+        source = self._source(img_dir / picture.inside)
+        known = self._by_source.get(source)
+        return Entry(
+            name=known.name if known else self._free_name(PurePosixPath(picture.inside)),
+            source=source,
+            sha256="",
+            bytes=0,
+            width=picture.width,
+            height=picture.height,
+            source_bytes=picture.source_bytes,
+            source_mtime_ns=picture.source_mtime_ns,
+        )
 
     def _index(self, entry: Entry) -> None:
         self._by_name[entry.name.casefold()] = entry
@@ -176,7 +223,7 @@ class FeatureStore:
 
 def remove_strays(folder: Path) -> None:
     """Remove the unfinished files that a killed writer left in a store; only inside `exclusive`."""
-    for pattern in (f".{CODEC_FILE}.*.tmp", ".*.clp.*.tmp"):
+    for pattern in (f".{CODEC_FILE}.*.tmp", f".{INDEX_FILE}.*.tmp", ".*.clp.*.tmp"):
         for stray in folder.rglob(pattern):
             stray.unlink(missing_ok=True)
 

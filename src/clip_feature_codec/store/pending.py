@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,12 +51,14 @@ class Chunk:
 
     Attributes:
         pictures: those that could be read.
-        vectors: theirs, float32 (N, D).
+        vectors: theirs, float32 (N, D); None when nothing was embedded.
+        layouts: their layout coefficients (N, L); None when nothing was analysed.
         failures: (path, reason) of those that could not.
     """
 
     pictures: list[NewPicture]
-    vectors: np.ndarray
+    vectors: np.ndarray | None
+    layouts: np.ndarray | None
     failures: list[tuple[str, str]]
 
 
@@ -80,6 +83,7 @@ class Plan:
         present: Collection[str],
         todo: Sequence[str],
         fingerprint: str,
+        layers: str,
         batch_size: int,
     ) -> Plan:
         """Go on with the plan of an interrupted run, and add what is new as chunks of its own.
@@ -90,9 +94,15 @@ class Plan:
             present: all pictures in it, as paths inside it.
             todo: those to encode, in order.
             fingerprint: of the CLIP space.
+            layers: which layers the chunks are made for.
             batch_size: pictures in a chunk.
         """
-        head = {"space": fingerprint, "img_dir": str(img_dir.resolve()), "batch_size": batch_size}
+        head = {
+            "space": fingerprint,
+            "img_dir": str(img_dir.resolve()),
+            "layers": layers,
+            "batch_size": batch_size,
+        }
         here, open_names = set(present), set(todo)
         # A chunk that lost a picture, or of which nothing is left to do, is of no more use.
         chunks = [
@@ -111,8 +121,11 @@ class Plan:
     def save(self, names: Sequence[str], chunk: Chunk) -> None:
         """Keep a finished chunk."""
         record = {"pictures": [astuple(picture) for picture in chunk.pictures], "failures": chunk.failures}
+        arrays: dict[str, Any] = {"record": np.frombuffer(json.dumps(record).encode(), np.uint8)}
+        arrays |= {} if chunk.vectors is None else {"vectors": chunk.vectors}
+        arrays |= {} if chunk.layouts is None else {"layouts": chunk.layouts}
         with atomic_writer(self._file(names)) as file:
-            np.savez(file, vectors=chunk.vectors, record=np.frombuffer(json.dumps(record).encode(), np.uint8))
+            np.savez(file, **arrays)
 
     def is_done(self, names: Sequence[str]) -> bool:
         """Whether a chunk is finished, and no picture of it has changed since."""
@@ -142,11 +155,12 @@ class Plan:
     def _load(self, names: Sequence[str]) -> Chunk | None:
         try:
             with np.load(self._file(names), allow_pickle=False) as data:
-                vectors, record = data["vectors"], json.loads(data["record"].tobytes())
+                record = json.loads(data["record"].tobytes())
+                vectors, layouts = (data.get(name) for name in ("vectors", "layouts"))
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
             return None
         pictures = [NewPicture(*values) for values in record["pictures"]]
-        return Chunk(pictures, vectors, [(path, reason) for path, reason in record["failures"]])
+        return Chunk(pictures, vectors, layouts, [(path, reason) for path, reason in record["failures"]])
 
 
 def _read_plan(path: Path, head: dict[str, object]) -> list[list[str]]:

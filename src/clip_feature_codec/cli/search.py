@@ -1,0 +1,295 @@
+"""``clip-codec search``: the nearest pictures of a store, or those that are there more than once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from clip_feature_codec.cli.common import (
+    IN_FILE,
+    IN_FOLDER,
+    STDIO,
+    Command,
+    check_picture_name,
+    codec_of,
+    codec_option,
+    device_option,
+    json_option,
+    model_options,
+    quiet_option,
+    raise_failures,
+    read_bytes,
+    remark,
+    remark_on_model,
+    write_json,
+)
+from clip_feature_codec.errors import BitstreamError, ConfigError, MissingLayerError, StoreError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from clip_feature_codec.embed import ClipEmbedder
+    from clip_feature_codec.store.feature_store import FeatureStore
+    from clip_feature_codec.store.manifest import Entry
+    from clip_feature_codec.store.search import SearchIndex
+
+_COUNT = 10
+_MOST_TILES = 200
+
+
+@click.command("search", cls=Command)
+@click.argument("store_dir", metavar="STORE", type=IN_FOLDER)
+@click.argument("words", nargs=-1)
+@click.option("--image", type=IN_FILE, help="A picture or a .clp file to search with (- is standard input).")
+@click.option(
+    "-k",
+    "--count",
+    type=click.IntRange(min=1),
+    help=f"How many pictures; with --duplicates, groups. [default: {_COUNT}; all groups]",
+)
+@click.option(
+    "--duplicates", is_flag=True, help="List pictures that the store has more than once, or nearly."
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="With --duplicates: least cosine of two that count as the same. [default: 0.95]",
+)
+@click.option(
+    "--sheet",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Save previews of the results as one picture.",
+)
+@codec_option
+@model_options
+@json_option
+@device_option
+@quiet_option
+def search(
+    store_dir: Path,
+    words: tuple[str, ...],
+    image: Path | None,
+    duplicates: bool,
+    threshold: float | None,
+    sheet: Path | None,
+    **options: Any,
+) -> None:
+    """Find the pictures of a store that are nearest to WORDS, or to a picture, by their streams alone.
+
+    The index that makes it fast is kept in the store (search.index), and follows it as it grows.
+    """
+    text = " ".join(words).strip()
+    if duplicates + (image is not None) + bool(words) != 1:
+        raise ConfigError("a search is by words, by --image or for --duplicates: give one of them")
+    if words and not text:
+        raise ConfigError("the words to search for are empty")
+    if threshold is not None and not duplicates:
+        raise ConfigError("--threshold belongs to --duplicates: leave it out")
+    if sheet:
+        check_picture_name(sheet)
+    if duplicates:
+        _list_duplicates(store_dir, threshold, sheet, **options)
+    else:
+        _list_nearest(store_dir, text, image, sheet, **options)
+
+
+def _list_nearest(
+    store_dir: Path,
+    text: str,
+    image: Path | None,
+    sheet: Path | None,
+    count: int | None,
+    json_path: Path | None,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    store = _open(store_dir)
+    if image:
+        query = _image_query(store, image, quiet, **options)
+    else:
+        query = _embedder(store, quiet, **options).embed_text([text])[0]
+    index = _index(store, quiet)
+    hits = index.nearest(query, count or _COUNT)
+    named = {"image": str(image)} if image else {"text": text}
+    ranked = [(str(i), hit.cosine, hit.entry) for i, hit in enumerate(hits, start=1)]
+    record = _record(index) | {
+        "query": named,
+        "results": [
+            {"rank": int(rank), "cosine": cosine} | _named(index.store, entry)
+            for rank, cosine, entry in ranked
+        ],
+    }
+    _give_out(index, "rank", ranked, record, json_path)
+    if sheet:
+        _write_sheet(index.store, f"Nearest to {image or text!r}", ranked, sheet, quiet)
+    raise_failures(index.failures, len(index.store))
+
+
+def _list_duplicates(
+    store_dir: Path,
+    threshold: float | None,
+    sheet: Path | None,
+    count: int | None,
+    json_path: Path | None,
+    quiet: bool,
+    **_: Any,
+) -> None:
+    from clip_feature_codec.store.duplicates import DEFAULT_THRESHOLD, find_duplicates
+
+    threshold = DEFAULT_THRESHOLD if threshold is None else threshold
+    index = _index(_open(store_dir), quiet)
+    groups = find_duplicates(index, threshold)[:count]
+    rows = [(str(i), twin.cosine, twin.entry) for i, group in enumerate(groups, start=1) for twin in group]
+    record = _record(index) | {
+        "threshold": threshold,
+        "groups": [
+            [
+                _named(index.store, twin.entry) | {"cosine": twin.cosine, "nearest": twin.nearest.name}
+                for twin in group
+            ]
+            for group in groups
+        ],
+    }
+    _give_out(index, "group", rows, record, json_path)
+    remark(f"{len(groups)} groups of {len(rows)} pictures with cosines of {threshold} or more", quiet)
+    if sheet:
+        _write_sheet(index.store, f"Cosines of {threshold} or more, by group", rows, sheet, quiet)
+    raise_failures(index.failures, len(index.store))
+
+
+def _open(store_dir: Path) -> FeatureStore:
+    from clip_feature_codec.store.feature_store import FeatureStore
+
+    store = FeatureStore.open(store_dir)
+    if not len(store):
+        raise StoreError(f"{store_dir}: there are no pictures in this store")
+    return store
+
+
+def _index(store: FeatureStore, quiet: bool) -> SearchIndex:
+    """The index of a store; refused where not one stream can be decoded."""
+    from clip_feature_codec.store.search import SearchIndex
+
+    index = SearchIndex.open(store, quiet=quiet)
+    if not len(index):
+        raise_failures(index.failures, len(store))
+    return index
+
+
+def _embedder(
+    store: FeatureStore, quiet: bool, model: str | None, pretrained: str | None, device: str, **_: Any
+) -> ClipEmbedder:
+    """The CLIP model of the store's space."""
+    from clip_feature_codec.embed import ClipEmbedder
+
+    embedder = ClipEmbedder.for_space(store.codec.space, model, pretrained, device)
+    remark_on_model(embedder.space, quiet)
+    return embedder
+
+
+def _image_query(
+    store: FeatureStore, image: Path, quiet: bool, codec_path: Path | None, **options: Any
+) -> np.ndarray:
+    """The vector of a picture, or of a stream, which needs no CLIP model."""
+    from clip_feature_codec.api import ClipCodec
+    from clip_feature_codec.codec.bitstream import MAGIC
+    from clip_feature_codec.images import load_image
+
+    data = read_bytes(image)
+    if image.suffix.lower() != ".clp" and data[:1] != bytes([MAGIC]):
+        picture = load_image(data if image == STDIO else image)
+        embedded: np.ndarray = _embedder(store, quiet, **options).embed_images([picture])[0]
+        return embedded
+    name = "standard input" if image == STDIO else str(image)
+    codec = ClipCodec.load(codec_path).features if codec_path else store.codec
+    try:
+        if not codec_path and data[2:4] != codec.codec_id:
+            codec = ClipCodec.load(codec_of(image)).features  # the stream of another store, or of the pack
+        decoded: np.ndarray = codec.decode([data])[0]
+    except BitstreamError as error:
+        raise BitstreamError(f"{name}: {error}") from None
+    store.codec.space.require_same(codec.space, name)
+    return decoded
+
+
+def _record(index: SearchIndex) -> dict[str, Any]:
+    return {
+        "store": str(index.store.folder),
+        "clip_space": index.store.codec.space.fingerprint,
+        "pictures": len(index),
+    }
+
+
+def _named(store: FeatureStore, entry: Entry) -> dict[str, str]:
+    source = store.source_path(entry)
+    return {"name": entry.name, "source": str(source.parent.resolve() / source.name)}
+
+
+def _give_out(
+    index: SearchIndex,
+    first: str,
+    rows: Sequence[tuple[str, float, Entry]],
+    record: dict[str, Any],
+    json_path: Path | None,
+) -> None:
+    """Write the table to standard output, unless the JSON goes there, and the JSON where it is wanted."""
+    if json_path != STDIO and rows:
+        cells = [(first, "cosine", "name", "source")]
+        for number, cosine, entry in rows:
+            named = _named(index.store, entry)
+            cells.append((number, f"{cosine:.4f}", named["name"], _from_here(named["source"])))
+        printable = [tuple(map(_printable, row)) for row in cells]
+        width = max(len(name) for _, _, name, _ in printable)
+        for number, cosine_cell, name, source in printable:
+            click.echo(f"{number:>5}  {cosine_cell:>7}  {name:{width}}  {source}")
+    failures = [{"image": image, "reason": reason} for image, reason in index.failures]
+    write_json(record | {"failures": failures}, json_path)
+
+
+def _from_here(path: str) -> str:
+    """A path below the current folder from there on."""
+    return path.removeprefix(f"{Path.cwd()}{os.sep}")
+
+
+def _printable(text: str) -> str:
+    """Text that cannot do anything to a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _write_sheet(
+    store: FeatureStore, title: str, rows: Sequence[tuple[str, float, Entry]], path: Path, quiet: bool
+) -> None:
+    """Save the previews that are in the streams; an even field where a stream has none."""
+    from clip_feature_codec.evaluate.contact_sheet import Tile, contact_sheet
+    from clip_feature_codec.images import save_image
+
+    tiles = []
+    for number, cosine, entry in rows[:_MOST_TILES]:
+        picture, size = _preview(store, entry)
+        tiles.append(Tile(picture, size, (f"{number}   {cosine:.4f}", entry.name)))
+    if len(rows) > _MOST_TILES:
+        remark(f"{path}: the first {_MOST_TILES} of {len(rows)} pictures", quiet)
+    if tiles and all(tile.picture is None for tile in tiles):
+        remark(f"{path}: without previews, since the streams have no layout layer", quiet)
+    save_image(contact_sheet(title, tiles), path)
+
+
+def _preview(store: FeatureStore, entry: Entry) -> tuple[Image.Image | None, tuple[int, int]]:
+    """The layout layer of a stream as a picture, if it has one, and the size of that picture."""
+    from clip_feature_codec.evaluate.contact_sheet import CELL
+    from clip_feature_codec.images import output_size
+    from clip_feature_codec.preview import preview
+
+    try:
+        blob = store.read(entry)
+        size = output_size(store.codec.aspect(blob), CELL)
+        return preview(blob, store.codec, CELL), size
+    except MissingLayerError:
+        return None, size
+    except BitstreamError:  # gone since it was found
+        return None, (CELL, CELL)

@@ -1,0 +1,240 @@
+"""`SearchIndex`: the exact nearest neighbours of a vector among the decoded streams of a store.
+
+Three passes, each over what the one before could not rule out:
+
+1. faiss goes through all vectors by their 8-bit levels (see `index_file`);
+2. the remainders narrow down what it found;
+3. the streams themselves are decoded, best first, and give the cosines.
+
+By Cauchy and Schwarz, the cosine of a unit query with a vector differs from its product with an approximation
+by at most their distance, which the index knows of every vector. So each pass has an upper limit for what it
+leaves out, and the search ends when the last result is above all limits (optimal multi-step search, Seidl and
+Kriegel 1998); until then it takes more candidates. The result is that of a search through all decoded
+vectors.
+
+Streams of the klt profile each have a step of their own: their integers have no common scale, so the levels
+are made anew from the decoded vectors. faiss takes them as ``8bit_uniform``, with the query in float32:
+``8bit_direct_signed``, 1.6 times as fast, rounds the query to 8 bits as well, and on CLIP vectors, with their
+few large channels, that makes the limits ten times as wide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_feature_codec.codec.affine import LEVELS
+from clip_feature_codec.errors import ConfigError
+from clip_feature_codec.store.feature_store import FeatureStore
+from clip_feature_codec.store.index_file import IndexFile
+from clip_feature_codec.store.indexing import Streams, key_of, rows_of, updated_index
+from clip_feature_codec.store.manifest import Entry
+
+if TYPE_CHECKING:
+    import faiss
+
+_ROWS_AT_ONCE = 4096
+_FIRST_CANDIDATES = 256
+_ODD = 256
+_MORE_CANDIDATES = 8
+_ROWS_TOGETHER = 4
+_SLACK = 1e-9  # above all rounding of float64 sums over 8192 channels
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A picture that was found.
+
+    Attributes:
+        entry: the picture.
+        cosine: of the query and the picture's decoded vector, in float64.
+    """
+
+    entry: Entry
+    cosine: float
+
+
+class SearchIndex:
+    """An index over the streams of a store, made by `open`.
+
+    Attributes:
+        store: the store.
+        file: the approximate vectors, one for each distinct stream.
+    """
+
+    def __init__(self, store: FeatureStore, file: IndexFile, streams: Streams | None = None) -> None:
+        self.store = store
+        self.file = file
+        self._streams = streams or Streams(store)
+        self._entries = store.entries
+        rows = rows_of(file.rows.keys)
+        self._row = np.array([rows.get(key_of(entry), -1) for entry in self._entries], dtype=np.intp)
+        order = np.argsort(self._row, kind="stable")
+        self._by_row = order[np.searchsorted(self._row[order], 0) :]  # entries sorted by row, then by place
+        self._starts = np.searchsorted(self._row[self._by_row], np.arange(len(file.rows) + 1))
+
+    @classmethod
+    def open(cls, store: FeatureStore, *, quiet: bool = True) -> SearchIndex:
+        """Open a store's index, brought up to date (see `indexing.updated_index`)."""
+        file, streams = updated_index(store, quiet=quiet)
+        return cls(store, file, streams)
+
+    @cached_property
+    def _odd(self) -> NDArray[np.intp]:
+        """The rows whose levels are the poorest: always candidates, so that the others' limit is narrow."""
+        radius = self.file.rows.radius
+        return np.argsort(radius, kind="stable")[max(0, len(radius) - _ODD) :]
+
+    @cached_property
+    def _radius(self) -> float:
+        """No other row is farther from its levels than this."""
+        return float(np.delete(self.file.rows.radius, self._odd).max(initial=0))
+
+    def __len__(self) -> int:
+        """Pictures that can be found."""
+        return len(self._by_row)
+
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        """(path, reason) of the streams met so far that cannot be decoded, in the store's order."""
+        failed = self._streams.failures
+        return [(str(self.store.stream_path(e)), failed[e.name]) for e in self._entries if e.name in failed]
+
+    def members(self, row: int) -> list[Entry]:
+        """The pictures whose stream is that of a row, in the store's order."""
+        return [self._entries[i] for i in self._places(row)]
+
+    def _places(self, row: int) -> NDArray[np.intp]:
+        return self._by_row[self._starts[row] : self._starts[row + 1]]
+
+    def decode(self, entries: Sequence[Entry]) -> tuple[list[Entry], NDArray[np.float64]]:
+        """Those of some pictures that can be decoded, and their unit vectors: float64 (n, D)."""
+        return self._streams.decode(entries)
+
+    def nearest(self, query: NDArray[np.float32], count: int) -> list[Hit]:
+        """The pictures of highest cosine, best first; of equal ones, in the store's order.
+
+        Args:
+            query: float (D,), finite, of any positive length.
+            count: how many, at least 1; fewer are returned where there are fewer.
+
+        Raises:
+            ConfigError: the query has another shape or no direction, or ``count`` is below 1.
+        """
+        if count < 1:
+            raise ConfigError(f"count: found {count}, expected at least 1")
+        unit = _unit_query(query, self.store.codec.dim)
+        total = len(self.file.rows)
+        candidates = max(_FIRST_CANDIDATES, 4 * count, total // 1024)
+        found: dict[int, list[tuple[float, int]]] = {}
+        while True:
+            rows, ceiling = self._candidates(unit, min(candidates, total))
+            best = self._best(unit, rows, ceiling, count, found)
+            if best is not None:
+                return [Hit(self._entries[-place], cosine) for cosine, place in best]
+            candidates *= _MORE_CANDIDATES
+
+    def _candidates(self, unit: NDArray[np.float64], count: int) -> tuple[NDArray[np.intp], float]:
+        """Rows by their levels' cosine, and what no other row's cosine can be above."""
+        rows = self.file.rows
+        if not count:
+            return np.zeros(0, np.intp), -np.inf
+        quantizer = self.file.quantizer
+        weights = (unit * quantizer.step).astype(np.float32)
+        scores, found = self._faiss.search(weights[None], count)
+        if count == len(rows):
+            return found[0].astype(np.intp), -np.inf
+        middle = (LEVELS - 1) / 2
+        offset = unit @ quantizer.minimum.astype(np.float64) + middle * weights.sum(dtype=np.float64)
+        # faiss's float32 sums over D channels of |weight| * (at most 127.5), each term rounded a few times.
+        rounding = (len(unit) + 16) * 2.0**-24 * middle * float(np.abs(weights).sum(dtype=np.float64))
+        ceiling = float(scores[0, -1]) + float(offset) + self._radius + rounding + _SLACK
+        return np.union1d(found[0], self._odd), ceiling
+
+    def _best(
+        self,
+        unit: NDArray[np.float64],
+        rows: NDArray[np.intp],
+        ceiling: float,
+        count: int,
+        found: dict[int, list[tuple[float, int]]],
+    ) -> list[tuple[float, int]] | None:
+        """The ``count`` best (cosine, -place in the store), or None where others may be better.
+
+        Args:
+            unit: the query.
+            rows: the candidates.
+            ceiling: no other row's cosine is above it.
+            count: how many are wanted.
+            found: what is known of rows already; added to.
+        """
+        limits = self._limits(unit, rows)
+        order = np.argsort(-limits, kind="stable")
+        rows, limits = rows[order], np.append(np.maximum(limits[order], ceiling), ceiling)
+        best: list[tuple[float, int]] = []
+        done = 0
+        while len(best) < count or best[-1][0] <= limits[done]:
+            if done == len(rows):
+                return best if ceiling == -np.inf else None
+            # As many as are wanting at least, since together they are decoded faster.
+            some = rows[done : done + max(_ROWS_TOGETHER, count - len(best))].tolist()
+            self._decode_rows(unit, [row for row in some if row not in found], found)
+            best = sorted([*best, *(pair for row in some for pair in found[row])], reverse=True)[:count]
+            done += len(some)
+        return best
+
+    def _limits(self, unit: NDArray[np.float64], rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        """What the cosine of each row cannot be above, from levels and remainders."""
+        file, limits = self.file, np.empty(len(rows))
+        weights = unit * file.quantizer.step
+        offset = unit @ file.quantizer.minimum.astype(np.float64)
+        for first in range(0, len(rows), _ROWS_AT_ONCE):
+            some = rows[first : first + _ROWS_AT_ONCE]
+            values = file.rows.remainders[some] / 256.0
+            values += file.rows.levels[some]
+            limits[first : first + len(some)] = values @ weights + offset + file.rows.rest[some] + _SLACK
+        return limits
+
+    def _decode_rows(
+        self, unit: NDArray[np.float64], rows: list[int], found: dict[int, list[tuple[float, int]]]
+    ) -> None:
+        """Put (cosine, -place) of the rows' members whose streams are still there into ``found``."""
+        found.update((row, []) for row in rows)
+        places = {int(i): row for row in rows for i in self._places(row)}
+        names = {self._entries[i].name: i for i in places}
+        entries, vectors = self.decode([self._entries[i] for i in places])
+        cosines = np.minimum((vectors * unit).sum(axis=1), 1.0)  # the same to the last bit in any company
+        for entry, cosine in zip(entries, cosines.tolist(), strict=True):
+            place = names[entry.name]
+            found[places[place]].append((cosine, -place))
+
+    @cached_property
+    def _faiss(self) -> faiss.IndexScalarQuantizer:
+        """The levels in faiss, as whole numbers around 0."""
+        # Here and not above: it takes time, and torch should be the first of the two to load its OpenMP.
+        import faiss
+
+        dim = self.file.rows.levels.shape[1]
+        index = faiss.IndexScalarQuantizer(
+            dim, faiss.ScalarQuantizer.QT_8bit_uniform, faiss.METRIC_INNER_PRODUCT
+        )
+        # Level k is decoded as lowest + (k + 1/2) / 255 * (highest - lowest), which then is k - 127.5.
+        index.train(np.array([[-LEVELS / 2], [LEVELS / 2 - 1]], np.float32).repeat(dim, axis=1))
+        for first in range(0, len(self.file.rows), _ROWS_AT_ONCE):
+            index.add_sa_codes(np.ascontiguousarray(self.file.rows.levels[first : first + _ROWS_AT_ONCE]))
+        return index
+
+
+def _unit_query(query: NDArray[np.float32], dim: int) -> NDArray[np.float64]:
+    if query.shape != (dim,):
+        raise ConfigError(f"query: found shape {query.shape}, expected ({dim},)")
+    vector = query.astype(np.float64)
+    length = float(np.sqrt(np.square(vector).sum()))
+    if not (np.isfinite(length) and length > 0):
+        raise ConfigError(f"query: found length {length}, expected a finite, positive one")
+    return vector / length
