@@ -293,7 +293,9 @@ def test_workers_do_not_matter_and_batches_only_to_rounding(
     assert contents(alone) == contents(two)
     first, second = FeatureStore.open(alone), FeatureStore.open(other)
     assert [e.name for e in first.entries] == [e.name for e in second.entries]
-    steps = first.codec.quantizer.step  # two neighbouring codes at most, should a value lie between them
+    steps = (
+        first.codec.semantic.quantizer.step
+    )  # two neighbouring codes at most, should a value lie between them
     assert (np.abs(first.vectors() - second.vectors()) <= 1.1 * steps).all()
 
 

@@ -56,7 +56,7 @@ def test_the_codec_and_reading_vectors_load_no_torch():
     code = f"""
 from pathlib import Path
 from clip_feature_codec import ClipCodec
-golden = Path({str(GOLDEN)!r})
+golden = Path({str(GOLDEN / "int8")!r})
 assert len(ClipCodec.load(golden).vectors([(golden / "square.clp").read_bytes()])) == 1
 import clip_feature_codec.images, clip_feature_codec.store.feature_store
 """

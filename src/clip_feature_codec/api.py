@@ -11,9 +11,12 @@ import numpy as np
 from PIL import Image
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.rate import Rate
+from clip_feature_codec.codec.transcode import transcode
 from clip_feature_codec.errors import CheckpointError, ImageError, StoreError
 from clip_feature_codec.images import load_image
 from clip_feature_codec.packs import DEFAULT_PACK, PACK_DECODER, pack_folder
+from clip_feature_codec.preview import analyse, preview
 from clip_feature_codec.store.feature_store import CODEC_FILE, DECODER_FILE
 
 # torch and open_clip are imported where they are first needed: reading vectors takes no seconds of imports.
@@ -107,40 +110,82 @@ class ClipCodec:
         vector: np.ndarray = self.embedder.embed_images([_picture(image)])[0]
         return vector
 
-    def encode(self, image: Picture) -> bytes:
+    def encode(
+        self,
+        image: Picture,
+        *,
+        max_bytes: int | None = None,
+        target_cosine: float | None = None,
+        quality: float | None = None,
+        layers: str = "both",
+    ) -> bytes:
         """Encode one picture to the bytes of a ``.clp`` file.
+
+        At most one of the first three says how large or how good it should be (see `codec.rate.Rate`).
+
+        Args:
+            image: the picture.
+            max_bytes: size that the stream never exceeds, header included.
+            target_cosine: cosine of the decoded vector with the picture's own that is reached at least.
+            quality: 0 (smallest) to 100 (best); 50 when nothing is asked.
+            layers: ``both``, ``semantic`` (the vector) or ``layout`` (a coarse picture; needs no CLIP model).
 
         Raises:
             ImageError: it cannot be read as a picture.
+            ConfigError: the rate cannot be met.
         """
-        return self.encode_many([image])[0]
+        rate = Rate(max_bytes, target_cosine, quality, layers)
+        return self._encode_batch([_picture(image)], rate)[0]
 
-    def encode_many(self, images: Iterable[Picture]) -> list[bytes]:
-        """Encode pictures, in order, in batches."""
+    def encode_many(
+        self,
+        images: Iterable[Picture],
+        *,
+        max_bytes: int | None = None,
+        target_cosine: float | None = None,
+        quality: float | None = None,
+        layers: str = "both",
+    ) -> list[bytes]:
+        """Encode pictures, in order, in batches (see `encode`)."""
         from clip_feature_codec.encode import BATCH_SIZE
 
+        rate = Rate(max_bytes, target_cosine, quality, layers)
         blobs, batch = [], []
         for image in images:
             batch.append(_picture(image))
             if len(batch) == BATCH_SIZE:
-                blobs += self._encode_batch(batch)
+                blobs += self._encode_batch(batch, rate)
                 batch = []
-        return blobs + self._encode_batch(batch)
+        return blobs + self._encode_batch(batch, rate)
 
-    def _encode_batch(self, pictures: Sequence[Image.Image]) -> list[bytes]:
-        vectors = self.embedder.embed_images(pictures)
-        return self.encode_vectors(vectors, [picture.width / picture.height for picture in pictures])
+    def _encode_batch(self, pictures: Sequence[Image.Image], rate: Rate) -> list[bytes]:
+        if not pictures:
+            return []
+        vectors = None if rate.layers == "layout" else self.embedder.embed_images(pictures)
+        layouts = None if rate.layers == "semantic" else np.stack([analyse(picture) for picture in pictures])
+        aspects = [picture.width / picture.height for picture in pictures]
+        return self.features.encode(vectors, aspects, layouts, rate)
 
     def encode_vectors(
-        self, vectors: np.ndarray, aspects: Sequence[float | None] | None = None
+        self,
+        vectors: np.ndarray,
+        aspects: Sequence[float | None] | None = None,
+        *,
+        max_bytes: int | None = None,
+        target_cosine: float | None = None,
+        quality: float | None = None,
     ) -> list[bytes]:
-        """Encode vectors that are there already; needs no CLIP model.
+        """Encode vectors that are there already; needs no CLIP model, and there is no layout layer.
 
         Args:
             vectors: float (N, D), of any positive length.
             aspects: width / height of each picture; None for square.
+            max_bytes: as for `encode`.
+            target_cosine: as for `encode`.
+            quality: as for `encode`.
         """
-        return self.features.encode(np.asarray(vectors, np.float32), aspects)
+        rate = Rate(max_bytes, target_cosine, quality)
+        return self.features.encode(np.asarray(vectors, np.float32), aspects, rate=rate)
 
     def vector(self, blob: bytes) -> np.ndarray:
         """The CLIP vector in a stream: float32 (D,), unit length.
@@ -154,6 +199,34 @@ class ClipCodec:
     def vectors(self, blobs: Sequence[bytes]) -> np.ndarray:
         """The CLIP vectors in N streams: float32 (N, D), unit length."""
         return self.features.decode(blobs)
+
+    def preview(self, blob: bytes, *, size: int = 256, square: bool = False) -> Image.Image:
+        """Show the layout layer alone: a coarse picture, without any network.
+
+        Args:
+            blob: the bytes of a ``.clp`` file.
+            size: longer side of the result, in pixels.
+            square: give out the square canvas instead of the picture's own shape.
+
+        Raises:
+            MissingLayerError: the stream has no layout layer.
+            BitstreamError: the stream is damaged or was written with other tables.
+            ConfigError: ``size`` is out of range.
+        """
+        return preview(blob, self.features, size, square)
+
+    def transcode(
+        self,
+        blobs: Sequence[bytes],
+        *,
+        max_bytes: int | None = None,
+        target_cosine: float | None = None,
+        quality: float | None = None,
+        layers: str = "both",
+    ) -> list[bytes]:
+        """Make N streams smaller without their pictures (see `encode` and `codec.transcode.transcode`)."""
+        rate = Rate(max_bytes, target_cosine, quality, layers)
+        return transcode(blobs, rate, self.features, self.features)
 
     def decode(
         self,

@@ -23,9 +23,11 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.rate import DEFAULT_RATE, Rate
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.errors import ConfigError, ImageError, StoreError
 from clip_feature_codec.images import IMAGE_SUFFIXES, load_image
+from clip_feature_codec.preview import analyse
 from clip_feature_codec.store.feature_store import CODEC_FILE, FeatureStore, exclusive, remove_strays
 from clip_feature_codec.store.pending import Chunk, NewPicture, Plan
 
@@ -57,6 +59,7 @@ def encode_folder(
     out_dir: Path,
     embedder: ClipEmbedder,
     codec: FeatureCodec | None = None,
+    rate: Rate = DEFAULT_RATE,
     *,
     batch_size: int = BATCH_SIZE,
     workers: int | None = None,
@@ -73,6 +76,8 @@ def encode_folder(
         embedder: the CLIP model.
         codec: tables for a new store; without, they are fitted on its vectors. A store that is there
             keeps its own.
+        rate: how large or how good the streams should be, and their layers; pictures that are in the store
+            already keep theirs.
         batch_size: pictures per forward pass.
         workers: processes that read and resize pictures, at most 8 by default: all cores but one beside a
             GPU, a quarter of the cores where the CPU embeds (none below four: it then reads in between).
@@ -82,13 +87,13 @@ def encode_folder(
         StoreError: there is no picture, or none can be read and there is no store yet, or another process
             is writing to the store.
         SpaceMismatchError: the store or ``codec`` belongs to another CLIP model.
-        ConfigError: ``batch_size`` is below 1.
+        ConfigError: ``batch_size`` is below 1, or the rate cannot be met.
     """
     if batch_size < 1:
         raise ConfigError(f"batch size: found {batch_size}, expected at least 1")
     if not img_dir.is_dir():
         raise StoreError(f"{img_dir} is not a folder of pictures")
-    names = _pictures(img_dir, out_dir)
+    names = find_pictures(img_dir, out_dir)
     if not names:
         raise StoreError(f"{img_dir}: no pictures there (files ending in {' '.join(sorted(IMAGE_SUFFIXES))})")
     with exclusive(out_dir):
@@ -104,21 +109,26 @@ def encode_folder(
         if store and not todo:
             shutil.rmtree(work, ignore_errors=True)
             return EncodeResult(store, 0, unchanged, [])
-        plan = Plan.make(work, img_dir, names, todo, embedder.space.fingerprint, batch_size)
-        _embed_chunks(plan, embedder, workers, quiet)
+        plan = Plan.make(work, img_dir, names, todo, embedder.space.fingerprint, rate.layers, batch_size)
+        _embed_chunks(plan, embedder, rate.layers, workers, quiet)
         failures = [failure for chunk in plan.finished() for failure in chunk.failures]
         if store is None:
             store = _new_store(out_dir, plan, embedder, codec, failures)
         for chunk in plan.finished():
-            store.add(img_dir, chunk.pictures, chunk.vectors)
+            store.add(img_dir, chunk.pictures, chunk.vectors, chunk.layouts, rate)
         plan.remove()
     return EncodeResult(store, len(todo) - len(failures), unchanged, failures)
 
 
-def _pictures(img_dir: Path, out_dir: Path) -> list[str]:
-    """All picture files below ``img_dir``, as sorted POSIX paths inside it."""
+def find_pictures(img_dir: Path, out_dir: Path | None = None) -> list[str]:
+    """All picture files below ``img_dir``, as sorted POSIX paths inside it.
+
+    Args:
+        img_dir: searched recursively; hidden files and folders are passed over.
+        out_dir: passed over as well, should it lie inside.
+    """
     found = []
-    store = out_dir.resolve()
+    store = out_dir and out_dir.resolve()
     for folder, subfolders, files in os.walk(img_dir, followlinks=False):
         here = Path(folder)
         subfolders[:] = [d for d in subfolders if not d.startswith(".") and (here / d).resolve() != store]
@@ -131,13 +141,13 @@ def _pictures(img_dir: Path, out_dir: Path) -> list[str]:
     return sorted(found)
 
 
-def _embed_chunks(plan: Plan, embedder: ClipEmbedder, workers: int | None, quiet: bool) -> None:
-    """Embed every chunk of the plan whose vectors are not on disk yet."""
+def _embed_chunks(plan: Plan, embedder: ClipEmbedder, layers: str, workers: int | None, quiet: bool) -> None:
+    """Embed and analyse every chunk of the plan that is not on disk yet."""
     chunks = [names for names in plan.chunks if not plan.is_done(names)]
     if workers is None:
         workers = _default_workers(embedder.device)
     loader = DataLoader(
-        _ChunkReader(plan.img_dir, chunks, embedder.preprocess),
+        _ChunkReader(plan.img_dir, chunks, embedder.preprocess, layers),
         batch_size=None,
         num_workers=min(workers, len(chunks)),
         collate_fn=_keep,
@@ -146,9 +156,9 @@ def _embed_chunks(plan: Plan, embedder: ClipEmbedder, workers: int | None, quiet
     )
     total, ahead = sum(map(len, plan.chunks)), sum(map(len, chunks))
     with tqdm(total=total, initial=total - ahead, unit="img", desc="encoding", disable=quiet) as bar:
-        for names, (pictures, pixels, failures) in zip(chunks, loader, strict=True):
-            vectors = embedder.embed_batch(pixels) if pictures else np.zeros((0, embedder.dim), np.float32)
-            plan.save(names, Chunk(pictures, vectors, failures))
+        for names, (pictures, pixels, layouts, failures) in zip(chunks, loader, strict=True):
+            vectors = embedder.embed_batch(pixels) if len(pixels) else None
+            plan.save(names, Chunk(pictures, vectors, layouts if len(layouts) else None, failures))
             bar.update(len(names))
 
 
@@ -158,43 +168,60 @@ def _default_workers(device: torch.device) -> int:
     return min(8, cores // 4 if device.type == "cpu" else max(1, cores - 1))
 
 
-class _ChunkReader(Dataset[tuple[list[NewPicture], torch.Tensor, list[tuple[str, str]]]]):
-    """Reads and preprocesses the pictures of a chunk: runs in worker processes."""
+_Read = tuple[list[NewPicture], torch.Tensor, np.ndarray, list[tuple[str, str]]]
+
+
+class _ChunkReader(Dataset[_Read]):
+    """Reads, preprocesses and analyses the pictures of a chunk: runs in worker processes.
+
+    An item is what is known of each picture, what its CLIP model sees (N, 3, S, S), its layout (N, L), and
+    the failures. What ``layers`` does not need is empty.
+    """
 
     def __init__(
         self,
         img_dir: Path,
         chunks: Sequence[Sequence[str]],
         preprocess: Callable[[Image.Image], torch.Tensor],
+        layers: str,
     ) -> None:
-        self._img_dir, self._chunks, self._preprocess = img_dir, chunks, preprocess
+        self._img_dir, self._chunks, self._preprocess, self._layers = img_dir, chunks, preprocess, layers
 
     def __len__(self) -> int:
         return len(self._chunks)
 
-    def __getitem__(self, index: int) -> tuple[list[NewPicture], torch.Tensor, list[tuple[str, str]]]:
-        pictures, pixels, failures = [], [], []
+    def __getitem__(self, index: int) -> _Read:
+        pictures, pixels, layouts, failures = [], [], [], []
         for name in self._chunks[index]:
             path = self._img_dir / name
             try:
-                picture, row = self._read(name, path)
+                new, picture = _read(name, path)
+                row = None if self._layers == "layout" else self._preprocess(picture)
+                layout = None if self._layers == "semantic" else analyse(picture)
             except ImageError as error:
                 failures.append((str(path), str(error)))
             except Exception as error:  # whatever is wrong with one picture must not stop the others
                 reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
                 failures.append((str(path), f"{path}: cannot be read: {reason or type(error).__name__}"))
             else:
-                pictures.append(picture)
-                pixels.append(row)
-        return pictures, torch.stack(pixels) if pixels else torch.empty(0), failures
+                pictures.append(new)
+                pixels += [] if row is None else [row]
+                layouts += [] if layout is None else [layout]
+        return (
+            pictures,
+            torch.stack(pixels) if pixels else torch.empty(0),
+            np.stack(layouts) if layouts else np.empty(0),
+            failures,
+        )
 
-    def _read(self, name: str, path: Path) -> tuple[NewPicture, torch.Tensor]:
-        status = path.stat()  # before the pixels: a change in between is then seen by the next run
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError(f"{path}: cannot be read: not a regular file")  # a pipe would block for ever
-        picture = load_image(path)
-        new = NewPicture(name, picture.width, picture.height, status.st_size, status.st_mtime_ns)
-        return new, self._preprocess(picture)
+
+def _read(name: str, path: Path) -> tuple[NewPicture, Image.Image]:
+    status = path.stat()  # before the pixels: a change in between is then seen by the next run
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(f"{path}: cannot be read: not a regular file")  # a pipe would block for ever
+    picture = load_image(path)
+    new = NewPicture(name, picture.width, picture.height, status.st_size, status.st_mtime_ns)
+    return new, picture
 
 
 def _keep(item: T) -> T:
@@ -210,8 +237,12 @@ def _new_store(
     failures: Sequence[tuple[str, str]],
 ) -> FeatureStore:
     """Make a store for a plan whose vectors are there, with tables fitted on them unless they are given."""
-    vectors = [chunk.vectors for chunk in plan.finished()]
-    if not any(map(len, vectors)):
+    if not any(chunk.pictures for chunk in plan.finished()):
         plan.remove()
         raise StoreError(f"none of {len(failures)} pictures can be read; the first: {failures[0][1]}")
-    return FeatureStore.create(out_dir, codec or FeatureCodec.fit(np.concatenate(vectors), embedder.space))
+    if codec is None:
+        vectors = [chunk.vectors for chunk in plan.finished() if chunk.vectors is not None]
+        if not vectors:
+            raise ConfigError("tables are fitted on vectors: name a codec to encode layouts alone")
+        codec = FeatureCodec.fit(np.concatenate(vectors), embedder.space)
+    return FeatureStore.create(out_dir, codec)

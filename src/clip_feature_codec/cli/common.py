@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from clip_feature_codec.codec.rate import LAYERS, Rate
 from clip_feature_codec.errors import BitstreamError, CodecError, ConfigError, PartialFailureError
 from clip_feature_codec.files import write_atomic
 
@@ -147,6 +148,22 @@ model_options = stack(
     ),
     click.option("--pretrained", help="Weights of --model: a pretrained tag, or a .pt or .safetensors file."),
 )
+rate_options = stack(
+    click.option(
+        "--max-bytes", type=click.IntRange(min=1), help="No file is larger than this, header included."
+    ),
+    click.option(
+        "--target-cosine", type=float, help="Least cosine of a decoded vector with the picture's own."
+    ),
+    click.option("--quality", type=click.FloatRange(0, 100), help="0: smallest, 100: best. [default: 50]"),
+    click.option(
+        "--layers",
+        type=click.Choice(LAYERS),
+        default="both",
+        show_default=True,
+        help="The vector, the coarse colour layout, or both.",
+    ),
+)
 paint_options = stack(
     click.option("--steps", type=click.IntRange(min=1), default=50, show_default=True, help="DDIM steps."),
     click.option(
@@ -175,6 +192,12 @@ def make_paint_options(options: dict[str, Any]) -> PaintOptions:
 
     names = ("steps", "eta", "guidance", "seed", "size", "square")
     return PaintOptions(**{name: options.pop(name) for name in names})
+
+
+def make_rate(options: dict[str, Any]) -> Rate:
+    """Take the values of `rate_options` out of ``options``."""
+    names = ("max_bytes", "target_cosine", "quality", "layers")
+    return Rate(**{name: options.pop(name) for name in names})
 
 
 def remark(text: str, quiet: bool) -> None:
@@ -208,7 +231,7 @@ def read_stream(path: Path, codec: FeatureCodec) -> bytes:
     """Read a ``.clp`` file that ``codec`` decodes; what is wrong with it is said with its name."""
     blob = read_bytes(path)
     try:
-        codec.decode([blob])
+        codec.check(blob)
     except BitstreamError as error:
         raise BitstreamError(f"{'standard input' if path == STDIO else path}: {error}") from None
     return blob

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,11 @@ from clip_feature_codec.cli.common import (
     check_outputs,
     device_option,
     json_option,
+    make_rate,
     model_options,
     quiet_option,
     raise_failures,
+    rate_options,
     read_bytes,
     remark,
     remark_on_model,
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from clip_feature_codec.embed import ClipEmbedder
 
 _folder_options = stack(
+    rate_options,
     click.option(
         "--batch-size",
         type=click.IntRange(min=1),
@@ -102,20 +106,22 @@ def _encode_folder(
     device: str,
     json_path: Path | None,
     quiet: bool,
+    **options: Any,
 ) -> None:
     from clip_feature_codec.encode import encode_folder
 
-    embedder = _embedder(out_dir, model, pretrained, device)
+    rate = make_rate(options)
+    embedder = _embedder(out_dir, codec_path, model, pretrained, device)
     codec = _tables(out_dir, codec_path, embedder)
     remark_on_model(embedder.space, quiet)
     result = encode_folder(
-        img_dir, out_dir, embedder, codec, batch_size=batch_size, workers=workers, quiet=quiet
+        img_dir, out_dir, embedder, codec, rate, batch_size=batch_size, workers=workers, quiet=quiet
     )
     total = sum(entry.bytes for entry in result.store.entries)
-    pictures, failed = len(result.store), len(result.failures)
+    pictures, failed, profile = len(result.store), len(result.failures), result.store.codec.profile
     remark(
         f"{out_dir}: {result.added} pictures encoded, {result.unchanged} unchanged, {failed} failed; "
-        f"{pictures} in all, {total / max(1, pictures):.0f} bytes each (int8 profile)",
+        f"{pictures} in all, {total / max(1, pictures):.0f} bytes each ({profile} profile)",
         quiet,
     )
     record = {
@@ -124,22 +130,25 @@ def _encode_folder(
         "unchanged": result.unchanged,
         "pictures": pictures,
         "bytes": total,
+        "profile": profile,
         "failures": [{"image": image, "reason": reason} for image, reason in result.failures],
     }
     write_json(record, json_path)
     raise_failures(result.failures, result.added + result.unchanged + failed)
 
 
-def _embedder(out_dir: Path, model: str | None, pretrained: str | None, device: str) -> ClipEmbedder:
-    """The CLIP model asked for; if none is, that of the store when there is one, else the default pack's."""
-    from clip_feature_codec.codec.feature_codec import FeatureCodec
+def _embedder(
+    out_dir: Path, codec_path: Path | None, model: str | None, pretrained: str | None, device: str
+) -> ClipEmbedder:
+    """The CLIP model asked for; if none is, that of the store or of the tables, else the default pack's."""
+    from clip_feature_codec.api import ClipCodec
     from clip_feature_codec.embed import ClipEmbedder
     from clip_feature_codec.packs import DEFAULT_PACK
     from clip_feature_codec.store.feature_store import CODEC_FILE
 
-    known = out_dir / CODEC_FILE
-    if model is None and known.is_file():
-        return ClipEmbedder.for_space(FeatureCodec.load(known).space, None, pretrained, device)
+    known = out_dir if (out_dir / CODEC_FILE).is_file() else codec_path
+    if model is None and known:
+        return ClipEmbedder.for_space(ClipCodec.load(known).features.space, None, pretrained, device)
     return ClipEmbedder.load(model or DEFAULT_PACK, pretrained, device)
 
 
@@ -170,7 +179,7 @@ def _encode_picture(
     device: str,
     json_path: Path | None,
     quiet: bool,
-    **_: Any,
+    **options: Any,
 ) -> None:
     from clip_feature_codec.api import ClipCodec
     from clip_feature_codec.images import load_image
@@ -181,15 +190,25 @@ def _encode_picture(
             "one picture cannot fit the tables of a CLIP model: name a store or codec.json of the same model "
             "with --codec, or encode a folder"
         )
+    rate = make_rate(options)
     picture = load_image(read_bytes(source) if source == STDIO else source)
     codec = ClipCodec.load(
         codec_path or model or DEFAULT_PACK, model=model, pretrained=pretrained, device=device
     )
     remark_on_model(codec.features.space, quiet)
-    blob = codec.encode(picture)
+    blob = codec.encode(picture, **dataclasses.asdict(rate))
     write_bytes(blob, out)
-    remark(f"{out}: {len(blob)} bytes from {picture.width}×{picture.height} pixels (int8 profile)", quiet)
-    record = {"file": str(out), "bytes": len(blob), "width": picture.width, "height": picture.height}
+    profile = codec.features.profile
+    remark(
+        f"{out}: {len(blob)} bytes from {picture.width}×{picture.height} pixels ({profile} profile)", quiet
+    )
+    record = {
+        "file": str(out),
+        "bytes": len(blob),
+        "profile": profile,
+        "width": picture.width,
+        "height": picture.height,
+    }
     write_json(record, json_path)
 
 

@@ -14,6 +14,7 @@ from clip_feature_codec.cli.common import (
     codec_of,
     codec_option,
     json_option,
+    raise_failures,
     read_stream,
     write_json,
 )
@@ -29,17 +30,19 @@ if TYPE_CHECKING:
 @json_option
 def info(source: Path, codec_path: Path | None, json_path: Path | None) -> None:
     """Show what a .clp file (- is standard input) or a store holds: bytes, codec, CLIP space, dimension."""
+    failures: list[tuple[str, str]] = []
     if not source.is_dir():
         facts = _stream_facts(source, codec_path or codec_of(source))
     elif codec_path:
         raise ConfigError("a store is read with its own tables: leave out --codec")
     else:
-        facts = _store_facts(source)
+        facts, failures = _store_facts(source)
     if json_path != STDIO:
         width = max(map(len, facts))
         for name, value in facts.items():
             click.echo(f"{name.replace('_', ' '):{width}}  {value}")
     write_json(facts, json_path)
+    raise_failures(failures, len(failures) + 1)  # what can be said is said: something is done
 
 
 def _stream_facts(source: Path, codec_source: Path | str) -> dict[str, Any]:
@@ -47,30 +50,43 @@ def _stream_facts(source: Path, codec_source: Path | str) -> dict[str, Any]:
 
     codec = ClipCodec.load(codec_source).features
     blob = read_stream(source, codec)
+    stream = codec.parse(blob)
     return {
         "file": str(source),
         "bytes": len(blob),
-        "aspect_ratio": round(codec.aspect(blob), 4),
+        "header_bytes": stream.header,
+        "semantic_bytes": len(stream.semantic or b""),
+        "layout_bytes": len(stream.layout or b""),
+        "aspect_ratio": round(stream.aspect, 4),
     } | _codec_facts(codec)
 
 
-def _store_facts(source: Path) -> dict[str, Any]:
+def _store_facts(source: Path) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     from clip_feature_codec.store.feature_store import DECODER_FILE, FeatureStore
 
     store = FeatureStore.open(source)
-    total = sum(entry.bytes for entry in store.entries)
-    return {
+    whole, failures = store.whole_streams()
+    streams = [store.codec.parse(blob) for _, blob in whole]
+    parts = {
+        "header": sum(stream.header for stream in streams),
+        "semantic": sum(len(stream.semantic or b"") for stream in streams),
+        "layout": sum(len(stream.layout or b"") for stream in streams),
+    }
+    count = max(1, len(streams))
+    facts = {
         "store": str(source),
         "pictures": len(store),
-        "bytes": total,
-        "bytes_per_picture": round(total / max(1, len(store)), 1),
+        "bytes": sum(entry.bytes for entry in store.entries),
+        "bytes_per_picture": round(sum(parts.values()) / count, 1),
+        **{f"{name}_bytes_per_picture": round(total / count, 1) for name, total in parts.items()},
         "trained_decoder": (source / DECODER_FILE).is_file(),
-    } | _codec_facts(store.codec)
+    }
+    return facts | _codec_facts(store.codec), failures
 
 
 def _codec_facts(codec: FeatureCodec) -> dict[str, Any]:
     return {
-        "profile": "int8",
+        "profile": codec.profile,
         "codec_id": codec.codec_id.hex(),
         "clip_model": f"{codec.space.model}/{codec.space.pretrained}",
         "clip_space": codec.space.fingerprint,

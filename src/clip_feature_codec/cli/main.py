@@ -8,9 +8,12 @@ from clip_feature_codec import __version__
 from clip_feature_codec.cli.demo import demo
 from clip_feature_codec.cli.encode_images import encode
 from clip_feature_codec.cli.eval import evaluate
+from clip_feature_codec.cli.fit import fit
 from clip_feature_codec.cli.info import info
 from clip_feature_codec.cli.reconstruct_diffusion import decode
+from clip_feature_codec.cli.search import search
 from clip_feature_codec.cli.train import train
+from clip_feature_codec.cli.transcode import transcode
 
 
 @click.group()
@@ -19,5 +22,5 @@ def main() -> None:
     """Pictures as CLIP features in a few hundred bytes, painted again by a diffusion model."""
 
 
-for command in (encode, decode, info, train, evaluate, demo):
+for command in (encode, decode, info, search, transcode, fit, train, evaluate, demo):
     main.add_command(command)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -31,7 +32,12 @@ from clip_feature_codec.cli.common import (
     weights_option,
     write_bytes,
 )
-from clip_feature_codec.errors import BitstreamError, ConfigError
+from clip_feature_codec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from clip_feature_codec.api import ClipCodec
 
 _decode_options = stack(weights_option, paint_options, batch_option, device_option, quiet_option)
 
@@ -47,11 +53,18 @@ _decode_options = stack(weights_option, paint_options, batch_option, device_opti
 )
 @codec_option
 @_decode_options
+@click.option(
+    "--preview",
+    "preview_only",
+    is_flag=True,
+    help="Show the layout layer alone, blurred, without any network.",
+)
 def decode(source: Path, out: Path, codec_path: Path | None, **options: Any) -> None:
     """Paint the picture of a .clp file, or of every stream of a store.
 
     SOURCE is a .clp file (- is standard input) or a store; the pictures of a store become PNG files in the
-    folder OUT, under their names in the store.
+    folder OUT, under their names in the store. With --preview, of the other options only --size and --square
+    matter.
     """
     if source.is_dir():
         if codec_path:
@@ -81,22 +94,18 @@ def _decode_file(
     weights: Path | None,
     device: str,
     quiet: bool,
-    batch_size: int,
     **options: Any,
 ) -> None:
     from clip_feature_codec.api import ClipCodec
     from clip_feature_codec.images import save_image
-    from clip_feature_codec.reconstruct import paint
 
     if out.is_dir():
         raise ConfigError(f"{out} is a folder; one stream is decoded to a picture: name it")
     if out != STDIO:
         check_picture_name(out)
-    chosen = make_paint_options(options)
     codec = ClipCodec.load(codec_source, weights=weights, device=device)
     blob = read_stream(source, codec.features)
-    remark_on_model(codec.features.space, quiet)
-    picture = next(paint([blob], codec.features, codec.decoder, chosen, batch_size))
+    picture = next(_pictures([blob], codec, quiet, **options))
     if out == STDIO:
         encoded = io.BytesIO()
         picture.save(encoded, "PNG")
@@ -112,39 +121,46 @@ def _decode_store(
     weights: Path | None,
     device: str,
     quiet: bool,
-    batch_size: int,
     **options: Any,
 ) -> None:
     from tqdm import tqdm
 
     from clip_feature_codec.api import ClipCodec
     from clip_feature_codec.images import save_image
-    from clip_feature_codec.reconstruct import paint
     from clip_feature_codec.store.feature_store import FeatureStore
 
     if out == STDIO or out.is_file():
         raise ConfigError(f"{out} is a file; a store is decoded to a folder of pictures")
-    chosen = make_paint_options(options)
     store = FeatureStore.open(store_dir)
-    decoder = ClipCodec.load(store_dir, weights=weights, device=device).decoder
-    remark_on_model(store.codec.space, quiet)
-    names, blobs, failures = [], [], []
-    for entry in store.entries:
-        try:
-            blob = store.read(entry)
-            store.codec.decode([blob])
-        except BitstreamError as error:
-            failures.append((str(store.stream_path(entry)), str(error)))
-        else:
-            names.append(entry.name)
-            blobs.append(blob)
-    pictures = paint(blobs, store.codec, decoder, chosen, batch_size)
-    with tqdm(total=len(names), unit="img", desc="decoding", disable=quiet) as bar:
-        for name, picture in zip(names, pictures, strict=True):
-            save_image(picture, out / f"{name}.png")
+    codec = ClipCodec.load(store_dir, weights=weights, device=device)
+    whole, failures = store.whole_streams()
+    pictures = _pictures([blob for _, blob in whole], codec, quiet, **options)
+    with tqdm(total=len(whole), unit="img", desc="decoding", disable=quiet) as bar:
+        for (entry, _), picture in zip(whole, pictures, strict=True):
+            save_image(picture, out / f"{entry.name}.png")
             bar.update()
-    remark(f"{out}: {len(names)} pictures", quiet)
+    remark(f"{out}: {len(whole)} pictures", quiet)
     raise_failures(failures, len(store))
+
+
+def _pictures(
+    blobs: list[bytes],
+    codec: ClipCodec,
+    quiet: bool,
+    preview_only: bool = False,
+    batch_size: int = 1,
+    **options: Any,
+) -> Iterator[Image.Image]:
+    """Paint the pictures of streams, or show their layouts."""
+    if preview_only:
+        from clip_feature_codec.preview import preview
+
+        return (preview(blob, codec.features, options["size"], options["square"]) for blob in blobs)
+    from clip_feature_codec.reconstruct import paint
+
+    chosen = make_paint_options(options)
+    remark_on_model(codec.features.space, quiet)
+    return paint(blobs, codec.features, codec.decoder, chosen, batch_size)
 
 
 if __name__ == "__main__":

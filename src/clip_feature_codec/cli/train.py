@@ -66,10 +66,17 @@ def _integers(text: str) -> tuple[int, ...]:
 @click.command("train", cls=TrainCommand)
 @click.argument("store", type=IN_FOLDER)
 @click.option("--dry-run", is_flag=True, help="Print the resolved configuration as JSON and stop.")
+@click.option(
+    "--init",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Decoder of the same CLIP model to begin with.",
+)
 @click.option("--restart", is_flag=True, help="Forget an earlier training in this store.")
 @device_option
 @quiet_option
-def train(store: Path, dry_run: bool, restart: bool, device: str, quiet: bool, **options: Any) -> None:
+def train(
+    store: Path, dry_run: bool, init: Path | None, restart: bool, device: str, quiet: bool, **options: Any
+) -> None:
     """Train a diffusion decoder on the pictures and streams of a store.
 
     An interrupted training goes on where it was. On several GPUs: accelerate launch -m
@@ -79,11 +86,12 @@ def train(store: Path, dry_run: bool, restart: bool, device: str, quiet: bool, *
 
     config = TrainConfig.from_dict(options)
     if dry_run:
-        write_json({"store": str(store), "device": device} | config.to_dict(), STDIO)
+        asked = {"store": str(store), "device": device, "init": None if init is None else str(init)}
+        write_json(asked | config.to_dict(), STDIO)
         return
     from clip_feature_codec.train.diffusion_train import train_diffusion
 
-    final = train_diffusion(store, device=device, restart=restart, quiet=quiet, **config.to_dict())
+    final = train_diffusion(store, device=device, init=init, restart=restart, quiet=quiet, **config.to_dict())
     remark(f"decoder written to {final}", quiet)
 
 

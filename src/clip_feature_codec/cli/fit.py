@@ -1,0 +1,123 @@
+"""``clip-codec fit``: codec tables for any CLIP model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from clip_feature_codec.cli.common import (
+    IN_PATH,
+    Command,
+    device_option,
+    json_option,
+    model_options,
+    quiet_option,
+    raise_failures,
+    remark,
+    write_json,
+)
+from clip_feature_codec.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from clip_feature_codec.codec.space import ClipSpace
+
+
+@click.command("fit", cls=Command)
+@click.argument("source", type=IN_PATH)
+@click.option(
+    "-o", "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The codec.json."
+)
+@click.option(
+    "--space",
+    "space_path",
+    type=click.Path(exists=True, path_type=Path),
+    help="Store or codec.json of the CLIP model that .npy vectors come from. [default: that of --model]",
+)
+@model_options
+@device_option
+@json_option
+@quiet_option
+def fit(source: Path, out: Path, json_path: Path | None, quiet: bool, **options: Any) -> None:
+    """Fit tables of the klt profile, to be used with encode --codec and transcode --codec.
+
+    SOURCE is a store, a .npy file of vectors (N, D), or a folder of pictures, embedded with --model.
+    The more vectors the better: a thousand are a beginning, and a million need no more memory.
+    """
+    from clip_feature_codec.codec.feature_codec import FeatureCodec
+
+    failures: list[tuple[str, str]] = []
+    space, blocks = _vectors(source, failures, **options)
+    counts: list[int] = []
+    codec = FeatureCodec.fit_klt(_counted(blocks, counts), space)
+    codec.save(out)
+    record = {
+        "codec": str(out),
+        "profile": codec.profile,
+        "codec_id": codec.codec_id.hex(),
+        "clip_space": space.fingerprint,
+        "vectors": sum(counts),
+    }
+    remark(f"{out}: {codec.profile} tables of {space.label}, fitted on {sum(counts)} vectors", quiet)
+    write_json(record, json_path)
+    raise_failures(failures, sum(counts) + len(failures))
+
+
+def _vectors(
+    source: Path,
+    failures: list[tuple[str, str]],
+    space_path: Path | None,
+    model: str | None,
+    pretrained: str | None,
+    device: str,
+) -> tuple[ClipSpace, Iterator[np.ndarray]]:
+    """The vectors to fit on, and the CLIP space that they belong to."""
+    from clip_feature_codec.fit import npy_blocks, picture_blocks, store_blocks
+    from clip_feature_codec.store.feature_store import CODEC_FILE, FeatureStore
+
+    if (source / CODEC_FILE).is_file():
+        if space_path or model:
+            raise ConfigError(
+                f"{source} is a store, which knows its CLIP model: leave out --space and --model"
+            )
+        store = FeatureStore.open(source)
+        return store.codec.space, store_blocks(store)
+    if not source.is_dir():
+        if not (space_path or model):
+            raise ConfigError(
+                f"{source}: whose vectors are they? name the CLIP model with --space or --model"
+            )
+        return _space(space_path, model, pretrained, device), npy_blocks(source)
+    if space_path:
+        raise ConfigError(f"{source} is a folder of pictures, which --model embeds: leave out --space")
+    from clip_feature_codec.embed import ClipEmbedder
+    from clip_feature_codec.encode import find_pictures
+    from clip_feature_codec.packs import DEFAULT_PACK
+
+    embedder = ClipEmbedder.load(model or DEFAULT_PACK, pretrained, device)
+    paths = [source / name for name in find_pictures(source)]
+    return embedder.space, picture_blocks(paths, embedder, failures)
+
+
+def _space(space_path: Path | None, model: str | None, pretrained: str | None, device: str) -> ClipSpace:
+    """The CLIP space that vectors without a store are said to be of."""
+    if space_path and model:
+        raise ConfigError("--space and --model both name a CLIP model: leave out one")
+    if space_path:
+        from clip_feature_codec.api import ClipCodec
+
+        return ClipCodec.load(space_path).features.space
+    from clip_feature_codec.embed import ClipEmbedder
+
+    return ClipEmbedder.load(str(model), pretrained, device).space
+
+
+def _counted(blocks: Iterator[np.ndarray], counts: list[int]) -> Iterator[np.ndarray]:
+    """The blocks as they are, while their lengths are written down."""
+    for block in blocks:
+        counts.append(len(block))
+        yield block

@@ -1,0 +1,103 @@
+"""``clip-codec transcode``: smaller streams without the pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from clip_feature_codec.cli.common import (
+    IN_PATH,
+    OUT_PATH,
+    STDIO,
+    Command,
+    check_outputs,
+    codec_of,
+    json_option,
+    make_rate,
+    quiet_option,
+    raise_failures,
+    rate_options,
+    read_stream,
+    remark,
+    write_bytes,
+    write_json,
+)
+from clip_feature_codec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from clip_feature_codec.codec.feature_codec import FeatureCodec
+    from clip_feature_codec.codec.rate import Rate
+
+
+@click.command("transcode", cls=Command)
+@click.argument("source", type=IN_PATH)
+@click.option(
+    "-o",
+    "--out",
+    type=OUT_PATH,
+    required=True,
+    help="The .clp file (- is standard output), or the new store.",
+)
+@rate_options
+@click.option(
+    "--codec",
+    "codec_path",
+    type=click.Path(exists=True, path_type=Path),
+    help="Tables of the new streams: a store or a codec.json. [default: those of the old ones]",
+)
+@json_option
+@quiet_option
+def transcode(
+    source: Path, out: Path, codec_path: Path | None, json_path: Path | None, quiet: bool, **options: Any
+) -> None:
+    """Make the streams of a store, or one .clp file (- is standard input), smaller without their pictures.
+
+    Layers are dropped or made coarser, never finer. With --codec, the streams get other tables of the same
+    CLIP model, such as those of clip-codec fit.
+    """
+    from clip_feature_codec.api import ClipCodec
+
+    rate = make_rate(options)
+    codec = ClipCodec.load(codec_path).features if codec_path else None
+    if source.is_dir():
+        if out == STDIO or out.is_file():
+            raise ConfigError(f"{out} is a file; a store is transcoded to another store, a folder")
+        sizes, failures = _transcode_store(source, out, rate, codec)
+    else:
+        if out.is_dir():
+            raise ConfigError(f"{out} is a folder; one stream is transcoded to a file: name it")
+        check_outputs(out, json_path)
+        sizes, failures = _transcode_file(source, out, rate, codec), []
+    record = {"out": str(out), "streams": len(sizes)}
+    record |= {"bytes_before": sum(old for old, _ in sizes), "bytes_after": sum(new for _, new in sizes)}
+    remark(
+        "{out}: {streams} streams, {bytes_before} bytes before, {bytes_after} after".format(**record), quiet
+    )
+    write_json(record, json_path)
+    raise_failures(failures, len(sizes) + len(failures))
+
+
+def _transcode_store(
+    source: Path, out: Path, rate: Rate, codec: FeatureCodec | None
+) -> tuple[list[tuple[int, int]], list[tuple[str, str]]]:
+    """Give the (old, new) size of each stream, and the failures."""
+    from clip_feature_codec.store.feature_store import FeatureStore
+    from clip_feature_codec.store.transcoding import transcode_store
+
+    store = FeatureStore.open(source)
+    result, failures = transcode_store(store, out, rate, codec)
+    new = {entry.name: entry.bytes for entry in result.entries}
+    return [(entry.bytes, new[entry.name]) for entry in store.entries if entry.name in new], failures
+
+
+def _transcode_file(source: Path, out: Path, rate: Rate, codec: FeatureCodec | None) -> list[tuple[int, int]]:
+    from clip_feature_codec.api import ClipCodec
+    from clip_feature_codec.codec.transcode import transcode as transcode_streams
+
+    own = ClipCodec.load(codec_of(source)).features
+    blob = read_stream(source, own)
+    (smaller,) = transcode_streams([blob], rate, own, codec or own)
+    write_bytes(smaller, out)
+    return [(len(blob), len(smaller))]

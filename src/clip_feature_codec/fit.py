@@ -1,0 +1,64 @@
+"""Vectors to fit tables on, a block at a time: of a store, of ``.npy`` files, of a folder of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_feature_codec.errors import ImageError, StoreError
+from clip_feature_codec.images import load_image
+from clip_feature_codec.store.feature_store import FeatureStore
+
+# torch takes seconds to import, and only pictures need it.
+if TYPE_CHECKING:
+    from clip_feature_codec.embed import ClipEmbedder
+
+_ROWS_AT_ONCE = 4096
+_PICTURES_AT_ONCE = 32
+
+
+def store_blocks(store: FeatureStore) -> Iterator[NDArray[np.float32]]:
+    """The decoded vectors of a store.
+
+    Raises:
+        BitstreamError: a stream is damaged or has no semantic layer.
+    """
+    entries = store.entries
+    for start in range(0, len(entries), _ROWS_AT_ONCE):
+        yield store.vectors(entries[start : start + _ROWS_AT_ONCE])
+
+
+def npy_blocks(path: Path) -> Iterator[NDArray[np.float32]]:
+    """The rows of a ``.npy`` file (N, D) of floats, which may be larger than the memory.
+
+    Raises:
+        StoreError: the file cannot be read, or holds something else.
+    """
+    try:
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise StoreError(f"{path}: cannot be read as .npy vectors ({error})") from None
+    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.dtype.kind != "f":
+        found = f"{rows.dtype} {rows.shape}" if isinstance(rows, np.ndarray) else "an archive"
+        raise StoreError(f"{path}: found {found}, expected vectors (N, D) of floats")
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        yield rows[start : start + _ROWS_AT_ONCE].astype(np.float32)
+
+
+def picture_blocks(
+    paths: Sequence[Path], embedder: ClipEmbedder, failures: list[tuple[str, str]]
+) -> Iterator[NDArray[np.float32]]:
+    """The vectors of pictures; those that cannot be read are added to ``failures`` as (path, reason)."""
+    for start in range(0, len(paths), _PICTURES_AT_ONCE):
+        pictures = []
+        for path in paths[start : start + _PICTURES_AT_ONCE]:
+            try:
+                pictures.append(load_image(path))
+            except ImageError as error:
+                failures.append((str(path), str(error)))
+        if pictures:
+            yield embedder.embed_images(pictures)
