@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clip_feature_codec import ClipCodec
+from clip_feature_codec.codec.rate import LAYERS, Rate
 from clip_feature_codec.encode import encode_folder
 from clip_feature_codec.evaluate.evaluation import evaluate_store
 from clip_feature_codec.evaluate.report import write_grid
@@ -84,12 +85,12 @@ def decoder_figures(
     write_grid(result.samples, Path(f"mini_{title}_{options.guidance}.png"))
 
 
-def make_store(codec: ClipCodec, parquet: Path, folder: Path) -> tuple[FeatureStore, list[str]]:
+def make_store(codec: ClipCodec, parquet: Path, folder: Path, rate: Rate) -> tuple[FeatureStore, list[str]]:
     table = pq.read_table(parquet, columns=["image", "text"])
     (folder / "pictures").mkdir(parents=True)
     for i, data in enumerate(table["image"].to_pylist()):
         (folder / "pictures" / f"{i:05}.webp").write_bytes(data)
-    store = encode_folder(folder / "pictures", folder / "store", codec.embedder, codec.features).store
+    store = encode_folder(folder / "pictures", folder / "store", codec.embedder, codec.features, rate).store
     return store, [class_names(text)[0] for text in table["text"].to_pylist()]
 
 
@@ -100,13 +101,16 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=200, help="how many small ones to decode")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.0])
+    parser.add_argument("--layers", choices=[name for name in LAYERS if name != "layout"], default="both")
+    parser.add_argument("--weights", type=Path, help="another decoder of the same CLIP model")
     args = parser.parse_args()
     print(describe_machine())
-    codec = ClipCodec.load()
+    codec = ClipCodec.load(weights=args.weights)
+    rate = Rate(layers=args.layers)
     held_out = set(tomllib.loads((RECIPE / "config.toml").read_text())["clip"]["held_out"])
     with tempfile.TemporaryDirectory() as folder:
-        small, labels = make_store(codec, args.small, Path(folder, "small"))
-        photos, _ = make_store(codec, args.photos, Path(folder, "photos"))
+        small, labels = make_store(codec, args.small, Path(folder, "small"), rate)
+        photos, _ = make_store(codec, args.photos, Path(folder, "photos"), rate)
         class_figures(codec, small, labels, held_out)
         stream_figures(codec, small, "small")
         stream_figures(codec, photos, "photos")

@@ -298,7 +298,7 @@ def int16(values: object) -> str:
             int16([-3, -2]),
             "klt scales: found a wider coefficient behind a narrower one, expected the widest first",
         ),
-        ("magnitudes", None, "frequencies: found NoneType, expected base64 text"),
+        ("magnitudes", None, "klt frequencies: found NoneType, expected base64 text"),
     ],
 )
 def test_wrong_json_is_refused(name: str, value: object, message: str):

@@ -1,7 +1,8 @@
 """The ``klt`` profile: mean removed, Karhunen-Loeve transform, dependent quantisation, integer tables.
 
-A payload is a step byte b and an rANS stream. The step is 2^((b - 208) / 16): one for all coefficients, which
-is reverse water-filling (Cover and Thomas, "Elements of Information Theory", section 10.3.3).
+A payload is a step byte b and an arithmetic-coded stream. The step is 2^((b - 208) / 16): one for all
+coefficients, which is reverse water-filling (Cover and Thomas, "Elements of Information Theory", section
+10.3.3).
 
 Every number that the decoder or the encoder decides on is an integer, or a float64 that one correctly rounded
 operation made of integers: matrix products are float64 sums of integers below 2^53, which are exact in any
@@ -10,8 +11,6 @@ order. So streams and vectors are the same on every machine, with every BLAS.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,27 +19,20 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_feature_codec.codec.klt_search import STEPS, WEIGHT, ByteSearch, CosineSearch
 from clip_feature_codec.codec.magnitudes import Magnitudes, builtin
+from clip_feature_codec.codec.tables import STEP_MANTISSAS, from_base64, to_base64
 from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
 
 MAX_DIM = 8192
-STEPS = 256
 STEP_ONE = 208  # the step byte of a step of 1
 UNIT_BITS = 15  # the transform's tables count in 2^-15
-_STEP_MANTISSAS = (
-    65536, 68438, 71468, 74632, 77936, 81386, 84990, 88752,
-    92682, 96785, 101070, 105545, 110218, 115098, 120194, 125515,
-)  # fmt: skip  # round(2^16 2^(i / 16))
 _FRACTION_BITS = 8  # coefficients in units of the step have 8 bits behind the point
 _NORM_BITS = 24
 _ROWS = 2048  # vectors at once: what is held for each is a few times 8 D bytes
-_WEIGHT = 1475  # lambda: 0.36 step^2 per bit, in 2^-12
 
 
 _COARSEST_QUALITY, _FINEST_QUALITY = 156, 58  # step bytes of quality 0 and 100
-_LAMBDA_TRIALS = 5
-_LAMBDA_RANGE = 5  # the greatest lambda tried, in the usual one
-_FINER_STEPS = 4  # finer steps that are tried to fill a budget
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,9 +119,9 @@ class KltCoder:
         """The tables as JSON values: arrays as base64 of little-endian int16, rows one behind the other."""
         return {
             "dim": self.dim,
-            "mean": _encoded(self.mean),
-            "basis": _encoded(self.basis),
-            "scales": _encoded(self.scales),
+            "mean": to_base64(self.mean),
+            "basis": to_base64(self.basis),
+            "scales": to_base64(self.scales),
             "magnitudes": self.magnitudes.to_json(),
         }
 
@@ -143,12 +135,16 @@ class KltCoder:
         dim = data.get("dim") if isinstance(data, dict) else None
         if not isinstance(dim, int) or isinstance(dim, bool) or not 1 <= dim <= MAX_DIM:
             raise StoreError(f"klt dim: found {dim!r}, expected 1 to {MAX_DIM}")
-        mean, basis, scales = (
-            _decoded(data.get(name), f"klt {name}", shape)
-            for name, shape in (("mean", (dim,)), ("basis", (dim, dim)), ("scales", (dim,)))
-        )
         try:
-            return cls(mean, basis, scales, Magnitudes.from_json(data.get("magnitudes")))
+            mean, basis, scales = (
+                from_base64(data, name, shape).astype(np.int16)
+                for name, shape in (("mean", (dim,)), ("basis", (dim, dim)), ("scales", (dim,)))
+            )
+            magnitudes = Magnitudes.from_json(data.get("magnitudes"))
+        except StoreError as error:
+            raise StoreError(f"klt {error}") from None
+        try:
+            return cls(mean, basis, scales, magnitudes)
         except ConfigError as error:
             raise StoreError(str(error)) from None
 
@@ -173,10 +169,10 @@ class KltCoder:
         for first in range(0, len(unit), _ROWS):
             coefficients = self._coefficients(unit[first : first + _ROWS])
             chosen = np.asarray(steps[first : first + _ROWS], np.int64)
-            payloads += self._coded(coefficients, chosen, np.full(len(chosen), _WEIGHT))
+            payloads += self.coded(coefficients, chosen, np.full(len(chosen), WEIGHT))
         return payloads
 
-    def _coded(
+    def coded(
         self, coefficients: NDArray[np.float64], steps: NDArray[np.int64], weights: NDArray[np.int64]
     ) -> list[bytes]:
         """Payloads of coefficients (N, D) at steps (N,) and lambdas (N,)."""
@@ -211,7 +207,7 @@ class KltCoder:
             raise ConfigError(f"klt payload: found {found}, expected {expected}")
         payloads: list[bytes] = []
         for first in range(0, len(unit), _ROWS):
-            search = _ByteSearch(self, self._coefficients(unit[first : first + _ROWS]))
+            search = ByteSearch(self, self._coefficients(unit[first : first + _ROWS]))
             payloads += search.within(np.asarray(limits[first : first + _ROWS], np.int64))
         return payloads
 
@@ -228,7 +224,7 @@ class KltCoder:
         payloads: list[bytes] = []
         for first in range(0, len(unit), _ROWS):
             block = unit[first : first + _ROWS]
-            search = _CosineSearch(self, self._coefficients(block), block)
+            search = CosineSearch(self, self._coefficients(block), block)
             payloads += search.reaching(target)
         return payloads
 
@@ -272,104 +268,12 @@ class KltCoder:
         return _normalised(offsets + self.mean)
 
 
-class _Search:
-    """Bisection over steps, then over lambda, of many vectors side by side."""
-
-    def __init__(self, transform: KltCoder, coefficients: NDArray[np.float64]) -> None:
-        self.transform, self.coefficients = transform, coefficients
-        self.best: list[bytes] = [b""] * len(coefficients)
-
-    def good(self, payloads: list[bytes], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which payloads of these rows will do."""
-        raise NotImplementedError
-
-    def steps(self, sure: int, beyond: int) -> NDArray[np.int64]:
-        """Each row's last step from ``sure``, which is taken to do, towards ``beyond``, that does."""
-        count = len(self.coefficients)
-        sures, beyonds = np.full(count, sure), np.full(count, beyond)
-        self.best = self.transform._coded(self.coefficients, sures, np.full(count, _WEIGHT))
-        while (rows := np.flatnonzero(np.abs(sures - beyonds) > 1)).size:
-            middle = (sures[rows] + beyonds[rows]) // 2
-            tried = self.transform._coded(self.coefficients[rows], middle, np.full(rows.size, _WEIGHT))
-            passed = self.good(tried, rows)
-            sures[rows] = np.where(passed, middle, sures[rows])
-            beyonds[rows] = np.where(passed, beyonds[rows], middle)
-            for at in np.flatnonzero(passed):
-                self.best[rows[at]] = tried[at]
-        return sures
-
-    def lambdas(self, rows: NDArray[np.int64], steps: NDArray[np.int64], longest: bool) -> None:
-        """Try greater lambdas at these steps: for the longest payload that will do, or for the shortest."""
-        low, high = np.full(rows.size, _WEIGHT), np.full(rows.size, _LAMBDA_RANGE * _WEIGHT)
-        for _ in range(_LAMBDA_TRIALS):
-            middle = (low + high) // 2
-            tried = self.transform._coded(self.coefficients[rows], steps, middle)
-            passed = self.good(tried, rows)
-            for at in np.flatnonzero(passed):
-                payload, row = tried[at], rows[at]
-                if len(payload) != len(self.best[row]) and (len(payload) > len(self.best[row])) == longest:
-                    self.best[row] = payload
-            greater = passed != longest
-            low, high = np.where(greater, middle, low), np.where(greater, high, middle)
-
-
-class _ByteSearch(_Search):
-    """For the best payloads within limits."""
-
-    def within(self, limits: NDArray[np.int64]) -> list[bytes]:
-        """Payloads of at most ``limits`` (N,) bytes."""
-        self.limits = limits
-        steps = self.steps(STEPS - 1, -1)
-        for finer in range(1, _FINER_STEPS + 1):
-            left = limits - np.array([len(payload) for payload in self.best])
-            rows = np.flatnonzero((left > 1) & (steps >= finer))
-            if rows.size:
-                self.lambdas(rows, steps[rows] - finer, longest=True)
-        return self.best
-
-    def good(self, payloads: list[bytes], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return np.array([len(payload) for payload in payloads]) <= self.limits[rows]
-
-
-class _CosineSearch(_Search):
-    """For the shortest payloads that are near enough to ``unit`` (N, D)."""
-
-    def __init__(
-        self, transform: KltCoder, coefficients: NDArray[np.float64], unit: NDArray[np.float32]
-    ) -> None:
-        super().__init__(transform, coefficients)
-        self.unit = unit.astype(np.float64)
-        self.unit /= np.sqrt(np.square(self.unit).sum(axis=1, keepdims=True))
-
-    def reaching(self, target: float) -> list[bytes]:
-        """Payloads with a cosine of ``target`` or more."""
-        self.target = target
-        steps = self.steps(0, STEPS)
-        rows = np.arange(len(self.unit))
-        reached = self.cosines(self.best, rows)
-        if (reached < target).any():
-            expected = f"at most {reached.min():.9f}, which every vector reaches"
-            raise ConfigError(f"target cosine: found {target}, expected {expected}")
-        self.lambdas(rows, steps, longest=False)
-        return self.best
-
-    def cosines(self, payloads: list[bytes], rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Cosines of these rows with what their payloads decode to."""
-        decoded = self.transform.decode(payloads).astype(np.float64)
-        lengths = np.sqrt(np.square(decoded).sum(axis=1))
-        cosines: NDArray[np.float64] = (self.unit[rows] * decoded).sum(axis=1) / lengths
-        return cosines
-
-    def good(self, payloads: list[bytes], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return self.cosines(payloads, rows) >= self.target
-
-
 _FINEST_UNITS = 2.0 ** (_FRACTION_BITS - 2 * UNIT_BITS)
 
 
 def _step_sizes(steps: NDArray[np.int64]) -> NDArray[np.float64]:
     """The step that each step byte stands for."""
-    mantissas = np.array(_STEP_MANTISSAS, np.float64)[steps % 16]
+    mantissas = np.array(STEP_MANTISSAS, np.float64)[steps % 16]
     return np.ldexp(mantissas, (steps // 16 - STEP_ONE // 16 - 16).astype(np.int32))
 
 
@@ -390,21 +294,3 @@ def _normalised(vectors: NDArray[np.float64]) -> NDArray[np.float32]:
     squares = np.square(whole.astype(np.int64)).sum(axis=1)
     unit: NDArray[np.float32] = (whole / np.sqrt(squares.astype(np.float64))[:, None]).astype(np.float32)
     return unit
-
-
-def _encoded(table: NDArray[np.int16]) -> str:
-    return base64.b64encode(table.astype("<i2").tobytes()).decode("ascii")
-
-
-def _decoded(text: Any, name: str, shape: tuple[int, ...]) -> NDArray[np.int16]:
-    """An int16 table of this shape out of JSON."""
-    if not isinstance(text, str):
-        raise StoreError(f"{name}: found {type(text).__name__}, expected base64 text")
-    try:
-        raw = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise StoreError(f"{name}: found text that is not base64, expected base64") from None
-    expected = 2 * int(np.prod(shape))
-    if len(raw) != expected:
-        raise StoreError(f"{name}: found {len(raw)} bytes, expected {expected}")
-    return np.frombuffer(raw, "<i2").reshape(shape).astype(np.int16)

@@ -21,15 +21,12 @@ from numpy.typing import NDArray
 
 from clip_feature_codec.codec import layout_tables
 from clip_feature_codec.codec.layout_tables import CHANNELS, SIDE, LayoutTables, geometry
+from clip_feature_codec.codec.tables import STEP_MANTISSAS
 from clip_feature_codec.errors import BitstreamError, ConfigError
 
 MAX_BYTES = 255
 UNITS = 64  # coefficients are integers in 1/64
 MAX_STEP = 160  # the step byte of a step of 128; a picture's coefficients reach 221
-_STEP_MANTISSAS = (
-    65536, 68438, 71468, 74632, 77936, 81386, 84990, 88752,
-    92682, 96785, 101070, 105545, 110218, 115098, 120194, 125515,
-)  # fmt: skip  # round(2^16 2^(i / 16))
 _STEP_BITS = 13  # (mantissa << (b >> 4)) / 2^13 is the step in 1/64
 _BASIS_BITS = 14
 _GREY = 127.5
@@ -290,7 +287,7 @@ _DISPLAY = (np.array(_OPPONENT) * _NORMS[:, None] / UNITS).astype(np.float32)
 
 def _step_size(step: int) -> int:
     """The step of a step byte, in 2^-13 of 1/64."""
-    return _STEP_MANTISSAS[step & 15] << (step >> 4)
+    return STEP_MANTISSAS[step & 15] << (step >> 4)
 
 
 def _cosines(size: int) -> NDArray[np.float64]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from functools import cache
 from importlib import resources
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_feature_codec.codec.magnitudes import Magnitudes
+from clip_feature_codec.codec.tables import from_base64, to_base64
 from clip_feature_codec.errors import StoreError
 
 CHANNELS = 3
@@ -90,9 +90,9 @@ class LayoutTables(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """The tables as a JSON-able dictionary of base64 strings, little-endian int16 inside."""
         return {
-            "scales": _encoded(self.scales),
-            "weights": _encoded(self.weights),
-            "mean": _encoded(self.mean[_mean_places()]),
+            "scales": to_base64(self.scales),
+            "weights": to_base64(self.weights),
+            "mean": to_base64(self.mean[_mean_places()]),
             **self.magnitudes.to_json(),
         }
 
@@ -111,15 +111,16 @@ class LayoutTables(NamedTuple):
             raise StoreError(f"layout tables: found {type(data).__name__}, expected an object")
         count = len(geometry().places)
         mean = np.zeros(count, np.int64)
-        mean[_mean_places()] = _decoded(data, "mean", (len(_mean_places()),))
-        scales, weights = _decoded(data, "scales", (count,)), _decoded(data, "weights", (12, FEATURES))
-        if np.abs(scales).max() > MAX_SCALE or np.abs(weights).max() > MAX_WEIGHT:
-            limits = f"a scale beyond {MAX_SCALE} or a weight beyond {MAX_WEIGHT}"
-            raise StoreError(f"layout tables: found {limits}, expected numbers within")
         try:
+            mean[_mean_places()] = from_base64(data, "mean", (len(_mean_places()),))
+            scales = from_base64(data, "scales", (count,))
+            weights = from_base64(data, "weights", (12, FEATURES))
             magnitudes = Magnitudes.from_json(data)
         except StoreError as error:
             raise StoreError(f"layout, {error}") from None
+        if np.abs(scales).max() > MAX_SCALE or np.abs(weights).max() > MAX_WEIGHT:
+            limits = f"a scale beyond {MAX_SCALE} or a weight beyond {MAX_WEIGHT}"
+            raise StoreError(f"layout tables: found {limits}, expected numbers within")
         return cls(scales, weights, mean, magnitudes)
 
 
@@ -140,22 +141,3 @@ def _mean_places() -> NDArray[np.int64]:
     places = geometry().places
     found: NDArray[np.int64] = np.flatnonzero((places[:, 1] < 2) & (places[:, 2] < 2))
     return found
-
-
-def _encoded(table: NDArray[np.int64]) -> str:
-    return base64.b64encode(table.astype("<i2").tobytes()).decode("ascii")
-
-
-def _decoded(data: dict[str, Any], name: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """A table out of JSON, checked for its size."""
-    text = data.get(name)
-    if not isinstance(text, str):
-        raise StoreError(f"layout, {name}: found {type(text).__name__}, expected base64 text")
-    try:
-        raw = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise StoreError(f"layout, {name}: found text that is not base64") from None
-    expected = 2 * int(np.prod(shape))
-    if len(raw) != expected:
-        raise StoreError(f"layout, {name}: found {len(raw)} bytes, expected {expected}")
-    return np.frombuffer(raw, "<i2").reshape(shape).astype(np.int64)

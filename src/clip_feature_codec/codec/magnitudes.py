@@ -8,7 +8,6 @@ since: no logarithm or exponential is taken where a symbol is decoded.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from functools import cache
 from importlib import resources
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_feature_codec.codec.tables import from_base64, to_base64
 from clip_feature_codec.errors import StoreError
 
 PRECISION = 15  # a table's frequencies add up to 2^15
@@ -76,10 +76,10 @@ class Magnitudes(NamedTuple):
     def to_json(self) -> dict[str, str]:
         """The four tables that decoding needs, as base64 of little-endian int16 (information: int32)."""
         return {
-            "frequencies": _encoded(np.diff(self.starts, axis=-1), "<i2"),
-            "scores": _encoded(self.scores, "<i2"),
-            "information": _encoded(self.information, "<i4"),
-            "centroids": _encoded(self.centroids, "<i2"),
+            "frequencies": to_base64(np.diff(self.starts, axis=-1)),
+            "scores": to_base64(self.scores),
+            "information": to_base64(self.information, "<i4"),
+            "centroids": to_base64(self.centroids),
         }
 
     @classmethod
@@ -89,16 +89,16 @@ class Magnitudes(NamedTuple):
         Raises:
             StoreError: a table is missing, of another size, or its frequencies do not add up to 2^15.
         """
-        frequencies = _decoded(data, "frequencies", "<i2", _SHAPE)
+        frequencies = from_base64(data, "frequencies", _SHAPE)
         sums = frequencies.sum(axis=-1)
         if (frequencies < 1).any() or (sums != 1 << PRECISION).any():
             found = f"a table that adds up to {sums[sums != 1 << PRECISION].min(initial=1 << PRECISION)}"
             expected = f"positive numbers that add up to {1 << PRECISION}"
             raise StoreError(f"frequencies: found {found}, expected {expected}")
-        information = _decoded(data, "information", "<i4", (ROWS,))
+        information = from_base64(data, "information", (ROWS,), "<i4")
         if (information < 0).any():
             raise StoreError(f"information: found {information.min()}, expected 0 or more")
-        scores, centroids = (_decoded(data, name, "<i2", _SHAPE) for name in ("scores", "centroids"))
+        scores, centroids = (from_base64(data, name, _SHAPE) for name in ("scores", "centroids"))
         if (np.abs(centroids) > 256).any():
             raise StoreError(
                 f"centroids: found {centroids.ravel()[np.abs(centroids).argmax()]}, expected -256 to 256"
@@ -134,22 +134,3 @@ def code_lengths(frequencies: NDArray[np.int64]) -> NDArray[np.int64]:
         logarithm = 2 * logarithm + carry
     lengths: NDArray[np.int64] = (PRECISION << 8) - logarithm
     return lengths
-
-
-def _encoded(table: NDArray[np.int64], dtype: str) -> str:
-    return base64.b64encode(table.astype(dtype).tobytes()).decode("ascii")
-
-
-def _decoded(data: Any, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """A table out of JSON, checked for its size."""
-    text = data.get(name) if isinstance(data, dict) else None
-    if not isinstance(text, str):
-        raise StoreError(f"{name}: found {type(text).__name__}, expected base64 text")
-    try:
-        raw = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise StoreError(f"{name}: found text that is not base64, expected base64") from None
-    expected = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    if len(raw) != expected:
-        raise StoreError(f"{name}: found {len(raw)} bytes, expected {expected}")
-    return np.frombuffer(raw, dtype).reshape(shape).astype(np.int64)
