@@ -1,5 +1,6 @@
 """The layout layer alone against thumbnails of the same bytes, on photos in Parquet files.
 
+    pip install --no-deps thumbhash-python    # it asks for an older Pillow than it needs
     python benchmarks/layout.py photos_val.parquet --plot docs/layout.png
 
 Every photo is brought to 256 pixels on its longer side; that is the original. For each budget each codec

@@ -180,6 +180,19 @@ def test_previews_need_no_decoder(work: Path, tmp_path: Path, ok: Run, run: Run)
     assert "layout layer: found none in the stream" in result.stderr
 
 
+def test_streams_without_a_layout_are_listed_and_the_others_shown(
+    work: Path, tmp_path: Path, ok: Run, run: Run
+):
+    ok("transcode", work / "store/p1.clp", "--layers", "semantic", "-o", tmp_path / "p1.clp")
+    store = FeatureStore.open(work / "store")
+    entry = next(entry for entry in store.entries if entry.name == "p1")
+    store.add_from(store, [entry], [(tmp_path / "p1.clp").read_bytes()])
+    result = run("decode", work / "store", "--preview", "-o", tmp_path / "previews")
+    assert result.exit_code == 1
+    assert "p1.clp: there is no layout layer to show" in result.stderr
+    assert len(list((tmp_path / "previews").rglob("*.png"))) == 3
+
+
 def test_fit_on_npy_vectors_and_on_pictures(work: Path, tiny_clip: Path, tmp_path: Path, ok: Run, run: Run):
     vectors = FeatureStore.open(work / "store").vectors()
     np.save(tmp_path / "vectors.npy", np.tile(vectors, (5, 1)).astype(np.float16))
