@@ -135,12 +135,14 @@ def _decode_store(
     codec = ClipCodec.load(store_dir, weights=weights, device=device)
     whole, failures = store.whole_streams()
     if options.get("preview_only"):
-        failures += [
-            (str(store.stream_path(entry)), f"{store.stream_path(entry)}: there is no layout layer to show")
-            for entry, blob in whole
-            if store.codec.parse(blob).layout is None
-        ]
-        whole = [(entry, blob) for entry, blob in whole if store.codec.parse(blob).layout is not None]
+        shown = []
+        for entry, blob in whole:
+            if store.codec.parse(blob).layout is None:
+                path = str(store.stream_path(entry))
+                failures.append((path, f"{path}: there is no layout layer to show"))
+            else:
+                shown.append((entry, blob))
+        whole = shown
     pictures = _pictures([blob for _, blob in whole], codec, quiet, **options)
     with tqdm(total=len(whole), unit="img", desc="decoding", disable=quiet) as bar:
         for (entry, _), picture in zip(whole, pictures, strict=True):
