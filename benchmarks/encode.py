@@ -20,7 +20,7 @@ from PIL import Image
 
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.encode import BATCH_SIZE, encode_folder
-from machine import describe_machine
+from clip_feature_codec.evaluate.provenance import describe_machine
 
 
 def random_photos(folder: Path, count: int) -> None:

@@ -1,11 +1,10 @@
 """The layout layer alone against thumbnails of the same bytes, on photos in Parquet files.
 
-    pip install --no-deps thumbhash-python    # it asks for an older Pillow than it needs
     python benchmarks/layout.py photos_val.parquet --plot docs/layout.png
 
 Every photo is brought to 256 pixels on its longer side; that is the original. For each budget each codec
-takes its best file, by PSNR, over all scales and qualities whose file is no larger, upscaled with the
-better one of bicubic and Lanczos. Bytes are whole files, ours with header and aspect ratio.
+takes its best file, by PSNR, over all scales and qualities whose file is no larger, upscaled with Lanczos.
+Bytes are whole files, ours with header and aspect ratio.
 """
 
 from __future__ import annotations
@@ -25,14 +24,15 @@ from PIL import Image
 
 from clip_feature_codec.codec import bitstream
 from clip_feature_codec.codec.layout import LayoutCoder
+from clip_feature_codec.evaluate.baselines import Baseline, baselines
 from clip_feature_codec.evaluate.metrics import psnr, ssim
+from clip_feature_codec.evaluate.provenance import describe_machine
 from clip_feature_codec.images import load_image, output_size, resize_to, squash
-from machine import describe_machine
-from thumbnails import CODECS, UPSCALERS, Codec
 
 SIZE = 256
 BUDGETS = (20, 30, 40, 64, 100, 140, 200)
 OURS = "layout"
+RIVALS = ("blurhash", "thumbhash", "jpeg", "webp", "avif", "jxl")
 REPEATS = 20
 Score = tuple[float, float]
 Scores = dict[str, list[list[Score | None]]]
@@ -66,21 +66,15 @@ def our_picture(blob: bytes, size: tuple[int, int], coder: LayoutCoder, tables: 
     return coder.render(coder.decode([stream.layout or b""])[0], *size)
 
 
-def best_files(codec: Codec, target: Image.Image) -> list[tuple[Score, bytes] | None]:
+def best_files(codec: Baseline, target: Image.Image) -> list[tuple[Score, bytes] | None]:
     """The best file of one codec for every budget."""
-    tried = []
-    for data in codec.files(target, max(BUDGETS)):
-        shown = [codec.open(data, target.size, upscaler) for upscaler in UPSCALERS]
-        value, upscaled = max(((psnr(picture, target) or 99.0, i) for i, picture in enumerate(shown)))
-        tried.append((value, data, shown[upscaled]))
     found: list[tuple[Score, bytes] | None] = []
-    for budget in BUDGETS:
-        fitting = [entry for entry in tried if len(entry[1]) <= budget]
-        if not fitting:
+    for settings in codec.search(target, BUDGETS):
+        if settings is None:
             found.append(None)
             continue
-        value, data, picture = max(fitting, key=lambda entry: entry[0])
-        found.append(((value, ssim(picture, target) or 0.0), data))
+        data = codec.encode(target, settings)
+        found.append((score(codec.decode(data, target.size), target), data))
     return found
 
 
@@ -154,7 +148,8 @@ def main() -> None:
     given = photos(arguments.photos)[: arguments.count]
     coder = LayoutCoder.builtin()
     tables = hashlib.sha256(coder.to_bytes()).digest()
-    scores: Scores = {OURS: [], **{codec.name: [] for codec in CODECS}}
+    rivals = baselines(RIVALS)
+    scores: Scores = {OURS: [], **{codec.name: [] for codec in rivals}}
     times: dict[str, list[float]] = {name: [] for name in scores}
     for photo in given:
         target = original(photo)
@@ -164,13 +159,11 @@ def main() -> None:
         shown = [Image.fromarray(our_picture(blob, target.size, coder, tables)) for blob in blobs]
         scores[OURS].append([score(picture, target) for picture in shown])
         times[OURS].append(milliseconds(partial(our_picture, blobs[-1], target.size, coder, tables)))
-        for codec in CODECS:
+        for codec in rivals:
             found = best_files(codec, target)
             scores[codec.name].append([entry and entry[0] for entry in found])
             if (last := found[-1]) is not None:
-                times[codec.name].append(
-                    milliseconds(partial(codec.open, last[1], target.size, UPSCALERS[0]))
-                )
+                times[codec.name].append(milliseconds(partial(codec.decode, last[1], target.size)))
     print(f"{describe_machine()}; {len(given)} photos")
     print("PSNR in dB and SSIM; in brackets how many photos have a file that fits, where not all do")
     print(f"{'bytes':10}" + "".join(f"{budget:>17}" for budget in BUDGETS))

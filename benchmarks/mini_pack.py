@@ -18,17 +18,18 @@ from numpy.typing import NDArray
 
 from clip_feature_codec import ClipCodec
 from clip_feature_codec.codec.rate import LAYERS, Rate
-from clip_feature_codec.encode import encode_folder
-from clip_feature_codec.evaluate.evaluation import evaluate_store
+from clip_feature_codec.evaluate.evaluation import Evaluator
+from clip_feature_codec.evaluate.provenance import describe_machine
 from clip_feature_codec.evaluate.report import write_grid
+from clip_feature_codec.evaluate.summary import summarise
 from clip_feature_codec.images import load_image
 from clip_feature_codec.reconstruct import PaintOptions
 from clip_feature_codec.store.feature_store import FeatureStore
-from machine import describe_machine
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "mini"
 sys.path.insert(0, str(RECIPE))
 from data import class_names  # noqa: E402
+from stores import make_store  # noqa: E402
 
 Floats = NDArray[np.float32]
 
@@ -76,22 +77,19 @@ def decoder_figures(
     codec: ClipCodec, store: FeatureStore, options: PaintOptions, limit: int, title: str
 ) -> None:
     """Print the decoder's figures, with its own CLIP as the judge, and save a grid."""
-    result = evaluate_store(store, codec.decoder, codec.embedder, options, limit=limit)
-    figures = ", ".join(
-        f"{name} {values['mean']:.3f}" for name, values in result.summary().items() if name != "bpp"
-    )
+    evaluator = Evaluator.prepare(store, codec.decoder, codec.embedder, options, limit=limit)
+    result = evaluator.run()
+    (point,) = summarise(result).points
+    figures = ", ".join(f"{name} {value.mean:.3f}" for name, value in point.metrics.items())
     how = f"{options.steps} steps, guidance {options.guidance}"
-    print(f"decoder, {title}, {how}: {len(result.rows)} pictures: {figures}")
-    write_grid(result.samples, Path(f"mini_{title}_{options.guidance}.png"))
+    print(f"decoder, {title}, {how}: {point.fits} pictures: {point.bytes.mean:.1f} bytes, {figures}")
+    write_grid(result, evaluator.pictures, Path(f"mini_{title}_{options.guidance}.png"))
+    evaluator.finish()
 
 
-def make_store(codec: ClipCodec, parquet: Path, folder: Path, rate: Rate) -> tuple[FeatureStore, list[str]]:
-    table = pq.read_table(parquet, columns=["image", "text"])
-    (folder / "pictures").mkdir(parents=True)
-    for i, data in enumerate(table["image"].to_pylist()):
-        (folder / "pictures" / f"{i:05}.webp").write_bytes(data)
-    store = encode_folder(folder / "pictures", folder / "store", codec.embedder, codec.features, rate).store
-    return store, [class_names(text)[0] for text in table["text"].to_pylist()]
+def labels_of(parquet: Path) -> list[str]:
+    """The first of each picture's class names."""
+    return [class_names(text)[0] for text in pq.read_table(parquet, columns=["text"])["text"].to_pylist()]
 
 
 def main() -> None:
@@ -109,9 +107,9 @@ def main() -> None:
     rate = Rate(layers=args.layers)
     held_out = set(tomllib.loads((RECIPE / "config.toml").read_text())["clip"]["held_out"])
     with tempfile.TemporaryDirectory() as folder:
-        small, labels = make_store(codec, args.small, Path(folder, "small"), rate)
-        photos, _ = make_store(codec, args.photos, Path(folder, "photos"), rate)
-        class_figures(codec, small, labels, held_out)
+        small = make_store(codec, args.small, Path(folder, "small"), rate)
+        photos = make_store(codec, args.photos, Path(folder, "photos"), rate)
+        class_figures(codec, small, labels_of(args.small), held_out)
         stream_figures(codec, small, "small")
         stream_figures(codec, photos, "photos")
         for guidance in args.guidance:

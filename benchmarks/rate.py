@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from clip_feature_codec.codec.affine import AffineQuantizer
 from clip_feature_codec.codec.int8 import Int8Coder
 from clip_feature_codec.codec.klt import UNIT_BITS, KltCoder
-from machine import describe_machine
+from clip_feature_codec.evaluate.provenance import describe_machine
 
 HEADER = 6
 SPLITS = 5

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from clip_feature_codec.diffusion.samplers import ddim_sample, noise_generators
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
 from clip_feature_codec.diffusion.unet import CLIPCondUNet
-from machine import describe_machine
+from clip_feature_codec.evaluate.provenance import describe_machine
 
 CLIP_DIM = 512
 TIMESTEPS = 1000

@@ -20,11 +20,11 @@ from clip_feature_codec import ClipCodec
 from clip_feature_codec.codec import bitstream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.rate import Rate
-from clip_feature_codec.evaluate.metrics import psnr, summary
+from clip_feature_codec.evaluate.metrics import psnr
+from clip_feature_codec.evaluate.provenance import describe_machine
 from clip_feature_codec.images import load_image, output_size, resize_to
 from clip_feature_codec.preview import analyse, preview
 from clip_feature_codec.reconstruct import PaintOptions, paint
-from machine import describe_machine
 
 SIZE = 256
 
@@ -88,20 +88,26 @@ def main() -> None:
                     fitted(preview(blob, features, SIZE), one)
                     for blob, one in zip(blobs, originals, strict=True)
                 ]
-                flat = f"{summary(psnr(*pair) for pair in zip(originals, shown, strict=True)).mean:.2f}"
+                flat = f"{np.mean(decibels(originals, shown)):.2f}"
             close, alike = [], []
             for seed in range(args.seeds):
                 painted = list(
                     paint(blobs, features, codec.decoder, PaintOptions(steps=args.steps, seed=seed))
                 )
                 painted = [fitted(one, original) for one, original in zip(painted, originals, strict=True)]
-                close += [psnr(*pair) for pair in zip(originals, painted, strict=True)]
+                close += decibels(originals, painted)
                 alike += (vectors * codec.embedder.embed_images(painted)).sum(axis=1).tolist()
             print(
                 f"{budget:6}  {share:6}  {cosine:.4f}  {flat:>13}  "
-                f"{summary(close).mean:12.2f}  {np.mean(alike):15.4f}",
+                f"{np.mean(close):12.2f}  {np.mean(alike):15.4f}",
                 flush=True,
             )
+
+
+def decibels(originals: list[Image.Image], shown: list[Image.Image]) -> list[float]:
+    """PSNR of each pair that is not identical."""
+    values = (psnr(*pair) for pair in zip(originals, shown, strict=True))
+    return [value for value in values if value is not None]
 
 
 def fitted(picture: Image.Image, original: Image.Image) -> Image.Image:

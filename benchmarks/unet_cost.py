@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from clip_feature_codec.diffusion.unet import CLIPCondUNet
-from machine import describe_machine
+from clip_feature_codec.evaluate.provenance import describe_machine
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "default": {},

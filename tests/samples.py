@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from clip_feature_codec.codec.space import ClipSpace
     from clip_feature_codec.diffusion.checkpoint import Decoder
     from clip_feature_codec.embed import ClipEmbedder
+    from clip_feature_codec.evaluate.features import Judge
 
 
 TINY_CLIP = {
@@ -74,3 +75,18 @@ def make_store(folder: Path, embedder: ClipEmbedder, count: int = 4) -> Path:
     encode_folder(photos, store, embedder, workers=0)
     save_decoder(store / DECODER_FILE, make_decoder(embedder.space))
     return store
+
+
+def make_judge(folder: Path) -> Judge:
+    """A small untrained image network in timm's folder format, loaded."""
+    import timm
+    import torch
+    from timm.models import save_for_hf
+
+    from clip_feature_codec.evaluate.features import Judge
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = timm.create_model("test_resnet", num_classes=3)
+    save_for_hf(network, str(folder), safe_serialization=True)
+    return Judge.load(folder)

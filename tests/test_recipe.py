@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clip_feature_codec.evaluate.features import Judge
 from clip_feature_codec.store.feature_store import DECODER_FILE
 from samples import make_picture
 
@@ -39,7 +40,7 @@ def small_config(path: Path) -> Path:
     return path
 
 
-def run(script: str, *arguments: object) -> str:
+def run(script: str | Path, *arguments: object) -> str:
     command = [sys.executable, str(RECIPE / script), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -90,3 +91,20 @@ def test_recipe_makes_a_pack_that_encodes_and_decodes(tmp_path: Path) -> None:
     assert float(codec.vector(blob) @ codec.embed(picture)) > 0.99
     assert codec.decode(blob, steps=2, size=32).size == (32, 16)
     assert np.isfinite(codec.embedder.embed_text(["a red bus"])).all()
+
+
+def test_the_judge_s_recipe_makes_a_judge(tmp_path: Path) -> None:
+    for i in range(6):
+        folder = tmp_path / "data" / ("cat", "dog")[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        make_picture(i, (64, 64)).save(folder / f"{i}.png")
+    script, data = RECIPE.parent / "judge/train_judge.py", tmp_path / "data"
+    arguments = ("--data", data, "--test", data, "--out", tmp_path / "judge", "--device", "cpu")
+    first = run(script, *arguments, "--steps", 2, "--batch-size", 4)
+    assert "6 pictures, 2 classes" in first
+    assert "of 6 test pictures right" in first
+    again = run(script, *arguments, "--steps", 3, "--batch-size", 4)
+    assert "step 0/" not in again  # it goes on where it was
+    judge = Judge.load(tmp_path / "judge")
+    assert (judge.name, judge.dim) == ("regnetx_002", 368)
+    assert judge([make_picture(0)]).shape == (1, 368)

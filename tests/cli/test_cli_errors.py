@@ -85,7 +85,21 @@ def damage(stream: Path) -> None:
         ("train store --ch-mult 1,x", "'1,x'"),
         ("train store --out-size 30", "out_size is 30"),
         ("train store --epochs many", "--epochs"),
-        ("eval", "'STORE'"),
+        ("eval", "which store?"),
+        ("eval store --compare codec.json codec.json", "does not exist"),
+        ("eval store --compare store/codec.json store/codec.json", "no store"),
+        ("eval --compare store/codec.json store/codec.json", "store/codec.json: this is no evaluation"),
+        ("eval --compare photos/p0.png store/codec.json", "photos/p0.png"),
+        ("eval store --fail-on psnr", "--compare"),
+        ("eval store --budgets many", "'many'"),
+        ("eval store --budgets 64,64", "64, 64"),
+        ("eval store --budgets 0", "budgets"),
+        ("eval store --steps 1,x", "'1,x'"),
+        ("eval store --baselines gif", "'gif'"),
+        ("eval store --external photos/p0.png", "photos/p0.png"),
+        ("eval store --judge photos", "config.json"),
+        ("eval store --other-clip nothing", "'nothing'"),
+        ("eval store --table rows.txt", "rows.txt"),
         ("eval nothing", "'nothing' does not exist"),
         ("eval photos", "photos is not a store"),
         ("eval store/p0.clp", "'store/p0.clp' is a file"),
@@ -203,7 +217,7 @@ def test_eval_measures_what_is_left_and_lists_the_rest(work: Path, run: Run):
     result = run("eval", work / "store", *QUICK, "--quiet", "--json", "-")
     assert result.exit_code == 1
     record = json.loads(result.stdout)
-    assert [row["name"] for row in record["images"]] == ["p0", "p3"]
+    assert [row["image"] for row in record["rows"]] == ["p0", "p3"]
     assert [Path(failure["stream"]).name for failure in record["failures"]] == ["p2.clp", "p1.clp"]
     assert "p2.png" in result.stderr
     assert result.stderr.splitlines()[-1] == "error: 2 of 4 pictures failed; the rest is done"

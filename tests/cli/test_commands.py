@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import io
 import json
 import subprocess
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
@@ -187,22 +189,57 @@ def test_info_of_a_stream_and_of_a_store(finished: Path, embedder: ClipEmbedder,
     assert f"{sum(sizes)}\n" in ok("info", store).stdout
 
 
-def test_eval_writes_json_a_page_and_a_grid(finished: Path, tmp_path: Path, ok: Run):
-    files = [tmp_path / name for name in ("result.json", "page.html", "grid.png")]
-    outputs = ("--json", files[0], "--html", files[1], "--grid", files[2])
-    table = ok("eval", finished / "store", *QUICK, *outputs).stdout
+def test_eval_writes_json_a_page_tables_figures_and_a_grid(finished: Path, tmp_path: Path, ok: Run):
+    names = ("result.json", "page.html", "grid.png", "rows.csv", "rows.parquet", "figures")
+    files = [tmp_path / name for name in names]
+    outputs = [*("--json", files[0], "--html", files[1], "--grid", files[2], "--table", files[3])]
+    outputs += ["--table", files[4], "--figures", files[5]]
+    compared = ("--budgets", "90,600", "--baselines", "layout,webp", "--seeds", 2)
+    table = ok("eval", finished / "store", *QUICK, *compared, *outputs).stdout
     result = json.loads(files[0].read_text())
     assert len(result["images"]) == 4
-    assert f"{result['summary']['psnr']['mean']:.2f}" in table
-    assert "LPIPS: not available" in table
+    points = {(point["series"], point["budget"]): point for point in result["summary"]["points"]}
+    assert points.keys() == {(s, b) for s in ("clp@2", "layout", "webp") for b in (90, 600)}
+    assert f"{points['webp', 90]['metrics']['psnr']['mean']:.2f}" in table
+    assert "alexnet" in table
     assert "<html" in files[1].read_text()
     assert pixels(files[2]).size > 0
+    with files[3].open() as file:
+        assert len(list(csv.DictReader(file))) == len(result["rows"])
+    assert pq.read_table(files[4]).num_rows == len(result["rows"])
+    assert (files[5] / "psnr.png").is_file()
+    assert not list((finished / "store/evaluation").glob("*/"))  # no unfinished work is left
+
+
+def test_eval_compares_two_results_and_fails_when_one_is_worse(
+    finished: Path, tmp_path: Path, ok: Run, run: Run
+):
+    first, second = tmp_path / "a.json", tmp_path / "b.json"
+    ok("eval", finished / "store", *QUICK, "--json", first)
+    assert "0 worse" in ok("eval", "--compare", first, first).stdout
+    few = run("eval", "--compare", first, first, "--fail-on", "psnr")
+    assert few.exit_code == 2  # four pictures allow no verdict
+    assert "no verdict" in few.stderr
+    result = json.loads(first.read_text())
+    for copy in range(1, 4):  # twelve pictures, then all of them worse by a decibel
+        for key, name in (("images", "name"), ("rows", "image")):
+            found = [item for item in result[key] if "~" not in item[name]]
+            result[key] += [item | {name: f"{item[name]}~{copy}"} for item in found]
+    first.write_text(json.dumps(result))
+    for row in result["rows"]:
+        row["metrics"] = row["metrics"] | {"psnr": row["metrics"]["psnr"] - 1}
+    second.write_text(json.dumps(result))
+    ok("eval", "--compare", first, second, "--fail-on", "ssim")
+    ok("eval", "--compare", second, first, "--fail-on", "psnr")
+    worse = run("eval", "--compare", first, second, "--fail-on", "psnr")
+    assert worse.exit_code == 1
+    assert "failed: clp@2, stored bytes, psnr: worse" in worse.stderr
 
 
 def test_eval_leaves_standard_output_to_the_json_or_the_page(finished: Path, ok: Run):
     limited = (*QUICK, "--limit", 2)
     result = json.loads(ok("eval", finished / "store", *limited, "--json", "-").stdout)
-    assert [row["name"] for row in result["images"]] == ["deep/p2", "p0"]
+    assert [row["image"] for row in result["rows"]] == ["deep/p2", "p0"]
     page = ok("eval", finished / "store", *limited, "--html", "-").stdout
     assert page.startswith("<!doctype html>")
     assert page.rstrip().endswith("</html>")

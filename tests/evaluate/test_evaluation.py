@@ -1,7 +1,11 @@
+"""Whole evaluations: figures against independent ones, rivals at equal bytes, going on after a kill."""
+
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,18 +17,21 @@ import torchvision
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.diffusion.checkpoint import load_decoder
 from clip_feature_codec.embed import ClipEmbedder
+from clip_feature_codec.encode import encode_folder
 from clip_feature_codec.errors import ConfigError, MetricError, SpaceMismatchError, StoreError
-from clip_feature_codec.evaluate.evaluation import Evaluation, evaluate_store
-from clip_feature_codec.evaluate.metrics import Lpips
-from clip_feature_codec.images import to_tensor
+from clip_feature_codec.evaluate.evaluation import Comparison, Evaluator
+from clip_feature_codec.evaluate.results import Evaluation, Row
+from clip_feature_codec.evaluate.trial import Trial
 from clip_feature_codec.reconstruct import PaintOptions, paint
 from clip_feature_codec.store.feature_store import DECODER_FILE, FeatureStore
-from samples import make_decoder, make_picture, make_store
+from samples import make_decoder, make_judge, make_picture, make_store
 
 OPTIONS = PaintOptions(steps=2, size=48)
-Evaluate = Callable[..., Evaluation]
+NAMES = ["deep/p2", "p0", "p1", "p3"]
+Prepare = Callable[..., Evaluator]
 
 
 @pytest.fixture(autouse=True)
@@ -48,107 +55,315 @@ def store(finished: Path, tmp_path: Path) -> FeatureStore:
 
 
 @pytest.fixture
-def evaluate(store: FeatureStore, embedder: ClipEmbedder) -> Evaluate:
+def prepare(store: FeatureStore, embedder: ClipEmbedder) -> Prepare:
+    def make(options: PaintOptions = OPTIONS, **others: object) -> Evaluator:
+        comparison = Comparison(**others.pop("comparison", {}))  # type: ignore[arg-type]
+        decoder = load_decoder(store.folder / DECODER_FILE)
+        return Evaluator.prepare(store, decoder, embedder, options, comparison, **others)
+
+    return make
+
+
+@pytest.fixture
+def evaluate(prepare: Prepare) -> Callable[..., Evaluation]:
     def run(options: PaintOptions = OPTIONS, **others: object) -> Evaluation:
-        return evaluate_store(store, load_decoder(store.folder / DECODER_FILE), embedder, options, **others)
+        evaluator = prepare(options, **others)
+        result = evaluator.run()
+        evaluator.finish()
+        return result
 
     return run
 
 
+def original(store: FeatureStore, name: str) -> Image.Image:
+    with Image.open(store.folder.parent / f"photos/{name}.png") as file:
+        return file.convert("RGB")
+
+
+def painted(store: FeatureStore, name: str, options: PaintOptions = OPTIONS) -> Image.Image:
+    blob = (store.folder / f"{name}.clp").read_bytes()
+    return next(paint([blob], store.codec, load_decoder(store.folder / DECODER_FILE), options))
+
+
+def figures(evaluation: Evaluation) -> list[dict[str, object]]:
+    """The rows without what differs from run to run."""
+    costs = ("encode_ms", "decode_ms", "encode_mb", "decode_mb")
+    return [{k: v for k, v in vars(row).items() if k not in costs} for row in evaluation.rows]
+
+
+def of_series(evaluation: Evaluation, series: str) -> list[Row]:
+    return [row for row in evaluation.rows if row.series == series]
+
+
+# Figures
+
+
 def test_every_figure_equals_an_independent_one(
-    evaluate: Evaluate, store: FeatureStore, embedder: ClipEmbedder
+    evaluate: Callable[..., Evaluation], store: FeatureStore, embedder: ClipEmbedder
 ):
     result = evaluate(batch_size=3)
-    images = json.loads(json.dumps(result.to_json(), allow_nan=False))["images"]
-    assert [image["name"] for image in images] == ["deep/p2", "p0", "p1", "p3"]
-    for image, sample in zip(images, result.samples, strict=True):
-        with Image.open(store.folder.parent / f"photos/{image['name']}.png") as file:
-            original = file.convert("RGB")
-        reference = np.asarray(original.resize((image["width"], image["height"]), Image.Resampling.BICUBIC))
-        painted = np.asarray(sample.reconstruction)
-        assert image["psnr"] == pytest.approx(peak_signal_noise_ratio(reference, painted), abs=1e-4)
-        expected = structural_similarity(
-            reference, painted, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    rows = json.loads(json.dumps(result.to_json(), allow_nan=False))["rows"]
+    assert [row["image"] for row in rows] == NAMES
+    originals = embedder.embed_images([original(store, name) for name in NAMES])
+    for place, (row, image) in enumerate(zip(rows, result.images, strict=True)):
+        shown = painted(store, row["image"])
+        assert (image.width, image.height) == shown.size
+        reference = np.asarray(original(store, row["image"]).resize(shown.size, Image.Resampling.BICUBIC))
+        metrics = row["metrics"]
+        assert metrics["psnr"] == pytest.approx(
+            peak_signal_noise_ratio(reference, np.asarray(shown)), abs=0.02
         )
-        assert image["ssim"] == pytest.approx(expected, abs=1e-4)
-        first, second = (embedder.embed_images([picture])[0] for picture in (original, sample.reconstruction))
-        assert image["clip_similarity"] == pytest.approx(float(first @ second), abs=1e-4)
-        size = (store.folder / f"{image['name']}.clp").stat().st_size
-        assert image["bytes"] == size
-        assert image["bpp"] == pytest.approx(8 * size / (painted.shape[0] * painted.shape[1]))
-        assert (np.asarray(sample.original) == reference).all()
+        expected = structural_similarity(
+            reference,
+            np.asarray(shown),
+            channel_axis=2,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+        )
+        assert metrics["ssim"] == pytest.approx(expected, abs=2e-3)
+        cosines = originals @ embedder.embed_images([shown])[0]
+        assert metrics["clip_similarity"] == pytest.approx(float(cosines[place]), abs=1e-3)
+        assert metrics["clip_rank"] == 1 + np.sum(np.delete(cosines, place) >= cosines[place])
+        size = (store.folder / f"{row['image']}.clp").stat().st_size
+        assert (row["bytes"], row["budget"], row["seed"], row["series"]) == (size, None, 0, "clp@2")
+        assert 0 < row["payload_bytes"] < size
+        assert row["bpp"] == pytest.approx(8 * size / (shown.width * shown.height))
+        assert row["decode_ms"] > 0
 
 
-def test_the_pictures_are_those_that_decoding_gives(evaluate: Evaluate, store: FeatureStore):
-    decoder = load_decoder(store.folder / DECODER_FILE)
-    for entry, sample in zip(store.entries, evaluate().samples, strict=True):
-        alone = next(paint([store.read(entry)], store.codec, decoder, OPTIONS))
-        difference = np.asarray(alone, np.int64) - np.asarray(sample.reconstruction, np.int64)
-        assert np.abs(difference).max() <= 1
+def test_an_evaluation_survives_json(evaluate: Callable[..., Evaluation]):
+    result = evaluate(comparison={"budgets": (600,), "baselines": ["layout"]})
+    assert Evaluation.from_json(json.loads(json.dumps(result.to_json()))) == result
 
 
-def test_aggregated_figures(evaluate: Evaluate):
-    result = evaluate().to_json()
-    for name in ("bytes", "bpp", "psnr", "ssim", "clip_similarity"):
-        values = [image[name] for image in result["images"]]
-        figures = result["summary"][name]
-        assert figures["mean"] == pytest.approx(np.mean(values))
-        assert figures["std"] == pytest.approx(np.std(values))
-        assert figures["median"] == pytest.approx(np.median(values))
-        assert figures["count"] == 4
-    settings = result["settings"]
-    assert (settings["steps"], settings["size"], settings["decoder_canvas"]) == (2, 48, 16)
-    assert (settings["device"], settings["pictures"]) == ("cpu", 4)
+@pytest.mark.parametrize("damage", [[], {}, {"rows": []}, {"format": 99}, {"format": 1, "metrics": 3}])
+def test_what_is_no_evaluation_is_refused(damage: object):
+    if isinstance(damage, dict) and "format" in damage:
+        damage = {"rows": [], "series": [], "provenance": {}} | damage
+    with pytest.raises(ConfigError, match="evaluation"):
+        Evaluation.from_json(damage)
 
 
-def test_the_batch_size_changes_nothing_but_rounding(evaluate: Evaluate):
+def test_the_kept_pictures_are_those_that_were_measured(prepare: Prepare, store: FeatureStore):
+    evaluator = prepare()
+    evaluator.run()
+    kept = evaluator.pictures
+    assert {key[0] for key in kept} == set(NAMES)
+    assert {key[1:] for key in kept} == {("original", None), ("clp@2", None)}
+    for name in NAMES:  # WebP loses some colour, but no picture is taken for another
+        shown = painted(store, name)
+        picture = np.asarray(Image.open(io.BytesIO(kept[name, "clp@2", None])).convert("RGB"), np.float64)
+        errors = {
+            other: np.mean((picture - np.asarray(painted(store, other).resize(shown.size))) ** 2)
+            for other in NAMES
+        }
+        assert picture.shape == (*shown.size[::-1], 3)
+        assert min(errors, key=lambda other: errors[other]) == name
+    evaluator.finish()
+    assert list((store.folder / "evaluation").glob("*/*")) == []
+
+
+def test_the_batch_size_changes_nothing_but_rounding(evaluate: Callable[..., Evaluation]):
     for one, four in zip(evaluate(batch_size=1).rows, evaluate(batch_size=4).rows, strict=True):
-        assert (one.name, one.bytes) == (four.name, four.bytes)
-        assert one.psnr == pytest.approx(four.psnr, abs=0.02)
-        assert one.clip_similarity == pytest.approx(four.clip_similarity, abs=1e-3)
+        assert (one.image, one.bytes) == (four.image, four.bytes)
+        assert one.metrics["psnr"] == pytest.approx(four.metrics["psnr"], abs=0.02)
+        assert one.metrics["clip_similarity"] == pytest.approx(four.metrics["clip_similarity"], abs=1e-3)
 
 
-def test_a_picture_equal_to_its_reconstruction_is_perfect(evaluate: Evaluate, store: FeatureStore):
-    painted = {sample.row.name: sample.reconstruction for sample in evaluate().samples}
-    painted["p0"].save(store.folder.parent / "photos/p0.png")
-    row = next(row for row in evaluate().rows if row.name == "p0")
-    assert row.psnr is None  # infinite
-    assert row.ssim == pytest.approx(1)
-    assert row.clip_similarity == pytest.approx(1, abs=1e-6)
+def test_a_picture_equal_to_its_reconstruction_is_perfect(
+    evaluate: Callable[..., Evaluation], store: FeatureStore
+):
+    painted(store, "p0").save(store.folder.parent / "photos/p0.png")
+    (row,) = [row for row in evaluate(batch_size=1).rows if row.image == "p0"]
+    assert row.metrics["psnr"] is None  # infinite
+    assert row.metrics["ssim"] == pytest.approx(1)
+    assert row.metrics["clip_similarity"] == pytest.approx(1, abs=1e-6)
 
 
-def test_lpips_without_its_weights_is_reported_with_the_reason(evaluate: Evaluate):
+def test_originals_of_any_size_and_mode_are_measured(
+    evaluate: Callable[..., Evaluation], store: FeatureStore
+):
+    make_picture(1, (500, 400)).convert("L").save(store.folder.parent / "photos/p0.png")
     result = evaluate()
-    assert [row.lpips for row in result.rows] == [None] * 4
-    assert "alexnet" in result.to_json()["unavailable"]["lpips"]
-    assert "lpips" not in result.summary()
+    assert {max(image.width, image.height) for image in result.images} == {48}
+    assert all(row.metrics["psnr"] is not None for row in result.rows)
+
+
+def test_square_pictures_are_compared_as_squares(evaluate: Callable[..., Evaluation]):
+    result = evaluate(PaintOptions(steps=1, size=24, square=True), comparison={"baselines": ["layout"]})
+    assert {(image.width, image.height) for image in result.images} == {(24, 24)}
+    assert len(of_series(result, "layout")) == 4
+
+
+def test_pictures_too_small_for_ssim_have_none(evaluate: Callable[..., Evaluation]):
+    result = evaluate(PaintOptions(steps=1, size=8))
+    assert [row.metrics["ssim"] for row in result.rows] == [None] * 4
+
+
+# Networks
+
+
+def test_what_there_are_no_weights_for_is_reported_with_the_reason(
+    prepare: Prepare, evaluate: Callable[..., Evaluation]
+):
+    result = evaluate()
+    assert "alexnet" in result.unavailable["lpips"]
+    assert "--judge" in result.unavailable["kid"]
+    assert "100 pictures" in result.unavailable["cmmd"]
+    assert not result.unavailable.keys() & result.metrics.keys()
+    assert all(row.metrics.keys() <= result.metrics.keys() for row in result.rows)
+    evaluator = prepare()
+    evaluator.require(["psnr", "clip_rank"])
     with pytest.raises(MetricError, match="alexnet"):
-        evaluate(require=["psnr", "lpips"])
+        evaluator.require(["psnr", "lpips"])
+    with pytest.raises(ConfigError, match=r"'beauty'.*psnr"):
+        evaluator.require(["beauty"])
 
 
-def test_lpips_with_its_weights_is_measured(evaluate: Evaluate, checkpoints: Path):
+def test_lpips_with_its_weights_is_measured(evaluate: Callable[..., Evaluation], checkpoints: Path):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         alexnet = torchvision.models.alexnet(weights=None).state_dict()
     backbone = {key: value for key, value in alexnet.items() if key.startswith("features.")}
     torch.save(backbone, checkpoints / "alexnet-owt-7be5be79.pth")
-    result = evaluate(PaintOptions(steps=1, size=64), require=["lpips"])
-    assert result.unavailable == {}
-    lpips = Lpips()
-    for sample in result.samples:
-        (expected,) = lpips(to_tensor([sample.original]), to_tensor([sample.reconstruction]))
-        assert sample.row.lpips == pytest.approx(expected, abs=1e-6)
-    assert result.summary()["lpips"]["count"] == 4
+    result = evaluate(PaintOptions(steps=1, size=64))
+    assert "lpips" not in result.unavailable
+    assert "alexnet-owt-7be5be79.pth" in result.metrics["lpips"].weights
+    assert all(row.metrics["lpips"] > 0 for row in result.rows)  # type: ignore[operator]
 
 
-def test_what_cannot_be_measured_is_listed_and_the_rest_is_done(evaluate: Evaluate, store: FeatureStore):
-    whole = {row.name: row for row in evaluate().rows}
+def test_another_clip_and_a_judge_look_as_well(
+    evaluate: Callable[..., Evaluation], store: FeatureStore, embedder: ClipEmbedder, tmp_path: Path
+):
+    judge = make_judge(tmp_path / "judge")
+    result = evaluate(judge=judge, other_clips={"twin": embedder})
+    for row in result.rows:
+        assert row.metrics["clip_similarity@twin"] == row.metrics["clip_similarity"]
+        assert row.metrics["clip_rank@twin"] == row.metrics["clip_rank"]
+        shown = painted(store, row.image)
+        a, b = judge([original(store, row.image).resize(shown.size, Image.Resampling.BICUBIC), shown])
+        cosine = float(a @ b / math.sqrt(float(a @ a) * float(b @ b)))
+        assert row.metrics["judge_similarity"] == pytest.approx(cosine, abs=1e-3)
+    assert result.metrics["judge_rank"].network == judge.name
+    assert result.metrics["clip_similarity@twin"].title != result.metrics["clip_similarity"].title
+
+
+def test_distances_between_sets_from_a_hundred_pictures_on(embedder: ClipEmbedder, tmp_path: Path):
+    from clip_feature_codec.evaluate.distributions import cmmd, kid
+
+    for seed in range(100):
+        path = tmp_path / f"photos/{seed:03}.png"
+        path.parent.mkdir(exist_ok=True)
+        make_picture(seed, (16, 16)).save(path)
+    store = encode_folder(tmp_path / "photos", tmp_path / "store", embedder, workers=0).store
+    decoder, judge = make_decoder(embedder.space), make_judge(tmp_path / "judge")
+    options = PaintOptions(steps=1, size=16)
+    evaluator = Evaluator.prepare(store, decoder, embedder, options, judge=judge, batch_size=32)
+    result = evaluator.run()
+    values = {value.metric: value for value in result.set_values}
+    assert values.keys() == {"kid", "cmmd"}
+    assert "fid" in result.unavailable
+    assert {metric for metric in result.metrics if result.metrics[metric].over == "set"} == {"kid", "cmmd"}
+    originals = [Image.open(store.source_path(entry)) for entry in store.entries]
+    shown = list(paint([store.read(entry) for entry in store.entries], store.codec, decoder, options, 32))
+    expected = cmmd(embedder.embed_images(originals), embedder.embed_images(shown))
+    assert values["cmmd"].value == pytest.approx(expected, rel=1e-3)
+    assert values["kid"].value == pytest.approx(kid(judge(originals), judge(shown))[0], rel=1e-2)
+    assert values["kid"].count == 100
+    assert values["kid"].deviation
+
+
+# Budgets, rivals, seeds
+
+
+def test_every_codec_keeps_every_budget(evaluate: Callable[..., Evaluation], store: FeatureStore):
+    budgets = (24, 90, 600)
+    result = evaluate(comparison={"budgets": budgets, "steps": (1, 2), "baselines": ["layout", "webp"]})
+    assert [series.id for series in result.series] == ["clp@1", "clp@2", "layout", "webp"]
+    assert all(row.bytes <= row.budget for row in result.rows if row.budget)
+    fits = {
+        (series.id, budget): sum(row.budget == budget for row in of_series(result, series.id))
+        for series in result.series
+        for budget in budgets
+    }
+    assert fits["webp", 24] == 0  # its smallest file is larger
+    assert [fits["webp", budget] for budget in (90, 600)] == [4, 4]
+    assert [fits["layout", budget] for budget in budgets] == [4, 4, 4]
+    assert [fits["clp@1", budget] for budget in budgets] == [fits["clp@2", budget] for budget in budgets]
+    for name in NAMES:  # a larger budget is never worse for a codec that is searched by PSNR
+        found = [row.metrics["psnr"] for row in of_series(result, "webp") if row.image == name]
+        assert found == sorted(found)  # type: ignore[type-var]
+
+
+def test_our_streams_are_those_that_encoding_to_the_budget_gives(
+    evaluate: Callable[..., Evaluation], store: FeatureStore, embedder: ClipEmbedder
+):
+    decoder = make_decoder(embedder.space)  # takes no layouts: the whole budget is the vector's
+    assert not decoder.unet.config["layout"]
+    result = evaluate(comparison={"budgets": (600,)})
+    vectors = embedder.embed_images([original(store, name) for name in NAMES])
+    aspects = [store.codec.aspect((store.folder / f"{name}.clp").read_bytes()) for name in NAMES]
+    expected = store.codec.encode(vectors, aspects, rate=Rate(max_bytes=600, layers="semantic"))
+    assert [row.bytes for row in result.rows] == [len(blob) for blob in expected]
+
+
+def test_without_budgets_rivals_have_the_bytes_of_each_stream(
+    evaluate: Callable[..., Evaluation], store: FeatureStore
+):
+    result = evaluate(comparison={"baselines": ["layout", "webp"]})
+    sizes = {name: (store.folder / f"{name}.clp").stat().st_size for name in NAMES}
+    assert {row.image: row.bytes for row in of_series(result, "clp@2")} == sizes
+    for series in ("layout", "webp"):
+        rows = of_series(result, series)
+        assert [row.budget for row in rows] == [None] * len(rows)
+        assert all(row.bytes <= sizes[row.image] for row in rows)
+
+
+def test_each_seed_paints_another_picture(evaluate: Callable[..., Evaluation]):
+    three = evaluate(comparison={"seeds": 3, "baselines": ["layout"]})
+    rows = of_series(three, "clp@2")
+    assert [row.seed for row in rows] == [0] * 4 + [1] * 4 + [2] * 4
+    for name in NAMES:
+        assert len({row.metrics["psnr"] for row in rows if row.image == name}) == 3
+    assert [row.seed for row in of_series(three, "layout")] == [None] * 4
+    alone = evaluate(dataclasses.replace(OPTIONS, seed=1))
+    again = [row.metrics["psnr"] for row in rows if row.seed == 1]
+    assert [row.metrics["psnr"] for row in alone.rows] == pytest.approx(again, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"budgets": (64, 64)}, "budgets"),
+        ({"steps": (0,)}, "steps"),
+        ({"seeds": 0}, "seeds"),
+        ({"baselines": ["gif"]}, "'gif'"),
+    ],
+)
+def test_a_comparison_that_makes_no_sense_is_refused(
+    evaluate: Callable[..., Evaluation], wrong: dict[str, object], message: str
+):
+    with pytest.raises(ConfigError, match=message):
+        evaluate(comparison=wrong)
+
+
+def test_budgets_that_nothing_fits_are_said_so(evaluate: Callable[..., Evaluation]):
+    with pytest.raises(StoreError, match="no codec has a file as small"):
+        evaluate(comparison={"budgets": (2,)})
+
+
+# Failures
+
+
+def test_what_cannot_be_measured_is_listed_and_the_rest_is_done(
+    evaluate: Callable[..., Evaluation], store: FeatureStore
+):
     torn = store.folder / "p1.clp"
     torn.write_bytes(torn.read_bytes()[:-3])
     (store.folder.parent / "photos/p3.png").unlink()
     result = evaluate(batch_size=2)
-    assert [row.name for row in result.rows] == ["deep/p2", "p0"]
-    assert [row.bytes for row in result.rows] == [whole["deep/p2"].bytes, whole["p0"].bytes]
+    assert [row.image for row in result.rows] == ["deep/p2", "p0"]
     assert [stream for stream, _ in result.failures] == [str(torn), str(store.folder / "p3.clp")]
     assert str(torn) in result.failures[0][1]
     assert "p3.png" in result.failures[1][1]
@@ -156,49 +371,93 @@ def test_what_cannot_be_measured_is_listed_and_the_rest_is_done(evaluate: Evalua
     assert [failure["stream"] for failure in recorded] == [stream for stream, _ in result.failures]
 
 
-def test_the_limit_and_the_number_of_samples(evaluate: Evaluate):
-    result = evaluate(limit=3, samples=2, batch_size=2)
-    assert [row.name for row in result.rows] == ["deep/p2", "p0", "p1"]
-    assert [sample.row.name for sample in result.samples] == ["deep/p2", "p0"]
+def test_a_rival_that_fails_is_listed_and_the_rest_is_done(
+    evaluate: Callable[..., Evaluation], tmp_path: Path
+):
+    description = tmp_path / "broken.toml"
+    description.write_text(
+        'name = "broken"\nversion = "python3 --version"\n'
+        "encode = \"python3 -c 'raise SystemExit(3)' {input} {bitstream}\"\n"
+        "decode = \"python3 -c 'raise SystemExit(3)' {bitstream} {output}\"\n"
+    )
+    result = evaluate(comparison={"externals": [description]})
+    assert len(of_series(result, "clp@2")) == 4
+    assert of_series(result, "broken") == []
+    assert len(result.failures) == 4
+    assert all(reason.startswith("broken: ") for _, reason in result.failures)
 
 
-def test_square_pictures_are_compared_as_squares(evaluate: Evaluate):
-    result = evaluate(PaintOptions(steps=1, size=24, square=True))
-    assert {(row.width, row.height) for row in result.rows} == {(24, 24)}
-    assert {sample.original.size for sample in result.samples} == {(24, 24)}
+def test_the_limit(evaluate: Callable[..., Evaluation]):
+    result = evaluate(limit=3, batch_size=2)
+    assert [row.image for row in result.rows] == NAMES[:3]
 
 
-def test_pictures_too_small_for_ssim_have_none(evaluate: Evaluate):
-    result = evaluate(PaintOptions(steps=1, size=8))
-    assert [row.ssim for row in result.rows] == [None] * 4
-    assert result.summary()["ssim"] == {"mean": None, "std": None, "median": None, "count": 0}
-
-
-def test_a_store_without_one_usable_picture_is_refused(evaluate: Evaluate, store: FeatureStore):
+def test_a_store_without_one_usable_picture_is_refused(
+    evaluate: Callable[..., Evaluation], store: FeatureStore
+):
     shutil.rmtree(store.folder.parent / "photos")
-    with pytest.raises(StoreError, match=r"no picture could be measured; the first: .*p2\.png"):
+    with pytest.raises(StoreError, match=r"no picture could be measured: the first: .*p2\.png"):
         evaluate()
 
 
 def test_an_empty_store_is_refused(store: FeatureStore, embedder: ClipEmbedder, tmp_path: Path):
     empty = FeatureStore.create(tmp_path / "empty", store.codec)
     with pytest.raises(StoreError, match="empty"):
-        evaluate_store(empty, make_decoder(embedder.space), embedder, OPTIONS)
-
-
-def test_an_unknown_metric_is_refused(evaluate: Evaluate):
-    with pytest.raises(ConfigError, match=r"'beauty'.*psnr"):
-        evaluate(require=["beauty"])
+        Evaluator.prepare(empty, make_decoder(embedder.space), embedder, OPTIONS).run()
 
 
 def test_store_decoder_and_model_must_be_of_one_space(store: FeatureStore, embedder: ClipEmbedder):
     other = dataclasses.replace(embedder.space, model="other", weights_sha256="cd" * 32)
     with pytest.raises(SpaceMismatchError, match="other"):
-        evaluate_store(store, make_decoder(other), embedder, OPTIONS)
+        Evaluator.prepare(store, make_decoder(other), embedder, OPTIONS)
 
 
-def test_originals_of_any_size_and_mode_are_measured(evaluate: Evaluate, store: FeatureStore):
-    make_picture(1, (500, 400)).convert("L").save(store.folder.parent / "photos/p0.png")
-    row = next(row for row in evaluate().rows if row.name == "p0")
-    assert max(row.width, row.height) == 48
-    assert row.psnr is not None
+# Going on
+
+
+def test_killed_and_run_again_it_gives_the_same_and_does_nothing_twice(
+    prepare: Prepare, evaluate: Callable[..., Evaluation], monkeypatch: pytest.MonkeyPatch
+):
+    comparison = {"budgets": (90, 600), "steps": (1, 2), "baselines": ["layout", "webp"]}
+    whole = figures(evaluate(comparison=comparison, batch_size=2))
+    trials: list[str] = []
+    measure = Trial.__call__
+
+    def killed(self: Trial, *arguments: object) -> object:
+        if len(trials) == 3:
+            raise KeyboardInterrupt
+        trials.append("done")
+        return measure(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trial, "__call__", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(comparison=comparison, batch_size=2).run()
+    monkeypatch.setattr(Trial, "__call__", lambda *arguments: (trials.append("done"), measure(*arguments))[1])
+    evaluator = prepare(comparison=comparison, batch_size=2)
+    assert figures(evaluator.run()) == whole
+    assert len(trials) == 8  # 2 batches x 4 series
+    assert figures(evaluator.run()) == whole
+    assert len(trials) == 8
+
+
+def test_a_damaged_part_is_measured_again(prepare: Prepare):
+    evaluator = prepare()
+    whole = figures(evaluator.run())
+    for part in evaluator.progress.folder.iterdir():
+        part.write_bytes(part.read_bytes()[:100])
+    assert figures(evaluator.run()) == whole
+
+
+def test_another_evaluation_takes_nothing_from_unfinished_work(prepare: Prepare):
+    first, second = prepare(), prepare(dataclasses.replace(OPTIONS, guidance=1.0))
+    first.run()
+    assert first.progress.folder != second.progress.folder
+    assert second.run().rows != first.run().rows
+
+
+def test_the_work_folder_can_be_elsewhere_and_must_be_writable(prepare: Prepare, tmp_path: Path):
+    prepare(work=tmp_path / "elsewhere").run()
+    assert list((tmp_path / "elsewhere").iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="--work"):
+        prepare(work=tmp_path / "file").run()

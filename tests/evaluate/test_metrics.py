@@ -1,50 +1,26 @@
-"""Metrics agree with their formulas, with scikit-image, with torchmetrics and with the lpips package."""
+"""Metrics of single pictures agree with their formulas, with scikit-image and with torchmetrics."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
-import socket
-import statistics
 import subprocess
 import sys
-from pathlib import Path
+from dataclasses import asdict
 
-import lpips
 import numpy as np
 import pytest
 import torch
-import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pictures import disturbed, nchw, picture
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
 from clip_feature_codec.errors import MetricError
-from clip_feature_codec.evaluate.metrics import METRICS, Lpips, Summary, cosine, psnr, ssim, summary
-
-BACKBONE = "alexnet-owt-7be5be79.pth"
-
-
-def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Smooth colours with some noise: near what a photograph is for SSIM."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width]
-    phases = rng.uniform(0, 6, 3)
-    waves = np.stack([np.sin(x / 9 + p) * np.cos(y / 7 - p) for p in phases], axis=2) * 90 + 128
-    return np.clip(waves + rng.normal(0, 6, waves.shape), 0, 255).astype(np.uint8)
-
-
-def disturbed(a: np.ndarray, strength: float, seed: int = 1) -> np.ndarray:
-    noise = np.random.default_rng(seed).normal(0, strength, a.shape)
-    return np.clip(a + noise, 0, 255).astype(np.uint8)
-
-
-def nchw(a: np.ndarray, dtype: torch.dtype = torch.float64) -> torch.Tensor:
-    return torch.from_numpy(a).permute(2, 0, 1)[None].to(dtype)
-
+from clip_feature_codec.evaluate.metrics import METRICS, SET_METRICS, cosine, psnr, ssim, unit_rows
 
 PAIRS = [
     (picture(height, width, seed), disturbed(picture(height, width, seed), strength))
@@ -169,186 +145,63 @@ def test_cosine_stays_within_its_range():
     np.testing.assert_allclose(cosine(a, a), 1.0, atol=1e-6)
 
 
+def test_cosine_does_not_ask_for_unit_vectors():
+    a, b = np.array([[3.0, 0.0], [0.0, 5.0], [0.0, 0.0]]), np.array([[2.0, 2.0], [0.0, -7.0], [1.0, 0.0]])
+    assert cosine(a, b) == pytest.approx([math.sqrt(0.5), -1.0, 0.0], abs=1e-12)
+
+
 @pytest.mark.parametrize(("a", "b"), [((3, 4), (3, 5)), ((3, 4), (2, 4)), ((4,), (4,))])
 def test_cosine_refuses_other_shapes(a: tuple[int, ...], b: tuple[int, ...]):
     with pytest.raises(MetricError, match="one shape"):
         cosine(np.zeros(a, np.float32), np.zeros(b, np.float32))
 
 
-# LPIPS, with a random backbone where torch would keep the downloaded one
+@given(arrays(np.float32, (3, 5), elements=st.floats(-(2.0**100), 2.0**100, width=32)))
+def test_rows_of_unit_length(features: np.ndarray):
+    lengths = np.linalg.norm(unit_rows(features), axis=1)
+    zero = ~features.any(axis=1)
+    np.testing.assert_allclose(lengths, np.where(zero, 0.0, 1.0), atol=1e-12)
 
 
-@pytest.fixture(scope="module")
-def backbone() -> dict[str, torch.Tensor]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        return {
-            key: value
-            for key, value in torchvision.models.alexnet(weights=None).state_dict().items()
-            if key.startswith("features.")
-        }
+@pytest.mark.parametrize("features", [np.zeros(4), np.full((2, 2), np.nan), np.array([[np.inf, 1.0]])])
+def test_what_has_no_length_is_refused(features: np.ndarray):
+    with pytest.raises(MetricError, match="finite"):
+        unit_rows(features)
 
 
-@pytest.fixture
-def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of torch's downloads, empty; opening a connection fails the test."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-
-    def no_connection(*_: object) -> None:
-        pytest.fail("a connection was opened")
-
-    monkeypatch.setattr(socket.socket, "connect", no_connection)
-    monkeypatch.setattr(socket, "getaddrinfo", no_connection)
-    folder = tmp_path / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
-    return folder
-
-
-@pytest.fixture
-def network(checkpoints: Path, backbone: dict[str, torch.Tensor]) -> Lpips:
-    torch.save(backbone, checkpoints / BACKBONE)
-    return Lpips()
-
-
-def in_unit_range(pictures: list[np.ndarray]) -> torch.Tensor:
-    return torch.cat([nchw(p, torch.float32) for p in pictures]) / 127.5 - 1
-
-
-def test_lpips_equals_the_package_s_own_construction(
-    network: Lpips, backbone: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
-):
-    def alexnet(**_: object) -> torch.nn.Module:
-        model = torchvision.models.AlexNet()
-        model.load_state_dict(backbone, strict=False)
-        return model
-
-    monkeypatch.setattr(lpips.pretrained_networks.tv, "alexnet", alexnet)
-    oracle = lpips.LPIPS(net="alex", verbose=False)  # as anybody would call it
-    a = in_unit_range([picture(64, 48, seed) for seed in range(3)])
-    b = in_unit_range([disturbed(picture(64, 48, seed), 10 * seed + 5) for seed in range(3)])
-    values = network(a, b)
-    with torch.no_grad():
-        expected = oracle(a, b).flatten().tolist()
-    assert values == pytest.approx(expected, abs=1e-6)
-    assert min(expected) > 1e-4
-    # in batches or one by one, in any order
-    assert [network(x[None], y[None])[0] for x, y in zip(a, b, strict=True)] == pytest.approx(
-        values, abs=1e-6
-    )
-    assert network(b, a) == pytest.approx(values, abs=1e-6)
-    assert network(a, a) == pytest.approx([0.0, 0.0, 0.0], abs=1e-7)
-
-
-def test_building_lpips_leaves_the_random_numbers_alone(
-    checkpoints: Path, backbone: dict[str, torch.Tensor], recwarn: pytest.WarningsRecorder
-):
-    torch.save(backbone, checkpoints / BACKBONE)
-    before = torch.get_rng_state()
-    Lpips()
-    assert torch.equal(torch.get_rng_state(), before)
-    assert [str(w.message) for w in recwarn if "pretrained" in str(w.message)] == []
-
-
-def test_lpips_takes_pictures_from_31_pixels_on(network: Lpips):
-    a, b = torch.zeros((2, 3, 31, 40)), torch.ones((2, 3, 31, 40))
-    assert all(value is not None and value > 0 for value in network(a, b))
-    assert network(a[:, :, :30], b[:, :, :30]) == [None, None]
-    assert network(a[:0], b[:0]) == []
+# What is said of the metrics
 
 
 @pytest.mark.parametrize(
-    ("a", "b"),
-    [((1, 3, 40, 40), (1, 3, 40, 41)), ((3, 40, 40), (3, 40, 40)), ((1, 1, 40, 40), (1, 1, 40, 40))],
+    "pair", [*PAIRS[:6], (np.zeros((40, 40, 3), np.uint8), np.full((40, 40, 3), 255, np.uint8))]
 )
-def test_lpips_refuses_other_shapes(network: Lpips, a: tuple[int, ...], b: tuple[int, ...]):
-    with pytest.raises(MetricError, match="one shape"):
-        network(torch.zeros(a), torch.zeros(b))
+def test_values_lie_in_the_ranges_stated(pair: tuple[np.ndarray, np.ndarray]):
+    for name, compute in {"psnr": psnr, "ssim": ssim}.items():
+        value = compute(*pair)
+        assert value is not None
+        assert METRICS[name].low <= value <= (METRICS[name].high or math.inf)
 
 
-def test_lpips_without_its_backbone_says_what_to_put_where(checkpoints: Path):
-    with pytest.raises(MetricError) as caught:
-        Lpips()
-    message = str(caught.value)
-    assert BACKBONE in message
-    assert str(checkpoints) in message
-    assert "AlexNet" in message
-    assert "v0.1" in message
-    assert "\n" not in message
-
-
-class NotWeights:
-    """Something that only a pickle may hold."""
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"<html>404</html>", {}, {"features.0.weight": 3}, [1, 2], NotWeights()]
-)
-def test_lpips_refuses_a_file_that_is_not_alexnet(checkpoints: Path, content: object):
-    path = checkpoints / BACKBONE
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        torch.save(content, path)
-    with pytest.raises(MetricError, match="not torchvision's AlexNet weights"):
-        Lpips()
-
-
-def test_lpips_refuses_weights_of_other_shapes(checkpoints: Path, backbone: dict[str, torch.Tensor]):
-    torch.save(backbone | {"features.3.weight": torch.zeros(192, 64, 3, 3)}, checkpoints / BACKBONE)
-    with pytest.raises(MetricError, match="not torchvision's AlexNet weights"):
-        Lpips()
-
-
-# Summaries
-
-
-@given(st.lists(st.none() | st.floats(-1e3, 1e3)))
-def test_summary(values: list[float | None]):
-    defined = [value for value in values if value is not None]
-    result = summary(values)
-    assert result.count == len(defined)
-    if not defined:
-        assert result == Summary(mean=None, std=None, median=None, count=0)
-    else:
-        assert result.mean == pytest.approx(statistics.fmean(defined), abs=1e-9)
-        assert result.std == pytest.approx(statistics.pstdev(defined), abs=1e-6)
-        assert result.median == pytest.approx(statistics.median(defined), abs=1e-9)
-    json.dumps(dataclasses.asdict(result), allow_nan=False)
-
-
-def test_identical_pictures_do_not_spoil_the_mean():
-    a, b = PAIRS[0]
-    value = psnr(a, b)
-    assert summary([value, psnr(a, a), value]) == Summary(mean=value, std=0.0, median=value, count=2)
-
-
-def test_values_lie_in_the_ranges_stated(network: Lpips):
-    for a, b in [*PAIRS[:6], (np.zeros((40, 40, 3), np.uint8), np.full((40, 40, 3), 255, np.uint8))]:
-        results = {
-            "psnr": psnr(a, b),
-            "ssim": ssim(a, b),
-            "lpips": network(in_unit_range([a]), in_unit_range([b]))[0],
-        }
-        for name, value in results.items():
-            assert value is not None
-            assert METRICS[name].low <= value <= (METRICS[name].high or math.inf)
-
-
-def test_directions_are_those_stated(network: Lpips):
+def test_directions_are_those_stated():
     a = picture(64, 64)
     near, far = disturbed(a, 5), disturbed(a, 60)
-    for name, compute in {
-        "psnr": psnr,
-        "ssim": ssim,
-        "lpips": lambda x, y: network(in_unit_range([x]), in_unit_range([y]))[0],
-    }.items():
+    for name, compute in {"psnr": psnr, "ssim": ssim}.items():
         better, worse = compute(a, near), compute(a, far)
         assert (better > worse) == (METRICS[name].better == "higher")
+
+
+def test_every_metric_says_what_it_is_of():
+    assert {metric.over for metric in METRICS.values()} == {"pair"}
+    assert {metric.over for metric in SET_METRICS.values()} == {"set"}
+    assert not METRICS.keys() & SET_METRICS.keys()
+    titles = [metric.title for metric in (METRICS | SET_METRICS).values()]
+    assert len(set(titles)) == len(titles)
+    json.dumps([asdict(metric) for metric in METRICS.values()], allow_nan=False)
 
 
 def test_importing_metrics_imports_no_heavy_package():
     code = (
         "import sys; import clip_feature_codec.evaluate.metrics; "
-        "assert not {'torch', 'lpips', 'skimage', 'torchvision'} & set(sys.modules)"
+        "assert not {'torch', 'lpips', 'skimage', 'torchvision', 'torchmetrics'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,157 +1,195 @@
 from __future__ import annotations
 
-import base64
-import io
-import re
+import csv
+import json
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
+from example_evaluation import example_evaluation, example_pictures
 from PIL import Image
 
-from clip_feature_codec.errors import ImageError
-from clip_feature_codec.evaluate.evaluation import Evaluation, Row, Sample
-from clip_feature_codec.evaluate.report import html_page, text_table, write_grid, write_html
-from samples import make_picture
+from clip_feature_codec.errors import ConfigError, ImageError
+from clip_feature_codec.evaluate.report import html_page, text_table, write_figures, write_grid, write_table
+from clip_feature_codec.evaluate.report.pictures import MAX_BYTES, choose, collect
+from clip_feature_codec.evaluate.results import Evaluation
 
-NASTY = 'a/<b>&"bold".png'
-
-
-def make_row(name: str, **figures: float | None) -> Row:
-    values = {"psnr": 20.125, "ssim": 0.5, "lpips": None, "clip_similarity": 0.75} | figures
-    return Row(name=name, bytes=140, bpp=0.25, width=48, height=36, **values)
+NASTY = 'a/</script><script>alert(1)</script><b>&"x".png'
 
 
-def make_sample(seed: int, size: tuple[int, int] = (48, 36)) -> Sample:
-    return Sample(make_row(f"p{seed}"), make_picture(seed, size), make_picture(seed + 100, size))
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
-    rows = [make_row("p0"), make_row("p1", psnr=None), make_row(NASTY, psnr=30.375)]
-    settings = {"space": "tiny/<i>test</i>", "steps": 2, "eta": 0.0, "guidance": 1.0, "seed": 0, "size": 48}
-    failures = [("store/<u>.clp", "store/<u>.clp: cannot be read")]
-    unavailable = {"lpips": "no weights of AlexNet"}
-    samples = [Sample(row, make_picture(i), make_picture(9 + i)) for i, row in enumerate(rows)]
-    return Evaluation(settings, rows, unavailable, failures, samples)
+    return example_evaluation(9, (64, 140, 1000))
 
 
 class Page(HTMLParser):
-    """The tags of a page, the text of its table rows, and its pictures."""
+    """The tags of a page, and whether each was closed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.rows: list[list[str]] = []
         self.open: list[str] = []
+        self.data = ""
         self.feed(text)
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "input", "br"):
             self.open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self.rows[-1].append("")
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if "td" in self.open or "th" in self.open:
-            self.rows[-1][-1] += data
+        if self.open and self.open[-1] == "script" and not self.data:
+            self.data = data
 
 
-def test_the_page_is_well_formed_and_needs_no_other_file(evaluation: Evaluation):
-    text = html_page(evaluation, "title")
+def data_of(page: str) -> dict:
+    return json.loads(Page(page).data)
+
+
+def test_the_page_is_well_formed_and_forbids_every_connection(evaluation: Evaluation):
+    page = Page(html_page(evaluation, example_pictures(evaluation), "title"))
+    assert page.open == []
+    assert {tag for tag, _ in page.tags} & {"link", "iframe", "object"} == set()
+    assert [
+        a
+        for tag, a in page.tags
+        if tag in ("img", "script") and "src" in a and not str(a["src"]).startswith("data:image/webp;base64,")
+    ] == []
+    policy = next(str(a["content"]) for tag, a in page.tags if a.get("http-equiv"))
+    assert "default-src 'none'" in policy
+
+
+def test_names_cannot_become_markup():
+    evaluation = example_evaluation(names=[NASTY, "</style>", "<!--"])
+    evaluation.failures = [("<u>.clp", "<u>.clp: <i>bad</i>")]
+    text = html_page(evaluation, example_pictures(evaluation), "<script>alert(2)</script>")
     page = Page(text)
     assert page.open == []
-    assert re.findall(r"https?:|//|@import|url\(", re.sub(r"base64,[^\"]*", "", text)) == []
-    assert {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object"} == set()
-    sources = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
-    assert len(sources) == 2 * len(evaluation.samples)
-    assert [source for source in sources if not str(source).startswith("data:image/webp;base64,")] == []
+    assert [a for tag, a in page.tags if tag == "script"] == [{"type": "application/json", "id": "data"}, {}]
+    assert json.loads(page.data)["images"] == [NASTY, "</style>", "<!--"]
+    assert "<u>" not in text
+    assert "<b>&" not in text
 
 
-def test_the_page_shows_each_original_with_its_reconstruction(evaluation: Evaluation):
-    page = Page(html_page(evaluation, "title"))
-    images = [attributes for tag, attributes in page.tags if tag == "img"]
-    expected = [picture for s in evaluation.samples for picture in (s.original, s.reconstruction)]
-    for attributes, picture in zip(images, expected, strict=True):
-        with Image.open(io.BytesIO(base64.b64decode(str(attributes["src"]).partition(",")[2]))) as shown:
-            difference = np.asarray(shown.convert("RGB"), float) - np.asarray(picture, float)
-        assert np.abs(difference).mean() < 8  # WebP is lossy; other pictures differ by far more
-    assert images[4]["alt"] == f"{NASTY}, original"
+def test_every_row_is_embedded(evaluation: Evaluation):
+    data = data_of(html_page(evaluation, {}, "title"))
+    rows = data["rows"]
+    assert len(rows["image"]) == len(evaluation.rows)
+    for i in (0, 7, len(evaluation.rows) - 1):
+        row = evaluation.rows[i]
+        assert data["images"][rows["image"][i]] == row.image
+        assert evaluation.series[rows["series"][i]].id == row.series
+        assert rows["settings"][rows["setting"][i]] == row.settings
+        if (similarity := row.metrics["clip_similarity"]) is not None:
+            assert rows["metrics"]["clip_similarity"][i] == pytest.approx(similarity, abs=1e-6)
 
 
-def test_the_page_holds_every_row_and_the_summary(evaluation: Evaluation):
-    rows = [[cell.strip() for cell in row] for row in Page(html_page(evaluation, "title")).rows]
-    assert ["p0", "140", "0.2500", "20.12", "0.5000", "–", "0.7500"] in rows
-    assert ["p1", "140", "0.2500", "–", "0.5000", "–", "0.7500"] in rows
-    assert [NASTY, "140", "0.2500", "30.38", "0.5000", "–", "0.7500"] in rows
-    psnr = next(row for row in rows if row[0].startswith("PSNR"))
-    assert psnr[1:] == ["25.25", "5.12", "25.25", "2"]
+def test_what_fits_none_and_what_is_missing_is_said(evaluation: Evaluation):
+    text = html_page(evaluation, {}, "title")
+    assert "fits none: no file of this codec is that small" in text
+    assert "24 pictures are too few: 500 are needed" in text
+    assert "store/broken.clp" in text
+    assert "&#39;my report.html&#39;" in text
 
 
-def test_names_and_reasons_are_escaped(evaluation: Evaluation):
-    text = html_page(evaluation, "<script>alert(1)</script>")
-    for raw in ("<b>&", "<i>test", "<u>.clp", "<script>"):
-        assert raw not in text
-    assert "store/&lt;u&gt;.clp: cannot be read" in text
-    assert "LPIPS is not available: no weights of AlexNet" in text
+def test_one_size_without_rivals_has_no_curves_nor_comparison():
+    text = html_page(example_evaluation(2, [None], rivals=False), {}, "title")
+    assert 'id="chart"' not in text
+    assert 'id="bjontegaard"' not in text
+    assert "own size" in text
+    assert Page(text).open == []
 
 
-def test_the_page_is_written_whole(evaluation: Evaluation, tmp_path: Path):
-    write_html(evaluation, tmp_path / "deep/index.html", "title")
-    assert (tmp_path / "deep/index.html").read_text("utf-8") == html_page(evaluation, "title")
-    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["index.html"]
+def test_worst_and_best_are_chosen_by_the_judge():
+    evaluation = example_evaluation(40)
+    ours = {
+        r.image: r.metrics["judge_similarity"] or 0.0
+        for r in evaluation.rows
+        if r.series == "clp@8" and r.budget == 222
+    }
+    order = sorted(ours, key=lambda name: ours[name])
+    chosen = choose(evaluation)
+    assert [one.name for one in chosen if one.why == "worst"] == order[:4]
+    assert [one.name for one in chosen if one.why == "best"] == order[:-5:-1]
+    assert sum(one.why == "spread" for one in chosen) == 12
+    assert len({one.name for one in chosen}) == 20
+
+
+def test_the_page_holds_no_more_pictures_than_it_may(evaluation: Evaluation):
+    heavy = {key: bytes(MAX_BYTES // 90) for key in example_pictures(evaluation)}
+    shown, files = collect(evaluation, heavy, choose(evaluation))
+    assert 0 < sum(map(len, files.values())) <= MAX_BYTES
+    assert 0 < len(shown) < len(evaluation.images)
+    assert {one.why for one in shown} & {"worst", "best"}  # they come first
+    assert not {series for _, series, _ in files if ":payload" in series}
 
 
 def test_the_table_for_the_terminal(evaluation: Evaluation):
-    lines = text_table(evaluation).splitlines()
-    assert lines[0].split() == ["mean", "std", "median", "n"]
-    assert next(line for line in lines if line.startswith("PSNR")).split()[-4:] == [
-        "25.25",
-        "5.12",
-        "25.25",
-        "2",
+    blocks = text_table(evaluation).split("\n\n")
+    assert [block.split("  ")[0] for block in blocks[:3]] == ["64 bytes", "140 bytes", "1,000 bytes"]
+    lines = blocks[0].splitlines()
+    assert next(line for line in lines if line.startswith("JPEG  ")).split() == ["JPEG", "fits", "none"]
+    assert any(line.startswith("WebP (3 of 9)") for line in lines)
+    values = [
+        r.metrics["clip_similarity"] or 0.0 for r in evaluation.rows if (r.series, r.budget) == ("clp@8", 64)
     ]
-    assert next(line for line in lines if line.startswith("Bytes")).split()[-4:] == [
-        "140.0",
-        "0.0",
-        "140.0",
-        "3",
-    ]
-    assert lines[-1] == "LPIPS: not available: no weights of AlexNet"
+    assert f"{sum(values) / 9:.4f} ±" in next(line for line in lines if line.startswith("Ours, 8 steps"))
+    assert "ms_ssim is not available: a side is below 161 pixels" in blocks[-1]
 
 
-@pytest.mark.parametrize(("count", "per_row", "columns", "rows"), [(1, 4, 1, 1), (3, 2, 2, 2), (8, 4, 4, 2)])
-def test_the_grid_shows_every_pair_side_by_side(
-    count: int, per_row: int, columns: int, rows: int, tmp_path: Path
-):
-    samples = [make_sample(i) for i in range(count)]
-    write_grid(samples, tmp_path / "grid.png", per_row)
-    with Image.open(tmp_path / "grid.png") as image:
-        grid = np.asarray(image.convert("RGB"))
-    cell, gap = 48, 2
-    assert grid.shape == (rows * (cell + gap) + gap, columns * 2 * (cell + gap) + gap, 3)
-    for i, sample in enumerate(samples):
-        left, top = gap + i % columns * 2 * (cell + gap), gap + i // columns * (cell + gap) + 6
-        shown = grid[top : top + 36, left : left + cell]
-        assert (shown == np.asarray(sample.original)).all()
-        left += cell + gap // 2
-        assert (grid[top : top + 36, left : left + cell] == np.asarray(sample.reconstruction)).all()
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_table_has_every_row(suffix: str, evaluation: Evaluation, tmp_path: Path):
+    path = tmp_path / f"rows{suffix}"
+    write_table(evaluation, path)
+    if suffix == ".csv":
+        with path.open(newline="", encoding="utf-8") as file:
+            found = [{k: v or None for k, v in line.items()} for line in csv.DictReader(file)]
+    else:
+        from pyarrow import parquet
+
+        found = parquet.read_table(path).to_pylist()
+    assert len(found) == len(evaluation.rows)
+    for line, row in zip(found, evaluation.rows, strict=True):
+        assert (line["image"], line["series"], int(line["bytes"])) == (row.image, row.series, row.bytes)
+        for name, value in row.metrics.items():
+            assert (None if line[name] is None else float(line[name])) == value
+        assert line["encode_mb"] is None
 
 
-def test_the_grid_takes_pictures_of_several_shapes(tmp_path: Path):
-    write_grid([make_sample(0, (64, 16)), make_sample(1, (16, 64))], tmp_path / "grid.png")
-    with Image.open(tmp_path / "grid.png") as grid:
-        assert grid.size == (2 * 2 * 66 + 2, 68)
+def test_a_table_of_another_kind_is_refused(evaluation: Evaluation, tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"rows\.xlsx"):
+        write_table(evaluation, tmp_path / "rows.xlsx")
 
 
-def test_a_grid_needs_a_picture(tmp_path: Path):
-    with pytest.raises(ImageError, match=r"grid\.png"):
-        write_grid([], tmp_path / "grid.png")
+def test_there_is_a_figure_for_each_metric(tmp_path: Path):
+    evaluation = example_evaluation(6, (140, 1000))
+    evaluation.metrics = {
+        name if name != "ssim" else "ssim@a/b": metric
+        for name, metric in evaluation.metrics.items()
+        if name in ("psnr", "ssim", "kid")
+    }
+    for row in evaluation.rows:
+        row.metrics["ssim@a/b"] = row.metrics.pop("ssim")
+    paths = write_figures(evaluation, tmp_path)
+    assert [path.name for path in paths] == ["psnr.png", "ssim@a-b.png", "kid.png"]
+    for path in paths:
+        with Image.open(path) as figure:
+            assert figure.getextrema() != ((255, 255),) * 4
+    assert write_figures(example_evaluation(2, [None]), tmp_path / "none") == []
+
+
+def test_the_grid_has_a_row_for_each_picture(tmp_path: Path):
+    evaluation = example_evaluation(3)
+    pictures = example_pictures(evaluation)
+    write_grid(evaluation, pictures, tmp_path / "all.png")
+    few = {key: data for key, data in pictures.items() if key[0] != "photo_001.jpg"}
+    write_grid(evaluation, few, tmp_path / "few.png")
+    with Image.open(tmp_path / "all.png") as grid, Image.open(tmp_path / "few.png") as smaller:
+        assert grid.width == smaller.width
+        assert grid.height > smaller.height
+    with pytest.raises(ImageError, match=r"none\.png"):
+        write_grid(evaluation, {}, tmp_path / "none.png")

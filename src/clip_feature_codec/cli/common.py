@@ -164,8 +164,7 @@ rate_options = stack(
         help="The vector, the coarse colour layout, or both.",
     ),
 )
-paint_options = stack(
-    click.option("--steps", type=click.IntRange(min=1), default=50, show_default=True, help="DDIM steps."),
+sampling_options = stack(
     click.option(
         "--eta",
         type=click.FloatRange(0, 1),
@@ -183,6 +182,10 @@ paint_options = stack(
         "--size", type=click.IntRange(1, 8192), default=256, show_default=True, help="Longer side in pixels."
     ),
     click.option("--square", is_flag=True, help="Give out the square canvas, not the picture's own shape."),
+)
+paint_options = stack(
+    click.option("--steps", type=click.IntRange(min=1), default=50, show_default=True, help="DDIM steps."),
+    sampling_options,
 )
 
 

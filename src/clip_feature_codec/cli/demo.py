@@ -29,6 +29,9 @@ _PHOTOS = (
 )
 
 
+_BUDGETS = (64, 140, 340)
+
+
 @click.command("demo", cls=Command)
 @click.option(
     "-o", "--out", type=OUT_FOLDER, default="demo", show_default=True, help="Folder for all that it makes."
@@ -37,20 +40,25 @@ _PHOTOS = (
 @device_option
 @quiet_option
 def demo(out: Path, device: str, quiet: bool, **options: Any) -> None:
-    """Encode photographs, decode them again, measure, and write a page that shows it all."""
+    """Encode photographs, decode them again, measure them beside other codecs, and show it all on a page."""
     from clip_feature_codec.api import ClipCodec
     from clip_feature_codec.encode import encode_folder
-    from clip_feature_codec.evaluate.evaluation import evaluate_store
-    from clip_feature_codec.evaluate.report import text_table, write_grid, write_html
+    from clip_feature_codec.evaluate.evaluation import Comparison, Evaluator
+    from clip_feature_codec.evaluate.report import html_page, text_table, write_grid
+    from clip_feature_codec.files import write_atomic
 
     chosen = make_paint_options(options)
     codec = ClipCodec.load(device=device)
     remark_on_model(codec.features.space, quiet)
     photos, page = _write_photos(out / "photos"), out / "index.html"
     store = encode_folder(photos, out / "store", codec.embedder, codec.features, quiet=quiet).store
-    result = evaluate_store(store, codec.decoder, codec.embedder, chosen, quiet=quiet)
-    write_grid(result.samples, out / "grid.png")
-    write_html(result, page, title="clip-feature-codec: photographs through a few hundred bytes")
+    comparison = Comparison(budgets=_BUDGETS, baselines=["all"])
+    evaluator = Evaluator.prepare(store, codec.decoder, codec.embedder, chosen, comparison)
+    result = evaluator.run(command="clip-codec demo", quiet=quiet)
+    write_grid(result, evaluator.pictures, out / "grid.png")
+    title = "clip-feature-codec: photographs through a few hundred bytes"
+    write_atomic(page, html_page(result, evaluator.pictures, title).encode())
+    evaluator.finish()
     click.echo(text_table(result))
     click.echo(f"open {page.resolve()}")
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from clip_feature_codec.cli.common import (
+    IN_FILE,
     IN_FOLDER,
     OUT_FILE,
+    OUT_FOLDER,
     STDIO,
     Command,
     batch_option,
@@ -19,21 +24,88 @@ from clip_feature_codec.cli.common import (
     json_option,
     make_paint_options,
     model_options,
-    paint_options,
     quiet_option,
-    raise_failures,
+    read_bytes,
     remark_on_model,
+    sampling_options,
     stack,
     weights_option,
     write_bytes,
     write_json,
 )
+from clip_feature_codec.errors import ConfigError, PartialFailureError
+
+if TYPE_CHECKING:
+    from clip_feature_codec.embed import ClipEmbedder
+    from clip_feature_codec.evaluate.evaluation import Evaluator
+    from clip_feature_codec.evaluate.results import Evaluation
+
+TABLE_SUFFIXES = (".csv", ".parquet")
+
+
+def _names(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
+    """Values separated by commas."""
+    return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
+def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
+    """Whole numbers separated by commas."""
+    try:
+        return tuple(map(int, _names(ctx, param, value)))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of whole numbers such as 64,140,340") from None
+
 
 _options = stack(
+    click.option(
+        "--budgets",
+        callback=_numbers,
+        default="",
+        metavar="N,N,...",
+        help="Bytes that every file may have. [default: what each picture's stream in the store has]",
+    ),
+    click.option(
+        "--baselines",
+        callback=_names,
+        default="",
+        metavar="NAME,NAME,...",
+        help="Rivals at the same bytes: jpeg, webp, avif, jxl (jpeg:payload and so on: their container not "
+        "counted), blurhash, thumbhash, layout (our layout layer alone), or all.",
+    ),
+    click.option(
+        "--external",
+        "externals",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        multiple=True,
+        help="TOML file that describes another codec's program (may be repeated).",
+    ),
+    click.option(
+        "--steps",
+        callback=_numbers,
+        default="50",
+        show_default=True,
+        metavar="N,N,...",
+        help="DDIM steps, a curve each.",
+    ),
+    click.option(
+        "--seeds",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Times each stream is decoded, from --seed on.",
+    ),
     weights_option,
-    paint_options,
+    sampling_options,
     batch_option,
     model_options,
+    click.option("--judge", type=IN_FOLDER, help="Folder of an image network in timm's format, as a judge."),
+    click.option(
+        "--other-clip",
+        "other_clips",
+        multiple=True,
+        metavar="MODEL[=WEIGHTS]",
+        help="Another CLIP model to judge by (may be repeated).",
+    ),
     click.option("--limit", type=click.IntRange(min=1), help="Only the first pictures of the store."),
     click.option(
         "--require",
@@ -42,84 +114,218 @@ _options = stack(
         help="Fail when this metric is not available here (may be repeated).",
     ),
     click.option(
-        "--grid",
-        type=click.Path(dir_okay=False, path_type=Path),
-        help="Save originals beside reconstructions as one picture.",
-    ),
-    click.option(
-        "--html",
-        "html_path",
-        type=OUT_FILE,
-        help="Write a report page that needs no connection (- is standard output).",
+        "--html", "html_path", type=OUT_FILE, help="Write the report, one page (- is standard output)."
     ),
     json_option,
+    click.option(
+        "--table",
+        "tables",
+        type=click.Path(dir_okay=False, path_type=Path),
+        multiple=True,
+        help="Write a line for each picture, codec and budget to a .csv or .parquet file (may be repeated).",
+    ),
+    click.option("--figures", type=OUT_FOLDER, help="Folder for the curves as PNG files."),
+    click.option(
+        "--grid",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Save originals beside what each codec gives back as one picture.",
+    ),
+    click.option(
+        "--work",
+        type=OUT_FOLDER,
+        help="Folder for unfinished work: run again, it goes on there. [default: inside the store]",
+    ),
+    click.option(
+        "--compare",
+        nargs=2,
+        type=IN_FILE,
+        help="Instead of all that: compare two results of --json, the second with the first.",
+    ),
+    click.option(
+        "--fail-on",
+        multiple=True,
+        metavar="METRIC",
+        help="With --compare: end with status 1 where this metric got worse by more than its noise "
+        "(may be repeated).",
+    ),
     device_option,
     quiet_option,
 )
 
 
 @click.command("eval", cls=Command)
-@click.argument("store_dir", metavar="STORE", type=IN_FOLDER)
+@click.argument("store_dir", metavar="STORE", type=IN_FOLDER, required=False)
 @_options
 def evaluate(**options: Any) -> None:
-    """Decode every picture of a store and measure it: PSNR, SSIM, LPIPS, CLIP similarity."""
-    _evaluate(**options)
+    """Decode every picture of a store and measure it, beside other codecs at the same bytes."""
+    _run(**options)
 
 
 @click.command("eval", cls=Command)
-@click.option("--store-dir", type=IN_FOLDER, required=True, help="The store.")
+@click.option("--store-dir", type=IN_FOLDER, help="The store.")
 @_options
 def main(**options: Any) -> None:
-    """Evaluate a decoder on all images of a store: PSNR, SSIM, LPIPS, CLIP similarity."""
-    _evaluate(**options)
+    """Decode every picture of a store and measure it, beside other codecs at the same bytes."""
+    _run(**options)
+
+
+def _run(
+    store_dir: Path | None, compare: tuple[Path, Path] | None, fail_on: tuple[str, ...], **options: Any
+) -> None:
+    if compare:
+        if store_dir:
+            raise ConfigError("--compare takes two results and no store")
+        _compare(*compare, fail_on)
+    elif store_dir is None:
+        raise ConfigError("which store? (or --compare A.json B.json)")
+    elif fail_on:
+        raise ConfigError("--fail-on belongs to --compare")
+    else:
+        _evaluate(store_dir, **options)
 
 
 def _evaluate(
     store_dir: Path,
-    weights: Path | None,
-    batch_size: int,
-    model: str | None,
-    pretrained: str | None,
-    limit: int | None,
     require: tuple[str, ...],
-    grid: Path | None,
     html_path: Path | None,
     json_path: Path | None,
-    device: str,
+    tables: tuple[Path, ...],
+    figures: Path | None,
+    grid: Path | None,
     quiet: bool,
     **options: Any,
 ) -> None:
-    from clip_feature_codec.api import ClipCodec
-    from clip_feature_codec.evaluate.evaluation import evaluate_store
-    from clip_feature_codec.evaluate.report import html_page, text_table, write_grid
-    from clip_feature_codec.store.feature_store import FeatureStore
-
     check_outputs(html_path, json_path)
     if grid:
         check_picture_name(grid)
-    chosen = make_paint_options(options)
+    for table in tables:
+        if table.suffix.lower() not in TABLE_SUFFIXES:
+            raise ConfigError(f"{table}: a table's name must end in {' or '.join(TABLE_SUFFIXES)}")
+    from clip_feature_codec.evaluate.report import (
+        html_page,
+        text_table,
+        write_figures,
+        write_grid,
+        write_table,
+    )
+    from clip_feature_codec.evaluate.summary import summarise
+
+    evaluator = _prepare(store_dir, quiet, **options)
+    evaluator.require(require)
+    result = evaluator.run(command=_command(), quiet=quiet)
+    if STDIO not in (json_path, html_path):
+        click.echo(text_table(result))
+    if html_path:
+        title = f"Evaluation of {store_dir.resolve().name}"
+        write_bytes(html_page(result, evaluator.pictures, title).encode(), html_path)
+    if grid:
+        write_grid(result, evaluator.pictures, grid)
+    if figures:
+        write_figures(result, figures)
+    for table in tables:
+        write_table(result, table)
+    write_json(result.to_json() | {"summary": summarise(result).to_json()}, json_path)
+    evaluator.finish()
+    failed = len({stream for stream, _ in result.failures})
+    if failed:
+        count = f"{failed} of {len(evaluator.entries)} pictures failed; the rest is done"
+        raise PartialFailureError(count, result.failures)
+
+
+def _prepare(
+    store_dir: Path,
+    quiet: bool,
+    *,
+    weights: Path | None,
+    model: str | None,
+    pretrained: str | None,
+    device: str,
+    judge: Path | None,
+    other_clips: tuple[str, ...],
+    budgets: tuple[int, ...],
+    steps: tuple[int, ...],
+    seeds: int,
+    baselines: tuple[str, ...],
+    externals: tuple[Path, ...],
+    work: Path | None,
+    batch_size: int,
+    limit: int | None,
+    **options: Any,
+) -> Evaluator:
+    """Load all that an evaluation needs."""
+    from clip_feature_codec.api import ClipCodec
+    from clip_feature_codec.evaluate.evaluation import Comparison, Evaluator
+    from clip_feature_codec.evaluate.features import Judge
+    from clip_feature_codec.store.feature_store import FeatureStore
+
+    if not steps:
+        raise ConfigError("steps: found none, expected at least one number")
+    comparison = Comparison(budgets, steps, seeds, baselines, externals)
+    chosen = make_paint_options(options | {"steps": steps[0]})
     store = FeatureStore.open(store_dir)
     codec = ClipCodec.load(store_dir, weights=weights, model=model, pretrained=pretrained, device=device)
     remark_on_model(store.codec.space, quiet)
-    result = evaluate_store(
+    return Evaluator.prepare(
         store,
         codec.decoder,
         codec.embedder,
         chosen,
+        comparison,
+        judge=Judge.load(judge, codec.embedder.device) if judge else None,
+        other_clips=dict(_load_clip(given, device) for given in other_clips),
+        work=work,
         batch_size=batch_size,
         limit=limit,
-        require=require,
-        quiet=quiet,
     )
-    if STDIO not in (json_path, html_path):
-        click.echo(text_table(result))
-    if grid:
-        write_grid(result.samples, grid)
-    if html_path:
-        title = f"Evaluation of {store_dir.resolve().name}"
-        write_bytes(html_page(result, title).encode(), html_path)
-    write_json(result.to_json(), json_path)
-    raise_failures(result.failures, len(result.rows) + len(result.failures))
+
+
+def _load_clip(given: str, device: str) -> tuple[str, ClipEmbedder]:
+    """``MODEL`` or ``MODEL=WEIGHTS`` as the name that results have for it, and the model."""
+    from clip_feature_codec.embed import ClipEmbedder
+
+    model, _, weights = given.partition("=")
+    return Path(model).stem, ClipEmbedder.load(model, weights or None, device)
+
+
+def _compare(first: Path, second: Path, fail_on: tuple[str, ...]) -> None:
+    """Print what changed, and end with status 1 where a chosen metric got worse."""
+    from clip_feature_codec.evaluate.compare import compare, table
+
+    a, b = (_read_evaluation(path) for path in (first, second))
+    for metric in fail_on:
+        if metric not in a.metrics or metric not in b.metrics:
+            raise ConfigError(f"--fail-on {metric}: both results must have it; they have {_shared(a, b)}")
+    changes = compare(a, b)
+    click.echo(table(changes))
+    for metric in fail_on:
+        if not any(change.verdict for change in changes if change.metric == metric):
+            reasons = {change.note for change in changes if change.metric == metric}
+            raise ConfigError(f"--fail-on {metric}: no verdict is possible: {'; '.join(sorted(reasons))}")
+    worse = [
+        (change.series, f"{change.series}, {change.budget or 'stored'} bytes, {change.metric}: worse")
+        for change in changes
+        if change.metric in fail_on and change.verdict == "worse"
+    ]
+    if worse:
+        raise PartialFailureError(f"{second} is worse than {first} in {', '.join(fail_on)}", worse)
+
+
+def _read_evaluation(path: Path) -> Evaluation:
+    from clip_feature_codec.evaluate.results import Evaluation
+
+    try:
+        return Evaluation.from_json(json.loads(read_bytes(path)))
+    except (ConfigError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _shared(a: Evaluation, b: Evaluation) -> str:
+    return ", ".join(name for name in a.metrics if name in b.metrics)
+
+
+def _command() -> str:
+    """What was typed, with the program's bare name."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 if __name__ == "__main__":

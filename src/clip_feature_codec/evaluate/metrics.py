@@ -1,13 +1,10 @@
-"""How near a decoded picture is to its original: PSNR, SSIM, LPIPS and CLIP similarity."""
+"""What each metric means, and those that take two pictures or two sets of vectors as they are."""
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +12,14 @@ from PIL import Image
 
 from clip_feature_codec.errors import MetricError
 
-if TYPE_CHECKING:
-    import torch
-
 Picture = Image.Image | NDArray[np.uint8]
 """An RGB picture: Pillow's, or uint8 (H, W, 3)."""
 
 SSIM_SHORTEST_SIDE = 11
 """Pixels of SSIM's window: 3.5 standard deviations of 1.5 pixels to each side, and the middle one."""
+
+MS_SSIM_SHORTEST_SIDE = 161
+"""The fewest pixels that, halved four times, still hold SSIM's window."""
 
 LPIPS_SHORTEST_SIDE = 31
 """The fewest pixels from which AlexNet's second pooling still makes one."""
@@ -34,11 +31,14 @@ class Metric:
 
     Attributes:
         title: as written in reports, with the unit.
-        low: the least value there can be.
+        low: the least value there can be; an unbiased estimate (KID's) may fall a little below.
         high: the greatest; None when there is no bound.
         better: whether higher or lower values are better.
         digits: after the decimal point, in tables.
         undefined: when there is no value (None) although the metric works; empty when there always is one.
+        network: the network that computes it; empty when none does.
+        weights: file and SHA-256 (its beginning) of that network's weights.
+        over: what one value speaks of: a ``pair`` of pictures, or a ``set`` of pictures beside another.
     """
 
     title: str
@@ -47,40 +47,35 @@ class Metric:
     better: Literal["higher", "lower"]
     digits: int
     undefined: str = ""
+    network: str = ""
+    weights: str = ""
+    over: Literal["pair", "set"] = "pair"
+
+
+def _below(pixels: int) -> str:
+    return f"a side is below {pixels} pixels"
 
 
 METRICS: dict[str, Metric] = {
     "psnr": Metric("PSNR (dB)", 0.0, None, "higher", 2, "the pictures are identical"),
-    "ssim": Metric("SSIM", -1.0, 1.0, "higher", 4, f"a side is below {SSIM_SHORTEST_SIDE} pixels"),
-    "lpips": Metric("LPIPS", 0.0, None, "lower", 4, f"a side is below {LPIPS_SHORTEST_SIDE} pixels"),
+    "ssim": Metric("SSIM", -1.0, 1.0, "higher", 4, _below(SSIM_SHORTEST_SIDE)),
+    "ms_ssim": Metric("MS-SSIM", 0.0, 1.0, "higher", 4, _below(MS_SSIM_SHORTEST_SIDE)),
+    "lpips": Metric("LPIPS", 0.0, None, "lower", 4, _below(LPIPS_SHORTEST_SIDE)),
+    "dists": Metric("DISTS", 0.0, 2.0, "lower", 4),
     "clip_similarity": Metric("CLIP similarity", -1.0, 1.0, "higher", 4),
+    "clip_rank": Metric("CLIP rank", 1.0, None, "lower", 2),
+    "judge_similarity": Metric("Judge similarity", -1.0, 1.0, "higher", 4),
+    "judge_rank": Metric("Judge rank", 1.0, None, "lower", 2),
 }
-"""Every metric by its name in results."""
+"""Every metric of a pair, by its name in results. A rank is the place of a picture's own original among all
+originals, the nearest first: see `retrieval.retrieval_ranks`."""
 
-
-@dataclass(frozen=True)
-class Summary:
-    """Of many values; None where there are none.
-
-    Attributes:
-        mean: arithmetic mean.
-        std: standard deviation of the population (divided by ``count``).
-        median: half of the values lie on either side.
-        count: how many values there were, those that are None left out.
-    """
-
-    mean: float | None
-    std: float | None
-    median: float | None
-    count: int
-
-
-def summary(values: Iterable[float | None]) -> Summary:
-    """Sum up one metric over many pictures, leaving out those for which it is undefined (None)."""
-    defined = np.array([value for value in values if value is not None], dtype=np.float64)
-    if defined.size == 0:
-        return Summary(None, None, None, 0)
-    return Summary(float(defined.mean()), float(defined.std()), float(np.median(defined)), defined.size)
+SET_METRICS: dict[str, Metric] = {
+    "fid": Metric("FID", 0.0, None, "lower", 2, over="set"),
+    "kid": Metric("KID", 0.0, None, "lower", 4, over="set"),
+    "cmmd": Metric("CMMD", 0.0, 39.603, "lower", 3, over="set"),  # 2000 (1 - exp(-2² / 200)), rounded up
+}
+"""Every metric over a set, by its name in results: see `distributions`."""
 
 
 def psnr(a: Picture, b: Picture) -> float | None:
@@ -129,66 +124,38 @@ def ssim(a: Picture, b: Picture) -> float | None:
     )
 
 
-def cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Cosine of each row of ``a`` with the same row of ``b``: their CLIP similarity.
+def unit_rows(features: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Scale each row of ``features`` (N, D) to length 1; rows of zeros stay as they are.
+
+    Raises:
+        MetricError: the shape is not (N, D), or a value is not finite.
+    """
+    if features.ndim != 2 or not np.isfinite(features).all():
+        raise MetricError(f"features must be finite numbers of shape (N, D), found {features.shape}")
+    wide = features.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    scaled: NDArray[np.float64] = wide / np.where(lengths > 0.0, lengths, 1.0)
+    return scaled
+
+
+def cosine(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Cosine of each row of ``a`` with the same row of ``b``: the similarity of CLIP or of the judge.
 
     Args:
-        a: unit vectors (N, D).
-        b: unit vectors (N, D).
+        a: features (N, D) of any length; the cosine with a row of zeros is 0.
+        b: as many.
 
     Returns:
         float64 (N,) in [-1, 1].
 
     Raises:
-        MetricError: the shapes differ, or are not (N, D).
+        MetricError: the shapes differ, or are not (N, D), or a value is not finite.
     """
     if a.ndim != 2 or a.shape != b.shape:
         raise MetricError(f"cosine needs two arrays of one shape (N, D), found {a.shape} and {b.shape}")
-    products = np.einsum("nd,nd->n", a.astype(np.float64), b.astype(np.float64))
+    products = np.einsum("nd,nd->n", unit_rows(a), unit_rows(b))
     clipped: NDArray[np.float64] = np.clip(products, -1.0, 1.0)  # rounding may lead just outside
     return clipped
-
-
-class Lpips:
-    """LPIPS v0.1 with the AlexNet backbone (Zhang et al. 2018, eq. 1), built once, on one device.
-
-    The linear layers come with the ``lpips`` package; the backbone's weights are torchvision's, read from
-    where torch keeps its downloads. Nothing is ever downloaded here.
-    """
-
-    def __init__(self, device: str | torch.device = "cpu") -> None:
-        """Build the network.
-
-        Raises:
-            MetricError: the backbone's weights are not on this machine, or are not AlexNet's.
-        """
-        self.device = device
-        self._network = _lpips_network(_backbone_path()).to(device)
-
-    def __call__(self, a: torch.Tensor, b: torch.Tensor) -> list[float | None]:
-        """Compute the distance of each picture of ``a`` from the same one of ``b``.
-
-        Args:
-            a: float (N, 3, H, W) in [-1, 1], on any device.
-            b: the same shape.
-
-        Returns:
-            N distances; None when the shorter side is below `LPIPS_SHORTEST_SIDE`.
-
-        Raises:
-            MetricError: the shapes differ, or are not (N, 3, H, W).
-        """
-        import torch
-
-        if a.ndim != 4 or a.shape[1] != 3 or a.shape != b.shape:
-            found = f"{tuple(a.shape)} and {tuple(b.shape)}"
-            raise MetricError(f"LPIPS needs two tensors of one shape (N, 3, H, W), found {found}")
-        if len(a) == 0 or min(a.shape[2:]) < LPIPS_SHORTEST_SIDE:
-            return [None] * len(a)
-        with torch.inference_mode():
-            first, second = (x.to(self.device, torch.float32) for x in (a, b))
-            distances: list[float | None] = self._network(first, second).flatten().tolist()
-        return distances
 
 
 def _pair(a: Picture, b: Picture) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -203,41 +170,3 @@ def _pair(a: Picture, b: Picture) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 def _size(array: NDArray[np.uint8]) -> str:
     return f"{array.shape[1]}×{array.shape[0]}"
-
-
-def _backbone_path() -> Path:
-    """Where torchvision's AlexNet weights are kept on this machine, if they are."""
-    import torch
-    from torchvision.models import AlexNet_Weights
-
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(AlexNet_Weights.IMAGENET1K_V1.url).name
-
-
-def _lpips_network(backbone: Path) -> Any:
-    """Build LPIPS with all its weights from local files.
-
-    ``lpips.LPIPS(net="alex")`` would download the backbone, so it is built with a random one whose weights
-    are then all replaced; its linear layers are files of the ``lpips`` package.
-    """
-    import torch
-
-    if not backbone.is_file():
-        raise MetricError(
-            f"LPIPS needs the weights of AlexNet (LPIPS v0.1, torchvision's IMAGENET1K_V1): put the file "
-            f"{backbone.name} into {backbone.parent}"
-        )
-    import lpips
-
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore")  # about what lpips passes to torchvision and to torch.load
-        network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
-    try:
-        features = torch.load(backbone, map_location="cpu", weights_only=True)
-        # lpips puts the name of its slice before torchvision's number: slice2.3.bias is features.3.bias
-        weights = {key: features["features." + key.partition(".")[2]] for key in network.net.state_dict()}
-        network.net.load_state_dict(weights)
-    except Exception as error:  # a foreign or damaged file makes torch.load raise nearly anything
-        raise MetricError(
-            f"{backbone}: not torchvision's AlexNet weights: put the right file there"
-        ) from error
-    return network

@@ -1,0 +1,73 @@
+"""The built-in model against other codecs at equal bytes, on pictures that it was not trained on.
+
+    python benchmarks/equal_bytes.py --photos PHOTOS_VAL.parquet --small SMALL_VAL.parquet --out equal_bytes
+
+Photographs are compared at 256 pixels on the longer side, the small pictures (the first 200) at 64. Prints
+the tables, and writes for either a report, its figures as JSON and the curves. Killed, it goes on where it was.
+The judge is the network in ``benchmarks/judge``, which ``recipes/judge`` trains.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from clip_feature_codec import ClipCodec
+from clip_feature_codec.evaluate.evaluation import Comparison, Evaluator
+from clip_feature_codec.evaluate.features import Judge
+from clip_feature_codec.evaluate.provenance import describe_machine
+from clip_feature_codec.evaluate.report import html_page, text_table, write_figures
+from clip_feature_codec.evaluate.summary import summarise
+from clip_feature_codec.files import write_atomic
+from clip_feature_codec.reconstruct import PaintOptions
+from stores import make_store
+
+BUDGETS = (64, 140, 222, 340, 1000)
+JUDGE = Path(__file__).parent / "judge"
+SMALL_PICTURES = 200
+
+
+def run(codec: ClipCodec, parquet: Path, out: Path, size: int, count: int | None, steps: list[int]) -> None:
+    """One set of pictures; its store and unfinished work lie in ``out`` as well."""
+    store = make_store(codec, parquet, out, count=count)
+    evaluator = Evaluator.prepare(
+        store,
+        codec.decoder,
+        codec.embedder,
+        PaintOptions(size=size),
+        Comparison(budgets=BUDGETS, steps=steps, baselines=["all"]),
+        judge=Judge.load(JUDGE),
+    )
+    begun = time.time()
+    result = evaluator.run(command=f"python benchmarks/{Path(__file__).name}", quiet=False)
+    minutes = (time.time() - begun) / 60
+    print(f"{out.name}: {len(result.images)} pictures at {size} pixels, {minutes:.1f} minutes")
+    print(text_table(result))
+    page = html_page(result, evaluator.pictures, f"clip-feature-codec at equal bytes: {out.name}")
+    write_atomic(out / "report.html", page.encode())
+    whole = result.to_json() | {"summary": summarise(result).to_json()}
+    write_atomic(out / "evaluation.json", json.dumps(whole, indent=1).encode())
+    write_figures(result, out / "figures")
+    evaluator.finish()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", type=Path, required=True, help="Parquet file with a column image")
+    parser.add_argument("--small", type=Path, required=True, help="the same, of 64-pixel pictures")
+    parser.add_argument("--out", type=Path, required=True, help="folder for stores and results")
+    parser.add_argument("--weights", type=Path, help="another decoder of the same CLIP model")
+    parser.add_argument("--steps", type=int, nargs="+", default=[50])
+    parser.add_argument("--count", type=int, help="only the first so many photographs and small pictures")
+    args = parser.parse_args()
+    print(describe_machine())
+    codec = ClipCodec.load(weights=args.weights)
+    small = SMALL_PICTURES if args.count is None else args.count
+    run(codec, args.photos, args.out / "photographs", 256, args.count, args.steps)
+    run(codec, args.small, args.out / "small pictures", 64, small, args.steps)
+
+
+if __name__ == "__main__":
+    main()

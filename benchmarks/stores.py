@@ -1,0 +1,29 @@
+"""Pictures in Parquet files as stores, for benchmarks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from clip_feature_codec import ClipCodec
+from clip_feature_codec.codec.rate import DEFAULT_RATE, Rate
+from clip_feature_codec.encode import encode_folder
+from clip_feature_codec.files import write_atomic
+from clip_feature_codec.store.feature_store import FeatureStore
+
+
+def make_store(
+    codec: ClipCodec, parquet: Path, folder: Path, rate: Rate = DEFAULT_RATE, count: int | None = None
+) -> FeatureStore:
+    """Write the pictures of a column ``image`` to ``folder/pictures`` and encode them to ``folder/store``.
+
+    Run again, it does what is missing.
+    """
+    pictures = folder / "pictures"
+    table = pq.read_table(parquet, columns=["image"])
+    for i, data in enumerate(table["image"].to_pylist()[:count]):
+        path = pictures / f"{i:05}.webp"
+        if not path.exists():
+            write_atomic(path, data)
+    return encode_folder(pictures, folder / "store", codec.embedder, codec.features, rate).store

@@ -1,0 +1,86 @@
+"""From finished parts to the whole: ranks among all pictures, and distances between sets of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_feature_codec.evaluate.contestants import Budget, Contestant
+from clip_feature_codec.evaluate.distributions import set_distance, too_few
+from clip_feature_codec.evaluate.progress import ORIGINAL, Part, Progress
+from clip_feature_codec.evaluate.results import Original, Row, SetValue
+from clip_feature_codec.evaluate.retrieval import retrieval_ranks
+from clip_feature_codec.evaluate.trial import vectors_name
+from clip_feature_codec.evaluate.views import View
+
+Floats = NDArray[np.float32]
+
+
+class Assembly:
+    """Reads the parts of a finished run: one series, and one network's vectors, at a time.
+
+    Attributes:
+        images: the pictures that could be measured.
+        failures: (stream, reason) of what could not be read, or coded by a rival.
+    """
+
+    def __init__(self, progress: Progress, chunks: Sequence[int], views: Sequence[View]) -> None:
+        self._progress, self._chunks, self._views = progress, chunks, views
+        originals = [part for part in self._parts(ORIGINAL) if part.data["images"]]
+        self.images = [Original(**image) for part in originals for image in part.data["images"]]
+        self.failures: list[tuple[str, str]] = []
+        self._note_failures(self._parts(ORIGINAL))
+        self._places = {image.name: i for i, image in enumerate(self.images)}
+        self._galleries = {
+            view.key: np.concatenate([part.array(vectors_name(view)) for part in originals])
+            for view in (views if originals else ())
+        }
+
+    def series(self, contestant: Contestant, budgets: Sequence[Budget]) -> tuple[list[Row], list[SetValue]]:
+        """The rows of one series with their ranks, and its values over the whole set (first seed)."""
+        parts = self._parts(contestant.series.id)
+        self._note_failures(parts)
+        rows_of = [(part, [Row(**row) for row in part.data["rows"]]) for part in parts]
+        rows: list[Row] = []
+        values: list[SetValue] = []
+        for budget, seed in product(budgets, contestant.seeds):
+            chosen = [
+                (part, [row for row in found if (row.budget, row.seed) == (budget, seed)])
+                for part, found in rows_of
+            ]
+            sources = [part for part, found in chosen if found]
+            found = [row for _, found in chosen for row in found]
+            for view in self._views if found else ():
+                name, gallery = vectors_name(view, budget, seed), self._galleries[view.key]
+                vectors = np.concatenate([part.array(name) for part in sources])
+                self._rank(view, found, vectors, gallery)
+                if seed == contestant.seeds[0] and len(found) == len(self.images):
+                    values += self._distances(view, contestant.series.id, budget, vectors, gallery)
+            rows += found
+        return rows, values
+
+    def _rank(self, view: View, rows: Sequence[Row], vectors: Floats, gallery: Floats) -> None:
+        own = [self._places[row.image] for row in rows]
+        others = np.setdiff1d(np.arange(len(gallery)), own)
+        for row, rank in zip(rows, retrieval_ranks(vectors, gallery[[*own, *others]]), strict=True):
+            row.metrics[view.rank] = float(rank)
+
+    def _distances(
+        self, view: View, series: str, budget: Budget, vectors: Floats, gallery: Floats
+    ) -> list[SetValue]:
+        values = []
+        for metric in view.sets:
+            if not too_few(metric, *vectors.shape):
+                value, deviation = set_distance(metric, gallery, vectors)
+                values.append(SetValue(series, budget, metric, value, deviation, len(vectors)))
+        return values
+
+    def _parts(self, series: str) -> list[Part]:
+        found = (self._progress.part(chunk, series) for chunk in self._chunks)
+        return [part for part in found if part is not None]
+
+    def _note_failures(self, parts: Sequence[Part]) -> None:
+        self.failures += [(stream, reason) for part in parts for stream, reason in part.data["failures"]]

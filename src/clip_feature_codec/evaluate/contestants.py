@@ -1,0 +1,250 @@
+"""The codecs of an evaluation behind one interface: ours with a decoder, our layout layer alone, rivals."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from clip_feature_codec import __version__
+from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.rate import Rate
+from clip_feature_codec.diffusion.checkpoint import Decoder
+from clip_feature_codec.errors import CodecError, ConfigError
+from clip_feature_codec.evaluate.baselines import Baseline
+from clip_feature_codec.evaluate.cost import Cost, measure
+from clip_feature_codec.evaluate.results import Series
+from clip_feature_codec.evaluate.search_cache import SearchCache
+from clip_feature_codec.preview import preview
+from clip_feature_codec.reconstruct import PaintOptions, paint
+from clip_feature_codec.store.manifest import Entry
+
+T = TypeVar("T")
+
+Budget = int | None
+"""Bytes that a file may have; None: as many as the picture's stream in the store has."""
+
+LAYOUT = "layout"
+"""The layout layer alone, as `--baselines` and results call it."""
+
+
+@dataclass
+class Batch:
+    """Some pictures of the store, read and embedded once for all codecs.
+
+    Attributes:
+        entries: N entries of the store.
+        paths: where their streams lie, for messages.
+        blobs: these streams.
+        references: the pictures, RGB, at the size at which they are compared.
+        aspects: width / height as their streams have it.
+        layouts: N arrays of layout coefficients (L,).
+        analysis_ms: what it took to make vector and layout of each picture.
+        vectors: of the streams' own CLIP, float32 (N, D), unit length.
+        failures: [stream, reason] of what a rival could not do.
+    """
+
+    entries: list[Entry] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    blobs: list[bytes] = field(default_factory=list)
+    references: list[Image.Image] = field(default_factory=list)
+    aspects: list[float] = field(default_factory=list)
+    layouts: list[NDArray[np.float32]] = field(default_factory=list)
+    analysis_ms: list[float] = field(default_factory=list)
+    vectors: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    failures: list[list[str]] = field(default_factory=list)
+    _streams: dict[tuple[str, Budget], list[Coded | None]] = field(default_factory=dict)
+
+    def limits(self, budget: Budget) -> list[int]:
+        """Bytes that each picture may take."""
+        return [len(blob) if budget is None else budget for blob in self.blobs]
+
+    def streams(self, codec: FeatureCodec, layers: str, budget: Budget) -> list[Coded | None]:
+        """Our streams of some layers under a budget; coded once, however many decoders read them."""
+        key = layers, budget
+        if key not in self._streams:
+            stored = budget is None and layers != LAYOUT
+            self._streams[key] = [
+                _described(blob, codec, None) if stored else self._coded(row, codec, layers, limit)
+                for row, (blob, limit) in enumerate(zip(self.blobs, self.limits(budget), strict=True))
+            ]
+        return self._streams[key]
+
+    def _coded(self, row: int, codec: FeatureCodec, layers: str, limit: int) -> Coded | None:
+        rate = Rate(max_bytes=limit, layers=layers)
+        inputs = self.vectors[row : row + 1], [self.aspects[row]], self.layouts[row][None], rate
+        try:
+            blobs, cost = measure(partial(codec.encode, *inputs))
+        except ConfigError:  # nothing is as small as that
+            return None
+        return _described(blobs[0], codec, Cost(cost.ms + self.analysis_ms[row], cost.mb))
+
+
+@dataclass(frozen=True)
+class Coded:
+    """One file of one picture.
+
+    Attributes:
+        data: the file.
+        payload: bytes of it without header or container.
+        settings: how the codec was set, in words.
+        cost: of encoding it; None where it was there already.
+    """
+
+    data: bytes
+    payload: int
+    settings: str
+    cost: Cost | None
+
+
+def _described(blob: bytes, codec: FeatureCodec, cost: Cost | None) -> Coded:
+    """One of our streams, with the bytes of its layers."""
+    stream = codec.parse(blob)
+    layers = {"vector": stream.semantic, "layout": stream.layout}
+    sizes = {name: len(payload) for name, payload in layers.items() if payload is not None}
+    words = ", ".join(f"{name} {size} bytes" for name, size in sizes.items())
+    return Coded(blob, sum(sizes.values()), words, cost)
+
+
+class Contestant(Protocol):
+    """A codec in one setting.
+
+    Attributes:
+        series: how results call it.
+        seeds: what chooses the noise, once for each time that a file is decoded; (None,) without noise.
+    """
+
+    series: Series
+    seeds: Sequence[int | None]
+
+    def encode(self, batch: Batch, budgets: Sequence[Budget]) -> list[list[Coded | None]]:
+        """For each budget a file for each picture; None where none fits."""
+        ...
+
+    def decode(
+        self, files: Sequence[Coded], sizes: Sequence[tuple[int, int]], seed: int | None
+    ) -> list[tuple[Image.Image, Cost]]:
+        """The pictures in some files, RGB of the given sizes (width, height), and what each took."""
+        ...
+
+
+class Clp:
+    """Our streams, painted by a decoder in so many steps."""
+
+    def __init__(
+        self, codec: FeatureCodec, decoder: Decoder, options: PaintOptions, seeds: int, batch_size: int
+    ) -> None:
+        self._codec, self._decoder, self._options = codec, decoder, options
+        self._batch_size = batch_size
+        # A decoder that takes no layouts would find half of the budget spent on what it ignores.
+        self._layers = "both" if decoder.unet.config["layout"] else "semantic"
+        self.seeds: Sequence[int | None] = range(options.seed, options.seed + seeds)
+        self.series = Series(
+            id=f"clp@{options.steps}",
+            title=f"clp, {options.steps} steps",
+            kind="ours",
+            version=f"clip-feature-codec {__version__}",
+            steps=options.steps,
+        )
+
+    def encode(self, batch: Batch, budgets: Sequence[Budget]) -> list[list[Coded | None]]:
+        """See `Contestant`."""
+        return [batch.streams(self._codec, self._layers, budget) for budget in budgets]
+
+    def decode(
+        self, files: Sequence[Coded], sizes: Sequence[tuple[int, int]], seed: int | None
+    ) -> list[tuple[Image.Image, Cost]]:
+        """See `Contestant`; the time is shared evenly by the pictures of a batch."""
+        options = replace(self._options, seed=seed or 0)
+        blobs = [coded.data for coded in files]
+        painted, cost = measure(
+            lambda: list(paint(blobs, self._codec, self._decoder, options, self._batch_size))
+        )
+        return [(picture, cost.shared_by(len(blobs))) for picture in painted]
+
+
+class LayoutAlone:
+    """The layout layer with the whole budget, shown as it is."""
+
+    seeds: Sequence[int | None] = (None,)
+
+    def __init__(self, codec: FeatureCodec, options: PaintOptions) -> None:
+        self._codec, self._options = codec, options
+        self.series = Series(LAYOUT, "clp, layout alone", "ours", f"clip-feature-codec {__version__}")
+
+    def encode(self, batch: Batch, budgets: Sequence[Budget]) -> list[list[Coded | None]]:
+        """See `Contestant`."""
+        return [batch.streams(self._codec, LAYOUT, budget) for budget in budgets]
+
+    def decode(
+        self, files: Sequence[Coded], sizes: Sequence[tuple[int, int]], seed: int | None
+    ) -> list[tuple[Image.Image, Cost]]:
+        """See `Contestant`."""
+        size, square = self._options.size, self._options.square
+        return [measure(partial(preview, coded.data, self._codec, size, square)) for coded in files]
+
+
+class Rival:
+    """Another codec, at the settings that give its best file under each budget."""
+
+    seeds: Sequence[int | None] = (None,)
+
+    def __init__(self, baseline: Baseline, cache: SearchCache) -> None:
+        self._baseline, self._cache = baseline, cache
+        self.series = Series(
+            baseline.name, baseline.title, baseline.kind, baseline.version, counts=baseline.counts
+        )
+
+    def encode(self, batch: Batch, budgets: Sequence[Budget]) -> list[list[Coded | None]]:
+        """See `Contestant`; searches run side by side, and what they find is encoded again, alone."""
+        limits = list(zip(*(batch.limits(budget) for budget in budgets), strict=True))
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # the encoders work outside Python's lock
+            searches = [
+                pool.submit(self._cache.search, self._baseline, reference, wanted)
+                for reference, wanted in zip(batch.references, limits, strict=True)
+            ]
+        coded = []
+        for path, reference, search in zip(batch.paths, batch.references, searches, strict=True):
+            try:
+                coded.append(self._encode(reference, search.result()))
+            except CodecError as error:
+                batch.failures.append([path, f"{self.series.id}: {error}"])
+                coded.append([None] * len(budgets))
+        return [list(files) for files in zip(*coded, strict=True)]
+
+    def _encode(self, reference: Image.Image, found: Sequence[dict[str, Any] | None]) -> list[Coded | None]:
+        """Encode at what a search found; the same settings once, whatever the number of budgets."""
+        files: list[Coded | None] = []
+        known: dict[str, Coded] = {}
+        for settings in found:
+            if settings is None:
+                files.append(None)
+                continue
+            words = self._baseline.describe(settings)
+            if words not in known:
+                data, cost = self._measured(partial(self._baseline.encode, reference, settings))
+                known[words] = Coded(data, self._baseline.payload(data), words, cost)
+            files.append(known[words])
+        return files
+
+    def decode(
+        self, files: Sequence[Coded], sizes: Sequence[tuple[int, int]], seed: int | None
+    ) -> list[tuple[Image.Image, Cost]]:
+        """See `Contestant`."""
+        return [
+            self._measured(partial(self._baseline.decode, coded.data, size))
+            for coded, size in zip(files, sizes, strict=True)
+        ]
+
+    def _measured(self, work: Callable[[], T]) -> tuple[T, Cost]:
+        """Time, and the memory of a program of its own; a library's cannot be told from ours."""
+        result, cost = measure(work)
+        peak = self._baseline.peak_bytes
+        return result, Cost(cost.ms, None if peak is None else peak / 1e6)

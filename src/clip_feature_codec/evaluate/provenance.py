@@ -1,0 +1,79 @@
+"""What it takes to do an evaluation again: machine, versions, hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clip_feature_codec import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
+PACKAGES = (
+    *("torch", "torchvision", "open_clip_torch", "timm", "numpy", "numba", "scipy", "scikit-image", "Pillow"),
+    *(
+        "torchmetrics",
+        "lpips",
+        "pytorch-msssim",
+        "bjontegaard",
+        "imagecodecs",
+        "blurhash-python",
+        "thumbhash",
+    ),
+)
+"""The packages that figures depend on."""
+
+
+def describe_machine() -> str:
+    """One line: processor, cores this process may use, operating system, Python and torch."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return (
+        f"{_processor()}, {allowed} cores, {platform.system()}, "
+        f"Python {platform.python_version()}, torch {metadata.version('torch')}"
+    )
+
+
+def environment() -> dict[str, Any]:
+    """Machine in words, versions of this package and of those that figures depend on; JSON-able."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": describe_machine(),
+        "version": __version__,
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+    }
+
+
+def weights_sha256(weights: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over names, shapes and float32 values of a network's tensors, in hex."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        digest.update(f"{name} {tuple(value.shape)}".encode())
+        digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    listing = Path("/proc/cpuinfo")
+    if listing.exists():
+        for line in listing.read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()

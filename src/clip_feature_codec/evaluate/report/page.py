@@ -1,0 +1,269 @@
+"""An evaluation as one HTML page that needs no other file and no connection."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from clip_feature_codec import __version__
+from clip_feature_codec.evaluate.metrics import Metric
+from clip_feature_codec.evaluate.report.looks import (
+    budget_label,
+    is_ours,
+    looks,
+    middle,
+    number,
+    shown_metrics,
+    title_parts,
+)
+from clip_feature_codec.evaluate.report.panels import deltas, leaders, panels, scores
+from clip_feature_codec.evaluate.report.pictures import (
+    MAX_BYTES,
+    ORIGINAL,
+    Chosen,
+    Pictures,
+    choose,
+    collect,
+    ranking,
+)
+from clip_feature_codec.evaluate.report.points import names_with_values, size_of, value_of
+from clip_feature_codec.evaluate.results import Evaluation
+from clip_feature_codec.evaluate.summary import Summary, summarise
+
+_EXTRA_DIGITS = 2
+"""Beyond a metric's own, in the embedded data: enough to sort by, and half the bytes of all digits."""
+
+
+def html_page(evaluation: Evaluation, pictures: Pictures, title: str) -> str:
+    """Lay an evaluation out: summary, curves, pictures, every row, and how to do it again.
+
+    Args:
+        evaluation: what was measured; its rows are embedded whole.
+        pictures: read for the pictures that are shown only: see `pictures.choose`; at most
+            `pictures.MAX_BYTES` of them are embedded, each once.
+        title: of the page.
+
+    Returns:
+        HTML that loads nothing, which its content security policy also forbids; without scripts it still
+        shows the summary at the middle budget.
+    """
+    summary = summarise(evaluation)
+    metrics = shown_metrics(evaluation.metrics, names_with_values(summary.points))
+    chosen, files = collect(evaluation, pictures, choose(evaluation))
+    script = _asset("report.js")
+    environment = Environment(
+        loader=PackageLoader("clip_feature_codec.evaluate.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= {"budget": budget_label, "number": number, "words": _words}
+    environment.tests |= {"mapping": lambda x: isinstance(x, Mapping), "listing": _is_listing}
+    ours = [series for series in evaluation.series if is_ours(series)]
+    rivals = [series for series in evaluation.series if not is_ours(series)]
+    shown_panels = list(panels(evaluation, summary, metrics))
+    first = next((panel for panel in shown_panels if panel.budget == middle(evaluation.budgets)), None)
+    return environment.get_template("report.html.j2").render(
+        title=title,
+        version=__version__,
+        evaluation=evaluation,
+        provenance=_provenance(evaluation),
+        command=_command(evaluation),
+        metrics=metrics,
+        parts={name: title_parts(metric) for name, metric in evaluation.metrics.items()},
+        looks=looks(evaluation.series),
+        ours=ours,
+        rivals=rivals,
+        middle=middle(evaluation.budgets),
+        panels=shown_panels,
+        leaders=leaders(first, metrics) if first else {},
+        scores=scores(summary),
+        pair_metrics=[name for name, metric in metrics.items() if metric.over == "pair"],
+        deltas=deltas(summary, metrics),
+        has_curves=len(evaluation.budgets) > 1,
+        has_costs=any(point.decode_ms is not None or point.encode_ms is not None for point in summary.points),
+        seeds=len({row.seed for row in evaluation.rows if row.seed is not None}),
+        chosen=chosen,
+        left_out=len(evaluation.images) - len(chosen),
+        ranking=metrics[name].title if (name := ranking(evaluation)) in metrics else "",
+        shown=_shown_pairs(evaluation, chosen, files),
+        limit=number(MAX_BYTES / 1e6, 0),
+        style=Markup(_asset("report.css")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        data=_embedded(_data(evaluation, summary, metrics, chosen, files)),
+    )
+
+
+def _asset(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text("utf-8")
+
+
+def _embedded(data: object) -> Markup:
+    """JSON that may stand within a script element: no name in it can end that, or begin a comment."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _data(
+    evaluation: Evaluation,
+    summary: Summary,
+    metrics: Mapping[str, Metric],
+    chosen: Sequence[Chosen],
+    files: Mapping[tuple[str, str, int | None], bytes],
+) -> dict[str, Any]:
+    """What the script draws from; series, budgets and pictures are named by their place in their list."""
+    place = _Places(evaluation)
+    styles = looks(evaluation.series)
+    sizes = {image.name: image for image in evaluation.images}
+    apart = set(_first_shown(evaluation, chosen))
+    return {
+        "metrics": [
+            {"name": name, "title": metric.title, "better": metric.better, "digits": metric.digits}
+            | {"over": metric.over, "low": metric.low, "high": metric.high}
+            for name, metric in metrics.items()
+        ],
+        "series": [
+            {"title": series.title, "ours": is_ours(series), "counts": series.counts}
+            | {"marker": styles[series.id].marker, "dashed": styles[series.id].dashed}
+            for series in evaluation.series
+        ],
+        "budgets": [budget_label(budget) for budget in evaluation.budgets],
+        "ticks": [budget for budget in evaluation.budgets if budget is not None],
+        "middle": evaluation.budgets.index(middle(evaluation.budgets)) if evaluation.budgets else 0,
+        "images": [image.name for image in evaluation.images],
+        "chosen": [
+            {"image": place.images[one.name], "why": one.why}
+            | {"ratio": round(sizes[one.name].width / sizes[one.name].height, 4)}
+            for one in chosen
+        ],
+        "points": list(_points(evaluation, summary, metrics, place)),
+        "rows": _rows(evaluation, metrics, place),
+        "pictures": {
+            place.key(*key): base64.b64encode(data).decode()
+            for key, data in files.items()
+            if key not in apart
+        },
+    }
+
+
+class _Places:
+    """Where series, budgets and pictures stand in their lists."""
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        self.series = {series.id: i for i, series in enumerate(evaluation.series)}
+        self.budgets = {budget: i for i, budget in enumerate(evaluation.budgets)}
+        self.images = {image.name: i for i, image in enumerate(evaluation.images)}
+
+    def key(self, image: str, series: str, budget: int | None) -> str:
+        """``picture|series|budget``, or ``picture|o`` for an original."""
+        if series == ORIGINAL:
+            return f"{self.images[image]}|o"
+        return f"{self.images[image]}|{self.series[series]}|{self.budgets[budget]}"
+
+
+def _points(
+    evaluation: Evaluation, summary: Summary, metrics: Mapping[str, Metric], place: _Places
+) -> list[list[Any]]:
+    """(series, budget, fits, pictures, bytes, (mean, low, high, count) of each metric) of each point."""
+    series_of = {series.id: series for series in evaluation.series}
+    found: list[list[Any]] = []
+    for point in summary.points:
+        size = size_of(point, series_of[point.series])
+        if size is None:
+            continue
+        values = []
+        for name, metric in metrics.items():
+            value = value_of(point, name)
+            numbers = (value.mean, value.low, value.high) if value else ()
+            values.append(
+                [*(_rounded(one, metric.digits) for one in numbers), value.count] if value else None
+            )
+        found.append(
+            [
+                place.series[point.series],
+                place.budgets[point.budget],
+                point.fits,
+                point.pictures,
+                round(size, 1),
+                values,
+            ]
+        )
+    return found
+
+
+def _rows(evaluation: Evaluation, metrics: Mapping[str, Metric], place: _Places) -> dict[str, Any]:
+    """All rows, column by column."""
+    rows = evaluation.rows
+    settings = {text: i for i, text in enumerate(dict.fromkeys(row.settings for row in rows))}
+    return {
+        "image": [place.images[row.image] for row in rows],
+        "series": [place.series[row.series] for row in rows],
+        "budget": [place.budgets[row.budget] for row in rows],
+        "seed": [row.seed for row in rows],
+        "bytes": [row.bytes for row in rows],
+        "payload": [row.payload_bytes for row in rows],
+        "setting": [settings[row.settings] for row in rows],
+        "settings": list(settings),
+        "metrics": {
+            name: [_rounded(row.metrics.get(name), metric.digits) for row in rows]
+            for name, metric in metrics.items()
+            if metric.over == "pair"
+        },
+    }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return round(value, digits + _EXTRA_DIGITS) if value is not None and math.isfinite(value) else None
+
+
+def _first_shown(evaluation: Evaluation, chosen: Sequence[Chosen]) -> list[tuple[str, str, int | None]]:
+    """What the page shows as plain pictures, without the script: each original, and ours beside it."""
+    ours = next((series.id for series in evaluation.series if is_ours(series)), None)
+    keys: list[tuple[str, str, int | None]] = [(one.name, ORIGINAL, None) for one in chosen]
+    if ours is not None:
+        keys += [(one.name, ours, middle(evaluation.budgets)) for one in chosen]
+    return keys
+
+
+def _shown_pairs(
+    evaluation: Evaluation, chosen: Sequence[Chosen], files: Mapping[tuple[str, str, int | None], bytes]
+) -> dict[str, list[tuple[str, str]]]:
+    """Of each chosen picture (key, data URL): the original and, if it is there, ours."""
+    place = _Places(evaluation)
+    found: dict[str, list[tuple[str, str]]] = {one.name: [] for one in chosen}
+    for key in _first_shown(evaluation, chosen):
+        if key in files:
+            url = "data:image/webp;base64," + base64.b64encode(files[key]).decode()
+            found[key[0]].append((place.key(*key), url))
+    return found
+
+
+def _command(evaluation: Evaluation) -> str:
+    command = evaluation.provenance.get("command", "")
+    return shlex.join(map(str, command)) if _is_listing(command) else str(command)
+
+
+def _provenance(evaluation: Evaluation) -> dict[str, Any]:
+    return {name: value for name, value in evaluation.provenance.items() if name != "command"}
+
+
+def _is_listing(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def _words(name: object) -> str:
+    """A key as words: ``weights_sha256`` gives ``weights sha256``."""
+    return str(name).replace("_", " ")

@@ -1,0 +1,96 @@
+"""An evaluation as text for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from clip_feature_codec.evaluate.report.looks import budget_label, is_ours, number, shown_metrics, title_parts
+from clip_feature_codec.evaluate.report.points import names_with_values, size_of, value_of
+from clip_feature_codec.evaluate.results import Evaluation
+from clip_feature_codec.evaluate.summary import Bjontegaard, Point, Summary, summarise
+
+_GAP = "  "
+
+
+def text_table(evaluation: Evaluation) -> str:
+    """One block per budget, then Bjøntegaard deltas, and what is missing with the reason.
+
+    After ± stands half the width of the 95 % interval, or a metric's own standard deviation over the set; in
+    brackets, how many pictures a codec fits if not all. No trailing line break.
+    """
+    summary = summarise(evaluation)
+    blocks = [
+        *(_block(evaluation, summary, budget) for budget in evaluation.budgets),
+        *_bjontegaard(evaluation, summary),
+        "\n".join(_missing(evaluation)),
+    ]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _block(evaluation: Evaluation, summary: Summary, budget: int | None) -> str:
+    points = {point.series: point for point in summary.points if point.budget == budget}
+    metrics = shown_metrics(evaluation.metrics, names_with_values(points.values()))
+    label = "as many bytes as each stream has" if budget is None else budget_label(budget)
+    lines = [[label, "bytes", *(metric.title for metric in metrics.values())]]
+    for series in evaluation.series:
+        point = points[series.id]
+        size = size_of(point, series)
+        if size is None:
+            lines.append([series.title, "fits none"])
+            continue
+        fits = "" if point.fits == point.pictures else f" ({point.fits} of {point.pictures})"
+        cells = [_cell(point, name, metric.digits) for name, metric in metrics.items()]
+        lines.append([series.title + fits, f"{size:.1f}", *cells])
+    return _aligned(lines)
+
+
+def _cell(point: Point, metric: str, digits: int) -> str:
+    value = value_of(point, metric)
+    if value is None:
+        return number(None, digits)
+    if value.low is None or value.high is None:
+        return number(value.mean, digits)
+    return f"{number(value.mean, digits)} ±{number((value.high - value.low) / 2, digits)}"
+
+
+def _bjontegaard(evaluation: Evaluation, summary: Summary) -> Iterator[str]:
+    """One block per series of ours: what it gains on each rival, of those that could be computed."""
+    titles = {series.id: series.title for series in evaluation.series}
+    for series in filter(is_ours, evaluation.series):
+        found = [one for one in summary.bjontegaard if one.series == series.id and one.delta is not None]
+        if not found:
+            continue
+        metrics = [name for name in evaluation.metrics if any(one.metric == name for one in found)]
+        lines = [["Bjøntegaard, against", *(title_parts(evaluation.metrics[name])[0] for name in metrics)]]
+        for rival in dict.fromkeys(one.rival for one in found):
+            of_metric = {one.metric: one for one in found if one.rival == rival}
+            cells = [_delta(of_metric.get(name), evaluation.metrics[name].digits) for name in metrics]
+            lines.append([titles[rival], *cells])
+        yield f"{series.title} at equal bytes, and bytes at equal quality\n{_aligned(lines)}"
+
+
+def _delta(one: Bjontegaard | None, digits: int) -> str:
+    if one is None or one.delta is None:
+        return number(None, digits)
+    delta = number(one.delta, digits, signed=True)
+    return delta if one.rate_percent is None else f"{delta}, {number(one.rate_percent, 0, signed=True)} %"
+
+
+def _missing(evaluation: Evaluation) -> Iterator[str]:
+    for name, reason in evaluation.unavailable.items():
+        yield f"{name} is not available: {reason}"
+    for stream, reason in evaluation.failures:
+        yield f"not measured: {reason if stream in reason else f'{stream}: {reason}'}"
+
+
+def _aligned(lines: list[list[str]]) -> str:
+    """Pad to columns: the first to the left, all others to the right; a short line ends early."""
+    columns = max(map(len, lines))
+    widths = [max((len(line[i]) for line in lines if i < len(line)), default=0) for i in range(columns)]
+    return "\n".join(
+        _GAP.join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=False))
+        ).rstrip()
+        for line in lines
+    )
