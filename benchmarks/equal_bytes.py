@@ -3,8 +3,8 @@
     python benchmarks/equal_bytes.py --photos PHOTOS_VAL.parquet --small SMALL_VAL.parquet --out equal_bytes
 
 Photographs are compared at 256 pixels on the longer side, the small pictures (the first 200) at 64. Prints
-the tables, and writes for either a report, its figures as JSON and the curves. Killed, it goes on where it was.
-The judge is the network in ``benchmarks/judge``, which ``recipes/judge`` trains.
+the tables, and writes for either a report, its figures as JSON and the curves. Killed, it goes on where it
+was. The judge is the network in ``benchmarks/judge``, which ``recipes/judge`` trains.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import time
 from pathlib import Path
 
 from clip_feature_codec import ClipCodec
+from clip_feature_codec.evaluate.analysis.summary import summarise
 from clip_feature_codec.evaluate.evaluation import Comparison, Evaluator
-from clip_feature_codec.evaluate.features import Judge
+from clip_feature_codec.evaluate.metrics.judge import Judge
 from clip_feature_codec.evaluate.provenance import describe_machine
 from clip_feature_codec.evaluate.report import html_page, text_table, write_figures
-from clip_feature_codec.evaluate.summary import summarise
 from clip_feature_codec.files import write_atomic
 from clip_feature_codec.reconstruct import PaintOptions
 from stores import make_store

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from clip_feature_codec import ClipCodec
 from clip_feature_codec.codec.rate import LAYERS, Rate
+from clip_feature_codec.evaluate.analysis.summary import summarise
 from clip_feature_codec.evaluate.evaluation import Evaluator
 from clip_feature_codec.evaluate.provenance import describe_machine
 from clip_feature_codec.evaluate.report import write_grid
-from clip_feature_codec.evaluate.summary import summarise
 from clip_feature_codec.images import load_image
 from clip_feature_codec.reconstruct import PaintOptions
 from clip_feature_codec.store.feature_store import FeatureStore

@@ -20,7 +20,7 @@ from clip_feature_codec import ClipCodec
 from clip_feature_codec.codec import bitstream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.rate import Rate
-from clip_feature_codec.evaluate.metrics import psnr
+from clip_feature_codec.evaluate.metrics.pixels import psnr
 from clip_feature_codec.evaluate.provenance import describe_machine
 from clip_feature_codec.images import load_image, output_size, resize_to
 from clip_feature_codec.preview import analyse, preview

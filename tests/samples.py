@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from clip_feature_codec.codec.space import ClipSpace
     from clip_feature_codec.diffusion.checkpoint import Decoder
     from clip_feature_codec.embed import ClipEmbedder
-    from clip_feature_codec.evaluate.features import Judge
+    from clip_feature_codec.evaluate.metrics.judge import Judge
 
 
 TINY_CLIP = {
@@ -83,7 +83,7 @@ def make_judge(folder: Path) -> Judge:
     import torch
     from timm.models import save_for_hf
 
-    from clip_feature_codec.evaluate.features import Judge
+    from clip_feature_codec.evaluate.metrics.judge import Judge
 
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -127,6 +127,10 @@ def test_the_demo_runs_to_the_end_without_a_connection(tmp_path: Path):
     page = tmp_path / "made/index.html"
     assert printed.rstrip().endswith(str(page.resolve()))
     assert "CLIP similarity" in printed
-    assert page.read_text("utf-8").count("<figure>") == 8
+    shown = page.read_text("utf-8")
+    photos = [path.stem for path in (tmp_path / "made/photos").iterdir()]
+    assert len(photos) == 8
+    assert [name for name in photos if name not in shown] == []
+    assert [rival for rival in ("JPEG XL", "ThumbHash", "fits none") if rival not in shown] == []
     assert len(list((tmp_path / "made/store").glob("*.clp"))) == 8
     assert (tmp_path / "made/grid.png").is_file()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clip_feature_codec.evaluate.features import Judge
+from clip_feature_codec.evaluate.metrics.judge import Judge
 from clip_feature_codec.store.feature_store import DECODER_FILE
 from samples import make_picture
 

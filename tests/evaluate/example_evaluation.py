@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from clip_feature_codec.evaluate.metrics import METRICS, SET_METRICS
+from clip_feature_codec.evaluate.metrics.definitions import METRICS, SET_METRICS
 from clip_feature_codec.evaluate.results import Evaluation, Original, Row, Series, SetValue
 from samples import make_picture
 

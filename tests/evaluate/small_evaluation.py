@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pytest
 
-from clip_feature_codec.evaluate.metrics import Metric
+from clip_feature_codec.evaluate.analysis.statistics import Interval
+from clip_feature_codec.evaluate.metrics.definitions import Metric
 from clip_feature_codec.evaluate.results import Evaluation, Original, Row, Series, SetValue
-from clip_feature_codec.evaluate.statistics import Interval
 
 METRICS = {
     "psnr": Metric("PSNR (dB)", 0.0, None, "higher", 2),

@@ -250,7 +250,7 @@ def test_another_clip_and_a_judge_look_as_well(
 
 
 def test_distances_between_sets_from_a_hundred_pictures_on(embedder: ClipEmbedder, tmp_path: Path):
-    from clip_feature_codec.evaluate.distributions import cmmd, kid
+    from clip_feature_codec.evaluate.metrics.distributions import cmmd, kid
 
     for seed in range(100):
         path = tmp_path / f"photos/{seed:03}.png"

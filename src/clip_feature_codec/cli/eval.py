@@ -201,6 +201,7 @@ def _evaluate(
     for table in tables:
         if table.suffix.lower() not in TABLE_SUFFIXES:
             raise ConfigError(f"{table}: a table's name must end in {' or '.join(TABLE_SUFFIXES)}")
+    from clip_feature_codec.evaluate.analysis.summary import summarise
     from clip_feature_codec.evaluate.report import (
         html_page,
         text_table,
@@ -208,7 +209,6 @@ def _evaluate(
         write_grid,
         write_table,
     )
-    from clip_feature_codec.evaluate.summary import summarise
 
     evaluator = _prepare(store_dir, quiet, **options)
     evaluator.require(require)
@@ -255,7 +255,7 @@ def _prepare(
     """Load all that an evaluation needs."""
     from clip_feature_codec.api import ClipCodec
     from clip_feature_codec.evaluate.evaluation import Comparison, Evaluator
-    from clip_feature_codec.evaluate.features import Judge
+    from clip_feature_codec.evaluate.metrics.judge import Judge
     from clip_feature_codec.store.feature_store import FeatureStore
 
     if not steps:
@@ -289,7 +289,7 @@ def _load_clip(given: str, device: str) -> tuple[str, ClipEmbedder]:
 
 def _compare(first: Path, second: Path, fail_on: tuple[str, ...]) -> None:
     """Print what changed, and end with status 1 where a chosen metric got worse."""
-    from clip_feature_codec.evaluate.compare import compare, table
+    from clip_feature_codec.evaluate.analysis.compare import compare, table
 
     a, b = (_read_evaluation(path) for path in (first, second))
     for metric in fail_on:

@@ -1,1 +1,1 @@
-"""How good the decoded pictures are, and the reports that say so."""
+"""How good codecs are at equal bytes: rivals, metrics, analysis, and the reports that show it."""

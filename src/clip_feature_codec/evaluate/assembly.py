@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_feature_codec.evaluate.contestants import Budget, Contestant
-from clip_feature_codec.evaluate.distributions import set_distance, too_few
+from clip_feature_codec.evaluate.metrics.distributions import set_distance, too_few
+from clip_feature_codec.evaluate.metrics.vectors import retrieval_ranks
+from clip_feature_codec.evaluate.metrics.views import View
 from clip_feature_codec.evaluate.progress import ORIGINAL, Part, Progress
 from clip_feature_codec.evaluate.results import Original, Row, SetValue
-from clip_feature_codec.evaluate.retrieval import retrieval_ranks
 from clip_feature_codec.evaluate.trial import vectors_name
-from clip_feature_codec.evaluate.views import View
 
 Floats = NDArray[np.float32]
 

@@ -18,10 +18,10 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.diffusion.checkpoint import Decoder
 from clip_feature_codec.errors import CodecError, ConfigError
-from clip_feature_codec.evaluate.baselines import Baseline
 from clip_feature_codec.evaluate.cost import Cost, measure
 from clip_feature_codec.evaluate.results import Series
-from clip_feature_codec.evaluate.search_cache import SearchCache
+from clip_feature_codec.evaluate.rivals.baselines import Baseline
+from clip_feature_codec.evaluate.rivals.search_cache import SearchCache
 from clip_feature_codec.preview import preview
 from clip_feature_codec.reconstruct import PaintOptions, paint
 from clip_feature_codec.store.manifest import Entry

@@ -16,18 +16,18 @@ from clip_feature_codec.diffusion.checkpoint import Decoder
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.errors import ConfigError, MetricError, StoreError
 from clip_feature_codec.evaluate.assembly import Assembly
-from clip_feature_codec.evaluate.baselines import baselines
 from clip_feature_codec.evaluate.contestants import LAYOUT, Clp, Contestant, LayoutAlone, Rival
-from clip_feature_codec.evaluate.distributions import too_few
-from clip_feature_codec.evaluate.features import Judge
-from clip_feature_codec.evaluate.metrics import Metric
-from clip_feature_codec.evaluate.pairs import PairMetrics
+from clip_feature_codec.evaluate.metrics.definitions import Metric
+from clip_feature_codec.evaluate.metrics.distributions import too_few
+from clip_feature_codec.evaluate.metrics.judge import Judge
+from clip_feature_codec.evaluate.metrics.pairs import PairMetrics
+from clip_feature_codec.evaluate.metrics.views import JUDGE, JUDGE_METRICS, View, clip_view, judge_view
 from clip_feature_codec.evaluate.progress import ORIGINAL, KeptPictures, Progress
 from clip_feature_codec.evaluate.provenance import environment, weights_sha256
 from clip_feature_codec.evaluate.results import Evaluation
-from clip_feature_codec.evaluate.search_cache import SearchCache
+from clip_feature_codec.evaluate.rivals.baselines import baselines
+from clip_feature_codec.evaluate.rivals.search_cache import SearchCache
 from clip_feature_codec.evaluate.trial import Trial, read_batch
-from clip_feature_codec.evaluate.views import JUDGE, JUDGE_METRICS, View, clip_view, judge_view
 from clip_feature_codec.reconstruct import BATCH_SIZE, PaintOptions
 from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.manifest import Entry

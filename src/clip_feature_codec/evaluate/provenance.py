@@ -19,15 +19,7 @@ if TYPE_CHECKING:
 
 PACKAGES = (
     *("torch", "torchvision", "open_clip_torch", "timm", "numpy", "numba", "scipy", "scikit-image", "Pillow"),
-    *(
-        "torchmetrics",
-        "lpips",
-        "pytorch-msssim",
-        "bjontegaard",
-        "imagecodecs",
-        "blurhash-python",
-        "thumbhash",
-    ),
+    *("torchmetrics", "lpips", "bjontegaard", "imagecodecs", "blurhash-python"),
 )
 """The packages that figures depend on."""
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from clip_feature_codec.errors import ConfigError
-from clip_feature_codec.evaluate.metrics import Metric
+from clip_feature_codec.evaluate.metrics.definitions import Metric
 
 FORMAT = 1
 """Version of the JSON form."""

@@ -16,11 +16,11 @@ from PIL import Image
 from clip_feature_codec.errors import BitstreamError, ImageError
 from clip_feature_codec.evaluate.contestants import Batch, Budget, Coded, Contestant
 from clip_feature_codec.evaluate.cost import measure
-from clip_feature_codec.evaluate.metrics import cosine
-from clip_feature_codec.evaluate.pairs import PairMetrics
+from clip_feature_codec.evaluate.metrics.pairs import PairMetrics
+from clip_feature_codec.evaluate.metrics.vectors import cosine
+from clip_feature_codec.evaluate.metrics.views import View
 from clip_feature_codec.evaluate.progress import ORIGINAL, Finding
 from clip_feature_codec.evaluate.results import Original, Row
-from clip_feature_codec.evaluate.views import View
 from clip_feature_codec.images import load_image, resize_to
 from clip_feature_codec.preview import analyse
 from clip_feature_codec.reconstruct import PaintOptions, painted_size

@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from clip_feature_codec.evaluate.analysis.summary import Point, summarise
 from clip_feature_codec.evaluate.report.looks import Look, looks, shown_metrics
 from clip_feature_codec.evaluate.report.points import Value, names_with_values, size_of, value_of
 from clip_feature_codec.evaluate.results import Evaluation, Series
-from clip_feature_codec.evaluate.summary import Point, summarise
 from clip_feature_codec.files import write_atomic
 
 _MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "cross": "X"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from clip_feature_codec.evaluate.metrics import Metric
+from clip_feature_codec.evaluate.metrics.definitions import Metric
 from clip_feature_codec.evaluate.results import Series
 
 NOTHING = "–"

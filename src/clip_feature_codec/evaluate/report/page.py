@@ -15,7 +15,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from clip_feature_codec import __version__
-from clip_feature_codec.evaluate.metrics import Metric
+from clip_feature_codec.evaluate.analysis.summary import Summary, summarise
+from clip_feature_codec.evaluate.metrics.definitions import Metric
 from clip_feature_codec.evaluate.report.looks import (
     budget_label,
     is_ours,
@@ -37,7 +38,6 @@ from clip_feature_codec.evaluate.report.pictures import (
 )
 from clip_feature_codec.evaluate.report.points import names_with_values, size_of, value_of
 from clip_feature_codec.evaluate.results import Evaluation
-from clip_feature_codec.evaluate.summary import Summary, summarise
 
 _EXTRA_DIGITS = 2
 """Beyond a metric's own, in the embedded data: enough to sort by, and half the bytes of all digits."""

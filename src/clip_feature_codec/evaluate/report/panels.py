@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from clip_feature_codec.evaluate.metrics import Metric
+from clip_feature_codec.evaluate.analysis.summary import Bjontegaard, Difference, Point, Summary
+from clip_feature_codec.evaluate.metrics.definitions import Metric
 from clip_feature_codec.evaluate.report.looks import is_ours, number, span, title_parts
 from clip_feature_codec.evaluate.report.points import size_of, value_of
 from clip_feature_codec.evaluate.results import Evaluation, Series
-from clip_feature_codec.evaluate.summary import Bjontegaard, Difference, Point, Summary
 
 Verdict = Literal["better", "worse", "even", ""]
 """How a codec does against the one of ours that it is compared with; empty: not compared."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from clip_feature_codec.evaluate.analysis.summary import Point
 from clip_feature_codec.evaluate.results import Series
-from clip_feature_codec.evaluate.summary import Point
 
 
 @dataclass(frozen=True)

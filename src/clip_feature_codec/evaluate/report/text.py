@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from clip_feature_codec.evaluate.analysis.summary import Bjontegaard, Point, Summary, summarise
 from clip_feature_codec.evaluate.report.looks import budget_label, is_ours, number, shown_metrics, title_parts
 from clip_feature_codec.evaluate.report.points import names_with_values, size_of, value_of
 from clip_feature_codec.evaluate.results import Evaluation
-from clip_feature_codec.evaluate.summary import Bjontegaard, Point, Summary, summarise
 
 _GAP = "  "
+_KEY = "±: half the 95 % interval of the mean over pictures; of KID, its deviation over subsets"
 
 
 def text_table(evaluation: Evaluation) -> str:
     """One block per budget, then Bjøntegaard deltas, and what is missing with the reason.
 
     After ± stands half the width of the 95 % interval, or a metric's own standard deviation over the set; in
-    brackets, how many pictures a codec fits if not all. No trailing line break.
+    brackets, how many pictures a codec fits if not all. Pictures that failed are not listed. No trailing line
+    break.
     """
     summary = summarise(evaluation)
     blocks = [
         *(_block(evaluation, summary, budget) for budget in evaluation.budgets),
         *_bjontegaard(evaluation, summary),
+        _KEY,
         "\n".join(_missing(evaluation)),
     ]
     return "\n\n".join(block for block in blocks if block)
@@ -77,10 +80,10 @@ def _delta(one: Bjontegaard | None, digits: int) -> str:
 
 
 def _missing(evaluation: Evaluation) -> Iterator[str]:
-    for name, reason in evaluation.unavailable.items():
-        yield f"{name} is not available: {reason}"
-    for stream, reason in evaluation.failures:
-        yield f"not measured: {reason if stream in reason else f'{stream}: {reason}'}"
+    """Metrics that could not be computed, those with one reason in one line."""
+    for reason in dict.fromkeys(evaluation.unavailable.values()):
+        names = [name for name, why in evaluation.unavailable.items() if why == reason]
+        yield f"not available: {', '.join(names)}: {reason}"
 
 
 def _aligned(lines: list[list[str]]) -> str:

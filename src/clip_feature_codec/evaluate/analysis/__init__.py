@@ -1,0 +1,1 @@
+"""What an evaluation's rows come to: intervals, differences, curves, changes."""

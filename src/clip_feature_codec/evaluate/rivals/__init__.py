@@ -1,0 +1,1 @@
+"""Other codecs, each at its best under a number of bytes."""
