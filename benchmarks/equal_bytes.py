@@ -19,7 +19,7 @@ from clip_feature_codec.evaluate.analysis.summary import summarise
 from clip_feature_codec.evaluate.evaluation import Comparison, Evaluator
 from clip_feature_codec.evaluate.metrics.judge import Judge
 from clip_feature_codec.evaluate.provenance import describe_machine
-from clip_feature_codec.evaluate.report import html_page, text_table, write_figures
+from clip_feature_codec.evaluate.report import html_page, text_table, write_figure, write_figures
 from clip_feature_codec.files import write_atomic
 from clip_feature_codec.reconstruct import PaintOptions
 from stores import make_store
@@ -27,6 +27,7 @@ from stores import make_store
 BUDGETS = (64, 140, 222, 340, 1000)
 JUDGE = Path(__file__).parent / "judge"
 SMALL_PICTURES = 200
+PLOTTED = ("psnr", "clip_similarity", "judge_similarity")
 
 
 def run(codec: ClipCodec, parquet: Path, out: Path, size: int, count: int | None, steps: list[int]) -> None:
@@ -50,6 +51,7 @@ def run(codec: ClipCodec, parquet: Path, out: Path, size: int, count: int | None
     whole = result.to_json() | {"summary": summarise(result).to_json()}
     write_atomic(out / "evaluation.json", json.dumps(whole, indent=1).encode())
     write_figures(result, out / "figures")
+    write_figure(result, PLOTTED, out / "curves.png")
     evaluator.finish()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,39 @@ def write_figures(evaluation: Evaluation, folder: Path) -> list[Path]:
     """
     if len(evaluation.budgets) < 2:
         return []
-    points = summarise(evaluation).points
-    metrics = shown_metrics(evaluation.metrics, names_with_values(points))
-    return [_write_figure(evaluation, points, name, folder) for name in metrics]
+    names = shown_metrics(evaluation.metrics, names_with_values(summarise(evaluation).points))
+    paths = {name: folder / f"{re.sub(r'[^A-Za-z0-9._@-]+', '-', name)}.png" for name in names}
+    for name, path in paths.items():
+        write_figure(evaluation, [name], path)
+    return list(paths.values())
 
 
-def _write_figure(evaluation: Evaluation, points: list[Point], name: str, folder: Path) -> Path:
+def write_figure(evaluation: Evaluation, metrics: Sequence[str], path: Path) -> None:
+    """Write one PNG with the curves of some metrics side by side (see `write_figures`).
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=_INCHES, dpi=_DPI, layout="constrained")
-    axes = figure.add_subplot()
+    width, height = _INCHES
+    figure = Figure(figsize=(width * (0.3 + 0.7 * len(metrics)), height), dpi=_DPI, layout="constrained")
+    points = summarise(evaluation).points
+    for at, name in enumerate(metrics, start=1):
+        _draw_panel(figure.add_subplot(1, len(metrics), at), evaluation, points, name)
+    handles = {
+        label: handle
+        for axes in figure.axes
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False, fontsize=8)
+    encoded = io.BytesIO()
+    figure.savefig(encoded, format="png")
+    write_atomic(path, encoded.getvalue())
+
+
+def _draw_panel(axes: Any, evaluation: Evaluation, points: list[Point], name: str) -> None:
+    """One metric of every series."""
     styles = looks(evaluation.series)
     for series in evaluation.series:
         _draw(axes, series, styles[series.id], [point for point in points if point.series == series.id], name)
@@ -60,16 +84,10 @@ def _write_figure(evaluation: Evaluation, points: list[Point], name: str, folder
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e6e6e6", linewidth=0.6)
     axes.set_axisbelow(True)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
-    encoded = io.BytesIO()
-    figure.savefig(encoded, format="png")
-    path = folder / f"{re.sub(r'[^A-Za-z0-9._@-]+', '-', name)}.png"
-    write_atomic(path, encoded.getvalue())
-    return path
 
 
 def _draw(axes: Any, series: Series, look: Look, points: list[Point], name: str) -> None:
-    """Draw one series' curve, if it has a value."""
+    """One series' curve, if it has a value."""
     found: list[tuple[float, Value, bool]] = []
     for point in points:
         size, value = size_of(point, series), value_of(point, name)
