@@ -100,6 +100,7 @@ def damage(stream: Path) -> None:
         ("eval store --judge photos", "config.json"),
         ("eval store --other-clip nothing", "'nothing'"),
         ("eval store --table rows.txt", "rows.txt"),
+        ("eval store --table photos/p0.png/rows.csv", "photos/p0.png is a file"),
         ("eval nothing", "'nothing' does not exist"),
         ("eval photos", "photos is not a store"),
         ("eval store/p0.clp", "'store/p0.clp' is a file"),

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from clip_feature_codec.evaluate.metrics.definitions import METRICS, SET_METRICS
-from clip_feature_codec.evaluate.results import Evaluation, Original, Row, Series, SetValue
+from clip_feature_codec.evaluate.results import Evaluation, Failure, Original, Row, Series, SetValue
 from samples import make_picture
 
 BUDGETS = (64, 140, 222, 340, 1000)
@@ -91,7 +91,7 @@ def example_evaluation(
             "ms_ssim": "a side is below 161 pixels",
             "fid": "24 pictures are too few: 500 are needed",
         },
-        failures=[("store/broken.clp", "store/broken.clp: the stream is cut short")],
+        failures=[Failure("store/broken.clp", "store/broken.clp: the stream is cut short")],
     )
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.encode import encode_folder
 from clip_feature_codec.errors import ConfigError, MetricError, SpaceMismatchError, StoreError
 from clip_feature_codec.evaluate.evaluation import Comparison, Evaluator
+from clip_feature_codec.evaluate.report import html_page, text_table
 from clip_feature_codec.evaluate.results import Evaluation, Row
 from clip_feature_codec.evaluate.trial import Trial
 from clip_feature_codec.reconstruct import PaintOptions, paint
@@ -348,6 +350,13 @@ def test_a_comparison_that_makes_no_sense_is_refused(
         evaluate(comparison=wrong)
 
 
+def test_a_budget_that_nothing_fits_is_said_to_fit_none(evaluate: Callable[..., Evaluation]):
+    result = evaluate(comparison={"budgets": (2, 600)})
+    assert result.budgets == [2, 600]
+    assert text_table(result).split("\n\n")[0].endswith("fits none")
+    assert "2 bytes" in html_page(result, {}, "title")
+
+
 def test_budgets_that_nothing_fits_are_said_so(evaluate: Callable[..., Evaluation]):
     with pytest.raises(StoreError, match="no codec has a file as small"):
         evaluate(comparison={"budgets": (2,)})
@@ -364,11 +373,12 @@ def test_what_cannot_be_measured_is_listed_and_the_rest_is_done(
     (store.folder.parent / "photos/p3.png").unlink()
     result = evaluate(batch_size=2)
     assert [row.image for row in result.rows] == ["deep/p2", "p0"]
-    assert [stream for stream, _ in result.failures] == [str(torn), str(store.folder / "p3.clp")]
-    assert str(torn) in result.failures[0][1]
-    assert "p3.png" in result.failures[1][1]
-    recorded = result.to_json()["failures"]
-    assert [failure["stream"] for failure in recorded] == [stream for stream, _ in result.failures]
+    first, second = result.failures
+    assert (first.stream, second.stream) == (str(torn), str(store.folder / "p3.clp"))
+    assert str(torn) in first.reason
+    assert "p3.png" in second.reason
+    assert first.series == second.series == ""
+    assert Evaluation.from_json(json.loads(json.dumps(result.to_json()))).failures == result.failures
 
 
 def test_a_rival_that_fails_is_listed_and_the_rest_is_done(
@@ -376,15 +386,18 @@ def test_a_rival_that_fails_is_listed_and_the_rest_is_done(
 ):
     description = tmp_path / "broken.toml"
     description.write_text(
-        'name = "broken"\nversion = "python3 --version"\n'
+        'name = "broken"\n'
         "encode = \"python3 -c 'raise SystemExit(3)' {input} {bitstream}\"\n"
         "decode = \"python3 -c 'raise SystemExit(3)' {bitstream} {output}\"\n"
     )
     result = evaluate(comparison={"externals": [description]})
     assert len(of_series(result, "clp@2")) == 4
     assert of_series(result, "broken") == []
-    assert len(result.failures) == 4
-    assert all(reason.startswith("broken: ") for _, reason in result.failures)
+    assert [failure.series for failure in result.failures] == ["broken"] * 4
+    assert all(failure.reason.startswith(failure.stream) for failure in result.failures)
+    assert re.search(r"^broken +failed$", text_table(result), re.M)
+    page = html_page(result, {}, "title")
+    assert "failed on every picture" in page
 
 
 def test_the_limit(evaluate: Callable[..., Evaluation]):
@@ -438,6 +451,34 @@ def test_killed_and_run_again_it_gives_the_same_and_does_nothing_twice(
     assert len(trials) == 8  # 2 batches x 4 series
     assert figures(evaluator.run()) == whole
     assert len(trials) == 8
+
+
+def test_the_same_evaluation_twice_at_a_time_is_refused(prepare: Prepare):
+    first, second = prepare(), prepare()
+    first.run()
+    with pytest.raises(StoreError, match="another process"):
+        second.run()
+    first.finish()
+    second.run()
+
+
+def test_a_picture_that_changed_meanwhile_is_measured_anew(prepare: Prepare, store: FeatureStore):
+    evaluator = prepare()
+    before = figures(evaluator.run())
+    make_picture(7, (50, 50)).save(store.folder.parent / "photos/p0.png")
+    again = prepare()
+    assert again.progress.folder != evaluator.progress.folder
+    changed = [a["image"] for a, b in zip(before, figures(again.run()), strict=True) if a != b]
+    assert "p0" in changed
+
+
+def test_parts_that_vanish_are_no_fewer_pictures(prepare: Prepare, monkeypatch: pytest.MonkeyPatch):
+    evaluator = prepare(batch_size=2)
+    evaluator.run()
+    monkeypatch.setattr(Evaluator, "_measure", lambda *_: None)
+    next(evaluator.progress.folder.iterdir()).unlink()
+    with pytest.raises(StoreError, match="run the evaluation again"):
+        evaluator.run()
 
 
 def test_a_damaged_part_is_measured_again(prepare: Prepare):

@@ -241,9 +241,13 @@ def read_stream(path: Path, codec: FeatureCodec) -> bytes:
 
 
 def check_outputs(*paths: Path | None) -> None:
-    """Refuse to write two results to standard output."""
+    """Refuse to write two results to standard output, or below what is no folder, before the work is done."""
     if paths.count(STDIO) > 1:
         raise ConfigError("only one result can go to standard output: name a file for the other")
+    for path in paths:
+        for above in path.parents if path else ():
+            if above.exists() and not above.is_dir():
+                raise ConfigError(f"{path}: {above} is a file, not a folder")
 
 
 def check_picture_name(path: Path) -> None:

@@ -26,6 +26,7 @@ from clip_feature_codec.cli.common import (
     model_options,
     quiet_option,
     read_bytes,
+    remark,
     remark_on_model,
     sampling_options,
     stack,
@@ -195,7 +196,7 @@ def _evaluate(
     quiet: bool,
     **options: Any,
 ) -> None:
-    check_outputs(html_path, json_path)
+    check_outputs(html_path, json_path, *tables, figures, grid)
     if grid:
         check_picture_name(grid)
     for table in tables:
@@ -212,24 +213,37 @@ def _evaluate(
 
     evaluator = _prepare(store_dir, quiet, **options)
     evaluator.require(require)
-    result = evaluator.run(command=_command(), quiet=quiet)
+    try:
+        result = evaluator.run(command=_command(), quiet=quiet)
+    except KeyboardInterrupt:
+        remark("interrupted: the same command goes on from here", quiet)
+        raise
+    summary = summarise(result)
     if STDIO not in (json_path, html_path):
-        click.echo(text_table(result))
+        click.echo(text_table(result, summary))
     if html_path:
         title = f"Evaluation of {store_dir.resolve().name}"
-        write_bytes(html_page(result, evaluator.pictures, title).encode(), html_path)
+        write_bytes(html_page(result, evaluator.pictures, title, summary).encode(), html_path)
     if grid:
         write_grid(result, evaluator.pictures, grid)
     if figures:
-        write_figures(result, figures)
+        write_figures(result, figures, summary)
     for table in tables:
         write_table(result, table)
-    write_json(result.to_json() | {"summary": summarise(result).to_json()}, json_path)
+    write_json(result.to_json() | {"summary": summary.to_json()}, json_path)
     evaluator.finish()
-    failed = len({stream for stream, _ in result.failures})
-    if failed:
-        count = f"{failed} of {len(evaluator.entries)} pictures failed; the rest is done"
-        raise PartialFailureError(count, result.failures)
+    _raise_failures(result, len(evaluator.entries))
+
+
+def _raise_failures(result: Evaluation, total: int) -> None:
+    """List what failed and end with status 1: pictures, and what rivals could not do with the others."""
+    pictures = sum(not failure.series for failure in result.failures)
+    rivals = [failure.series for failure in result.failures if failure.series]
+    counts = [f"{pictures} of {total} pictures failed"] if pictures else []
+    counts += [f"{name} failed on {rivals.count(name)} of {total}" for name in dict.fromkeys(rivals)]
+    if counts:
+        listed = [(failure.stream, failure.reason) for failure in result.failures]
+        raise PartialFailureError(f"{', '.join(counts)}; the rest is done", listed)
 
 
 def _prepare(
@@ -272,24 +286,30 @@ def _prepare(
         chosen,
         comparison,
         judge=Judge.load(judge, codec.embedder.device) if judge else None,
-        other_clips=dict(_load_clip(given, device) for given in other_clips),
+        other_clips=_load_clips(other_clips, device),
         work=work,
         batch_size=batch_size,
         limit=limit,
     )
 
 
-def _load_clip(given: str, device: str) -> tuple[str, ClipEmbedder]:
-    """``MODEL`` or ``MODEL=WEIGHTS`` as the name that results have for it, and the model."""
+def _load_clips(given: tuple[str, ...], device: str) -> dict[str, ClipEmbedder]:
+    """Models from ``MODEL`` or ``MODEL=WEIGHTS``, by the names that results have for them."""
     from clip_feature_codec.embed import ClipEmbedder
 
-    model, _, weights = given.partition("=")
-    return Path(model).stem, ClipEmbedder.load(model, weights or None, device)
+    clips: dict[str, ClipEmbedder] = {}
+    for text in given:
+        model, _, weights = text.partition("=")
+        name = "=".join(Path(part).stem for part in (model, weights) if part)
+        if name in clips:
+            raise ConfigError(f"--other-clip {text}: another one is called {name!r} already: rename its file")
+        clips[name] = ClipEmbedder.load(model, weights or None, device)
+    return clips
 
 
 def _compare(first: Path, second: Path, fail_on: tuple[str, ...]) -> None:
     """Print what changed, and end with status 1 where a chosen metric got worse."""
-    from clip_feature_codec.evaluate.analysis.compare import compare, table
+    from clip_feature_codec.evaluate.analysis.compare import ONLY_FIRST, compare, table
 
     a, b = (_read_evaluation(path) for path in (first, second))
     for metric in fail_on:
@@ -302,9 +322,10 @@ def _compare(first: Path, second: Path, fail_on: tuple[str, ...]) -> None:
             reasons = {change.note for change in changes if change.metric == metric}
             raise ConfigError(f"--fail-on {metric}: no verdict is possible: {'; '.join(sorted(reasons))}")
     worse = [
-        (change.series, f"{change.series}, {change.budget or 'stored'} bytes, {change.metric}: worse")
+        (change.series, f"{change.series}, {change.budget or 'stored'} bytes, {change.metric}: {what}")
         for change in changes
-        if change.metric in fail_on and change.verdict == "worse"
+        if change.metric in fail_on
+        and (what := "lost" if change.note == ONLY_FIRST else change.verdict) in ("lost", "worse")
     ]
     if worse:
         raise PartialFailureError(f"{second} is worse than {first} in {', '.join(fail_on)}", worse)

@@ -8,12 +8,13 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_feature_codec.errors import StoreError
 from clip_feature_codec.evaluate.contestants import Budget, Contestant
 from clip_feature_codec.evaluate.metrics.distributions import set_distance, too_few
 from clip_feature_codec.evaluate.metrics.vectors import retrieval_ranks
 from clip_feature_codec.evaluate.metrics.views import View
-from clip_feature_codec.evaluate.progress import ORIGINAL, Part, Progress
-from clip_feature_codec.evaluate.results import Original, Row, SetValue
+from clip_feature_codec.evaluate.progress import Part, Progress
+from clip_feature_codec.evaluate.results import ORIGINAL, Failure, Original, Row, SetValue
 from clip_feature_codec.evaluate.trial import vectors_name
 
 Floats = NDArray[np.float32]
@@ -24,14 +25,14 @@ class Assembly:
 
     Attributes:
         images: the pictures that could be measured.
-        failures: (stream, reason) of what could not be read, or coded by a rival.
+        failures: what could not be read, or coded by a rival.
     """
 
     def __init__(self, progress: Progress, chunks: Sequence[int], views: Sequence[View]) -> None:
         self._progress, self._chunks, self._views = progress, chunks, views
         originals = [part for part in self._parts(ORIGINAL) if part.data["images"]]
         self.images = [Original(**image) for part in originals for image in part.data["images"]]
-        self.failures: list[tuple[str, str]] = []
+        self.failures: list[Failure] = []
         self._note_failures(self._parts(ORIGINAL))
         self._places = {image.name: i for i, image in enumerate(self.images)}
         self._galleries = {
@@ -79,8 +80,15 @@ class Assembly:
         return values
 
     def _parts(self, series: str) -> list[Part]:
-        found = (self._progress.part(chunk, series) for chunk in self._chunks)
-        return [part for part in found if part is not None]
+        parts = []
+        for chunk in self._chunks:
+            part = self._progress.part(chunk, series)
+            if part is None:
+                raise StoreError(
+                    f"{self._progress.folder}: a finished part is gone: run the evaluation again"
+                )
+            parts.append(part)
+        return parts
 
     def _note_failures(self, parts: Sequence[Part]) -> None:
-        self.failures += [(stream, reason) for part in parts for stream, reason in part.data["failures"]]
+        self.failures += [Failure(*failure) for part in parts for failure in part.data["failures"]]

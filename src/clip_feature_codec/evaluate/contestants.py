@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -16,10 +15,11 @@ from PIL import Image
 from clip_feature_codec import __version__
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.rate import Rate
+from clip_feature_codec.devices import usable_cores
 from clip_feature_codec.diffusion.checkpoint import Decoder
 from clip_feature_codec.errors import CodecError, ConfigError
 from clip_feature_codec.evaluate.cost import Cost, measure
-from clip_feature_codec.evaluate.results import Series
+from clip_feature_codec.evaluate.results import Failure, Series
 from clip_feature_codec.evaluate.rivals.baselines import Baseline
 from clip_feature_codec.evaluate.rivals.search_cache import SearchCache
 from clip_feature_codec.preview import preview
@@ -48,7 +48,7 @@ class Batch:
         layouts: N arrays of layout coefficients (L,).
         analysis_ms: what it took to make vector and layout of each picture.
         vectors: of the streams' own CLIP, float32 (N, D), unit length.
-        failures: [stream, reason] of what a rival could not do.
+        failures: what a rival could not do.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Batch:
     layouts: list[NDArray[np.float32]] = field(default_factory=list)
     analysis_ms: list[float] = field(default_factory=list)
     vectors: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    failures: list[list[str]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
     _streams: dict[tuple[str, Budget], list[Coded | None]] = field(default_factory=dict)
 
     def limits(self, budget: Budget) -> list[int]:
@@ -148,7 +148,7 @@ class Clp:
         self.seeds: Sequence[int | None] = range(options.seed, options.seed + seeds)
         self.series = Series(
             id=f"clp@{options.steps}",
-            title=f"clp, {options.steps} steps",
+            title=f"clp, {options.steps} step{'s' if options.steps > 1 else ''}",
             kind="ours",
             version=f"clip-feature-codec {__version__}",
             steps=options.steps,
@@ -205,17 +205,21 @@ class Rival:
     def encode(self, batch: Batch, budgets: Sequence[Budget]) -> list[list[Coded | None]]:
         """See `Contestant`; searches run side by side, and what they find is encoded again, alone."""
         limits = list(zip(*(batch.limits(budget) for budget in budgets), strict=True))
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # the encoders work outside Python's lock
+        pool = ThreadPoolExecutor(usable_cores())  # the encoders work outside Python's lock
+        try:
             searches = [
                 pool.submit(self._cache.search, self._baseline, reference, wanted)
                 for reference, wanted in zip(batch.references, limits, strict=True)
             ]
+            wait(searches)
+        finally:
+            pool.shutdown(cancel_futures=True)  # interrupted, none is begun any more
         coded = []
         for path, reference, search in zip(batch.paths, batch.references, searches, strict=True):
             try:
                 coded.append(self._encode(reference, search.result()))
             except CodecError as error:
-                batch.failures.append([path, f"{self.series.id}: {error}"])
+                batch.failures.append(Failure(path, f"{path}: {error}", self.series.id))
                 coded.append([None] * len(budgets))
         return [list(files) for files in zip(*coded, strict=True)]
 

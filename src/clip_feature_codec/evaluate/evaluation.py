@@ -22,9 +22,9 @@ from clip_feature_codec.evaluate.metrics.distributions import too_few
 from clip_feature_codec.evaluate.metrics.judge import Judge
 from clip_feature_codec.evaluate.metrics.pairs import PairMetrics
 from clip_feature_codec.evaluate.metrics.views import JUDGE, JUDGE_METRICS, View, clip_view, judge_view
-from clip_feature_codec.evaluate.progress import ORIGINAL, KeptPictures, Progress
+from clip_feature_codec.evaluate.progress import KeptPictures, Progress
 from clip_feature_codec.evaluate.provenance import environment, weights_sha256
-from clip_feature_codec.evaluate.results import Evaluation
+from clip_feature_codec.evaluate.results import ORIGINAL, Evaluation
 from clip_feature_codec.evaluate.rivals.baselines import baselines
 from clip_feature_codec.evaluate.rivals.search_cache import SearchCache
 from clip_feature_codec.evaluate.trial import Trial, read_batch
@@ -156,13 +156,14 @@ class Evaluator:
             },
             "hashes": {
                 "codec tables": store.codec.tables_sha256,
-                "decoder": weights_sha256(decoder.unet.state_dict()),
+                "decoder": _digest([[weights_sha256(decoder.unet.state_dict()), *_facts(decoder)]]),
                 "streams": _digest([entry.name, entry.sha256] for entry in entries),
-                "pictures": _digest([entry.source_bytes, entry.source_mtime_ns] for entry in entries),
+                "pictures": _digest(_file_facts(store.source_path(entry)) for entry in entries),
             },
         }
         identity = provenance | {
             "version": __version__,
+            "packages": environment()["packages"],
             "series": [asdict(contestant.series) for contestant in contestants],
             "externals": [path.read_text("utf-8") for path in comparison.externals],
             "metrics": _metrics(pairs, views, unavailable),
@@ -214,9 +215,14 @@ class Evaluator:
         """
         trial = Trial(self.budgets, self.pairs, self.views)
         total = len(self.entries) * len(self.contestants)
-        with tqdm(total=total, unit="img", desc="evaluating", disable=quiet) as bar:
-            for chunk in self._chunks:
-                self._measure(chunk, trial, bar)
+        self.progress.lock()
+        try:
+            with tqdm(total=total, unit="img", desc="evaluating", disable=quiet) as bar:
+                for chunk in self._chunks:
+                    self._measure(chunk, trial, bar)
+        except BaseException:
+            self.progress.unlock()
+            raise
         assembly = Assembly(self.progress, self._chunks, self.views)
         rows, values = [], []
         for contestant in self.contestants:
@@ -225,7 +231,8 @@ class Evaluator:
             values += over_sets
         if not rows:
             why = "no codec has a file as small as that" if self.entries else "the store is empty"
-            why = f"the first: {assembly.failures[0][1]}" if assembly.failures else why
+            why = f"the first: {assembly.failures[0].reason}" if assembly.failures else why
+            self.finish()
             raise StoreError(f"{self.store.folder}: no picture could be measured: {why}")
         return Evaluation(
             provenance={"command": command, **environment(), **self.provenance},
@@ -301,6 +308,20 @@ def _unavailable(views: Sequence[View], count: int) -> dict[str, str]:
         why = "no judge was named: --judge takes the folder of an image network in timm's format"
         reasons |= dict.fromkeys(JUDGE_METRICS, why)
     return reasons
+
+
+def _facts(decoder: Decoder) -> list[Any]:
+    """What a decoder is, beside its weights."""
+    return [decoder.unet.config, decoder.scheduler.to_config(), decoder.image_size]
+
+
+def _file_facts(path: Path) -> list[int]:
+    """What changes when a file does: size and time; nothing where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return []
+    return [found.st_size, found.st_mtime_ns]
 
 
 def _digest(facts: Iterable[list[Any]]) -> str:

@@ -11,18 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from clip_feature_codec.errors import StoreError
+from clip_feature_codec.evaluate.results import PictureKey
 from clip_feature_codec.files import write_atomic
-
-ORIGINAL = "original"
-"""Stands for the originals where a series is named."""
-
-PictureKey = tuple[str, str, int | None]
-"""Picture's name, series (or `ORIGINAL`), budget."""
 
 _DATA = "data"
 _PICTURE = "picture"
@@ -30,10 +26,10 @@ _PICTURE = "picture"
 
 @dataclass
 class Finding:
-    """What one series gave for one batch; for `ORIGINAL` what the pictures themselves are.
+    """What one series gave for one batch; for `results.ORIGINAL` what the pictures themselves are.
 
     Attributes:
-        data: plain values: ``rows`` or ``images``, and ``failures`` as [stream, reason].
+        data: plain values: ``rows`` or ``images``, and ``failures`` as [stream, reason, series].
         arrays: vectors of the pictures, by name, in the order of the rows.
         pictures: WebP files for reports.
     """
@@ -73,13 +69,14 @@ class Progress:
     """A folder of finished parts: one file for each chunk of pictures and each series.
 
     Attributes:
-        folder: where they lie. Its name is a hash of all that decides the figures, so that nothing is taken
-            for the beginning of another evaluation.
+        folder: where they lie. Its name is a hash of ``identity``, so that nothing is taken for the
+            beginning of another evaluation.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         self.folder = folder / digest[:16]
+        self._lock = FileLock(self.folder.with_suffix(".lock"))
 
     def part(self, chunk: int, series: str) -> Part | None:
         """A finished part; None where it is not done yet, or its file is damaged."""
@@ -103,13 +100,38 @@ class Progress:
         try:
             write_atomic(self._path(chunk, series), save(tensors, {_DATA: json.dumps(finding.data)}))
         except OSError as error:
+            raise self._unwritable(error) from None
+
+    def lock(self) -> None:
+        """Keep other processes from the same evaluation until `unlock` or `remove`.
+
+        Raises:
+            StoreError: one is at it already, or the folder cannot be written.
+        """
+        try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except Timeout:
             raise StoreError(
-                f"{self.folder}: cannot be written: {error.strerror} (name another folder with --work)"
+                f"{self.folder}: another process is at this very evaluation: wait for it"
             ) from None
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def unlock(self) -> None:
+        """Let others go on with what is done."""
+        self._lock.release(force=True)
 
     def remove(self) -> None:
         """Forget it all, once the results are written."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.unlock()
+        Path(self._lock.lock_file).unlink(missing_ok=True)
+
+    def _unwritable(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"{self.folder}: cannot be written: {error.strerror} (name another folder with --work)"
+        )
 
     def _path(self, chunk: int, series: str) -> Path:
         return self.folder / f"{chunk:06}-{hashlib.sha256(series.encode()).hexdigest()[:16]}.safetensors"

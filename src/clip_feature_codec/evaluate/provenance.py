@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 from datetime import UTC, datetime
 from importlib import metadata
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clip_feature_codec import __version__
+from clip_feature_codec.devices import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,9 +26,8 @@ PACKAGES = (
 
 def describe_machine() -> str:
     """One line: processor, cores this process may use, operating system, Python and torch."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return (
-        f"{_processor()}, {allowed} cores, {platform.system()}, "
+        f"{_processor()}, {usable_cores()} cores, {platform.system()}, "
         f"Python {platform.python_version()}, torch {metadata.version('torch')}"
     )
 

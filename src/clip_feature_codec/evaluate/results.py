@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.evaluate.metrics.definitions import Metric
 
 FORMAT = 1
 """Version of the JSON form."""
+
+ORIGINAL = "original"
+"""Stands for the originals where a series is named."""
+
+PictureKey = tuple[str, str, int | None]
+"""Picture's name, series (or `ORIGINAL`), budget: how reports ask for pictures."""
+
+
+class Failure(NamedTuple):
+    """What could not be measured.
+
+    Attributes:
+        stream: path of the picture's stream in the store.
+        reason: in one line.
+        series: the one that failed on it; empty where picture or stream themselves could not be read.
+    """
+
+    stream: str
+    reason: str
+    series: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,7 +136,7 @@ class Evaluation:
         rows: figures picture by picture.
         set_values: figures over the whole set.
         unavailable: metrics that could not be computed, with the reason.
-        failures: (stream, reason) of each picture that could not be measured.
+        failures: what could not be measured.
     """
 
     provenance: dict[str, Any]
@@ -126,12 +146,13 @@ class Evaluation:
     rows: list[Row]
     set_values: list[SetValue] = field(default_factory=list)
     unavailable: dict[str, str] = field(default_factory=dict)
-    failures: list[tuple[str, str]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
 
     @property
     def budgets(self) -> list[int | None]:
-        """Every budget that occurs, from the smallest."""
-        return sorted({row.budget for row in self.rows}, key=lambda budget: budget or 0)
+        """Every budget that was asked for or occurs, from the smallest."""
+        asked = self.provenance.get("settings", {}).get("budgets", [])
+        return sorted({*asked, *(row.budget for row in self.rows)}, key=lambda budget: budget or 0)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, JSON-able; `from_json` is its inverse."""
@@ -144,7 +165,7 @@ class Evaluation:
             "rows": [asdict(row) for row in self.rows],
             "set_values": [asdict(value) for value in self.set_values],
             "unavailable": self.unavailable,
-            "failures": [{"stream": name, "reason": reason} for name, reason in self.failures],
+            "failures": [failure._asdict() for failure in self.failures],
         }
 
     @classmethod
@@ -169,7 +190,7 @@ class Evaluation:
                 rows=[Row(**row) for row in data["rows"]],
                 set_values=[SetValue(**value) for value in data["set_values"]],
                 unavailable=dict(data["unavailable"]),
-                failures=[(failure["stream"], failure["reason"]) for failure in data["failures"]],
+                failures=[Failure(**failure) for failure in data["failures"]],
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ConfigError(f"the evaluation is damaged: {type(error).__name__}: {error}") from None

@@ -19,8 +19,8 @@ from clip_feature_codec.evaluate.cost import measure
 from clip_feature_codec.evaluate.metrics.pairs import PairMetrics
 from clip_feature_codec.evaluate.metrics.vectors import cosine
 from clip_feature_codec.evaluate.metrics.views import View
-from clip_feature_codec.evaluate.progress import ORIGINAL, Finding
-from clip_feature_codec.evaluate.results import Original, Row
+from clip_feature_codec.evaluate.progress import Finding
+from clip_feature_codec.evaluate.results import ORIGINAL, Failure, Original, Row
 from clip_feature_codec.images import load_image, resize_to
 from clip_feature_codec.preview import analyse
 from clip_feature_codec.reconstruct import PaintOptions, painted_size
@@ -60,7 +60,7 @@ def read_batch(
             store.codec.check(blob)
             picture = load_image(store.source_path(entry))
         except (BitstreamError, ImageError) as error:
-            finding.data["failures"].append([str(store.stream_path(entry)), str(error)])
+            finding.data["failures"].append(Failure(str(store.stream_path(entry)), str(error)))
             continue
         reference = resize_to(picture, painted_size(blob, store.codec, options))
         layout, cost = measure(partial(analyse, picture))

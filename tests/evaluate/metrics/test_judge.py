@@ -93,8 +93,10 @@ def test_no_pictures_have_no_features(folder: Path):
 def test_it_says_who_it_is(folder: Path):
     judge = Judge.load(folder)
     assert judge.name == "test_resnet"
-    digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
-    assert judge.weights == f"model.safetensors (sha256 {digest[:12]})"
+    weights, config = (
+        hashlib.sha256((folder / name).read_bytes()).hexdigest()[:12] for name in (WEIGHTS_FILE, CONFIG_FILE)
+    )
+    assert judge.weights == f"model.safetensors (sha256 {weights}), config.json (sha256 {config})"
 
 
 def test_a_model_without_a_classifier_will_do(folder: Path, model: torch.nn.Module):

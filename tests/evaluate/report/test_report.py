@@ -12,7 +12,7 @@ from PIL import Image
 from clip_feature_codec.errors import ConfigError, ImageError
 from clip_feature_codec.evaluate.report import html_page, text_table, write_figures, write_grid, write_table
 from clip_feature_codec.evaluate.report.pictures import MAX_BYTES, choose, collect
-from clip_feature_codec.evaluate.results import Evaluation
+from clip_feature_codec.evaluate.results import Evaluation, Failure
 
 NASTY = 'a/</script><script>alert(1)</script><b>&"x".png'
 
@@ -65,7 +65,7 @@ def test_the_page_is_well_formed_and_forbids_every_connection(evaluation: Evalua
 
 def test_names_cannot_become_markup():
     evaluation = example_evaluation(names=[NASTY, "</style>", "<!--"])
-    evaluation.failures = [("<u>.clp", "<u>.clp: <i>bad</i>")]
+    evaluation.failures = [Failure("<u>.clp", "<u>.clp: <i>bad</i>")]
     text = html_page(evaluation, example_pictures(evaluation), "<script>alert(2)</script>")
     page = Page(text)
     assert page.open == []

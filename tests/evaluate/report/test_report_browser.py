@@ -103,7 +103,7 @@ def test_budget_buttons_switch_the_whole_page(page: Any):
     assert "64 bytes" in caption.inner_text()
     assert page.inner_text("#all-budget") == "at 64 bytes"
     assert page.locator("#cost table >> visible=true").locator("caption").inner_text().endswith("64 bytes")
-    assert page.locator(".card", has_text="AVIF").inner_text().startswith("fits none")
+    assert page.locator(".card", has_text="AVIF").inner_text().startswith("no file")
 
 
 def test_differences_and_the_other_of_ours_can_be_chosen(page: Any):

@@ -25,7 +25,7 @@ class Judge:
 
     Attributes:
         name: its architecture, as timm calls it.
-        weights: name and SHA-256 (its beginning) of its file of weights.
+        weights: name and SHA-256 (its beginning) of its file of weights and of its configuration.
         dim: the number of features of a picture.
     """
 
@@ -72,7 +72,7 @@ class Judge:
             prepare = timm.data.create_transform(
                 **timm.data.resolve_model_data_config(network), is_training=False
             )
-            label = file_label(folder / WEIGHTS_FILE)
+            label = f"{file_label(folder / WEIGHTS_FILE)}, {file_label(folder / CONFIG_FILE)}"
             return cls(network, prepare, network.pretrained_cfg["architecture"], label, device)
         except Exception as error:  # over a bad folder, timm and safetensors raise nearly anything
             reason = " ".join(str(error).split())[:200] or type(error).__name__

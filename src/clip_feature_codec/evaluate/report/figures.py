@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from clip_feature_codec.evaluate.analysis.summary import Point, summarise
+from clip_feature_codec.evaluate.analysis.summary import Point, Summary, summarise
 from clip_feature_codec.evaluate.report.looks import Look, looks, shown_metrics
 from clip_feature_codec.evaluate.report.points import Value, names_with_values, size_of, value_of
 from clip_feature_codec.evaluate.results import Evaluation, Series
@@ -19,7 +19,7 @@ _INCHES = (6.4, 4.2)
 _DPI = 200
 
 
-def write_figures(evaluation: Evaluation, folder: Path) -> list[Path]:
+def write_figures(evaluation: Evaluation, folder: Path, summary: Summary | None = None) -> list[Path]:
     """Write one PNG per metric: its mean against the mean bytes (log axis), bars for the 95 % interval.
 
     Of a metric over the whole set the bars are one standard deviation to each side, where it has one. A
@@ -28,6 +28,7 @@ def write_figures(evaluation: Evaluation, folder: Path) -> list[Path]:
     Args:
         evaluation: what was measured.
         folder: made if it is missing; files are named after the metrics.
+        summary: of the evaluation, where it is there already: it takes its time.
 
     Returns:
         The files written, in the order of the metrics; none where there is no more than one budget, which
@@ -38,14 +39,17 @@ def write_figures(evaluation: Evaluation, folder: Path) -> list[Path]:
     """
     if len(evaluation.budgets) < 2:
         return []
-    names = shown_metrics(evaluation.metrics, names_with_values(summarise(evaluation).points))
+    summary = summary or summarise(evaluation)
+    names = shown_metrics(evaluation.metrics, names_with_values(summary.points))
     paths = {name: folder / f"{re.sub(r'[^A-Za-z0-9._@-]+', '-', name)}.png" for name in names}
     for name, path in paths.items():
-        write_figure(evaluation, [name], path)
+        write_figure(evaluation, [name], path, summary)
     return list(paths.values())
 
 
-def write_figure(evaluation: Evaluation, metrics: Sequence[str], path: Path) -> None:
+def write_figure(
+    evaluation: Evaluation, metrics: Sequence[str], path: Path, summary: Summary | None = None
+) -> None:
     """Write one PNG with the curves of some metrics side by side (see `write_figures`).
 
     Raises:
@@ -55,7 +59,7 @@ def write_figure(evaluation: Evaluation, metrics: Sequence[str], path: Path) -> 
 
     width, height = _INCHES
     figure = Figure(figsize=(width * (0.3 + 0.7 * len(metrics)), height), dpi=_DPI, layout="constrained")
-    points = summarise(evaluation).points
+    points = (summary or summarise(evaluation)).points
     for at, name in enumerate(metrics, start=1):
         _draw_panel(figure.add_subplot(1, len(metrics), at), evaluation, points, name)
     handles = {

@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from clip_feature_codec.errors import ImageError
 from clip_feature_codec.evaluate.report.looks import budget_label, middle
-from clip_feature_codec.evaluate.report.pictures import ORIGINAL, Pictures, choose, with_pictures
-from clip_feature_codec.evaluate.results import Evaluation, Series
+from clip_feature_codec.evaluate.report.pictures import Pictures, choose, with_pictures
+from clip_feature_codec.evaluate.results import ORIGINAL, Evaluation, Series
 from clip_feature_codec.images import load_image, save_image
 
 _CELL = 192
@@ -49,7 +49,7 @@ def write_grid(evaluation: Evaluation, pictures: Pictures, path: Path) -> None:
         for series in columns:
             row = rows.get((chosen.name, series.id))
             data = pictures.get((chosen.name, series.id, budget))
-            caption = f"{row.bytes:,} bytes" if row else "fits none"
+            caption = f"{row.bytes:,} bytes" if row else "no file"
             line.append(_Cell(_opened(data) if data is not None else None, caption))
         lines.append(line)
     if not lines:

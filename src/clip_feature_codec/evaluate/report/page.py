@@ -29,7 +29,6 @@ from clip_feature_codec.evaluate.report.looks import (
 from clip_feature_codec.evaluate.report.panels import deltas, leaders, panels, scores
 from clip_feature_codec.evaluate.report.pictures import (
     MAX_BYTES,
-    ORIGINAL,
     Chosen,
     Pictures,
     choose,
@@ -37,13 +36,13 @@ from clip_feature_codec.evaluate.report.pictures import (
     ranking,
 )
 from clip_feature_codec.evaluate.report.points import names_with_values, size_of, value_of
-from clip_feature_codec.evaluate.results import Evaluation
+from clip_feature_codec.evaluate.results import ORIGINAL, Evaluation, PictureKey
 
 _EXTRA_DIGITS = 2
 """Beyond a metric's own, in the embedded data: enough to sort by, and half the bytes of all digits."""
 
 
-def html_page(evaluation: Evaluation, pictures: Pictures, title: str) -> str:
+def html_page(evaluation: Evaluation, pictures: Pictures, title: str, summary: Summary | None = None) -> str:
     """Lay an evaluation out: summary, curves, pictures, every row, and how to do it again.
 
     Args:
@@ -51,12 +50,13 @@ def html_page(evaluation: Evaluation, pictures: Pictures, title: str) -> str:
         pictures: read for the pictures that are shown only: see `pictures.choose`; at most
             `pictures.MAX_BYTES` of them are embedded, each once.
         title: of the page.
+        summary: of the evaluation, where it is there already: it takes its time.
 
     Returns:
         HTML that loads nothing, which its content security policy also forbids; without scripts it still
         shows the summary at the middle budget.
     """
-    summary = summarise(evaluation)
+    summary = summary or summarise(evaluation)
     metrics = shown_metrics(evaluation.metrics, names_with_values(summary.points))
     chosen, files = collect(evaluation, pictures, choose(evaluation))
     script = _asset("report.js")
@@ -84,6 +84,7 @@ def html_page(evaluation: Evaluation, pictures: Pictures, title: str) -> str:
         looks=looks(evaluation.series),
         ours=ours,
         rivals=rivals,
+        failed={failure.series for failure in evaluation.failures},
         middle=middle(evaluation.budgets),
         panels=shown_panels,
         leaders=leaders(first, metrics) if first else {},
@@ -229,10 +230,10 @@ def _rounded(value: float | None, digits: int) -> float | None:
     return round(value, digits + _EXTRA_DIGITS) if value is not None and math.isfinite(value) else None
 
 
-def _first_shown(evaluation: Evaluation, chosen: Sequence[Chosen]) -> list[tuple[str, str, int | None]]:
+def _first_shown(evaluation: Evaluation, chosen: Sequence[Chosen]) -> list[PictureKey]:
     """What the page shows as plain pictures, without the script: each original, and ours beside it."""
     ours = next((series.id for series in evaluation.series if is_ours(series)), None)
-    keys: list[tuple[str, str, int | None]] = [(one.name, ORIGINAL, None) for one in chosen]
+    keys: list[PictureKey] = [(one.name, ORIGINAL, None) for one in chosen]
     if ours is not None:
         keys += [(one.name, ours, middle(evaluation.budgets)) for one in chosen]
     return keys

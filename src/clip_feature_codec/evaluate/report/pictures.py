@@ -9,13 +9,11 @@ from typing import Literal
 import numpy as np
 
 from clip_feature_codec.evaluate.report.looks import is_ours, middle
-from clip_feature_codec.evaluate.results import Evaluation, Series
+from clip_feature_codec.evaluate.results import ORIGINAL, Evaluation, PictureKey, Series
 
-Pictures = Mapping[tuple[str, str, int | None], bytes]
-"""(picture's name, series id or ``original``, budget) -> a WebP file; the original's budget is None. Keys may
-lack, and are read when they are needed."""
-
-ORIGINAL = "original"
+Pictures = Mapping[PictureKey, bytes]
+"""Where a report finds its pictures, as WebP files; the original's budget is None. Keys may lack, and are
+read when they are needed."""
 
 SPREAD = 12
 """Pictures that are shown whatever they look like, evenly spread over the evaluation."""
@@ -75,14 +73,14 @@ def with_pictures(evaluation: Evaluation) -> list[Series]:
 
 def collect(
     evaluation: Evaluation, pictures: Pictures, chosen: list[Chosen]
-) -> tuple[list[Chosen], dict[tuple[str, str, int | None], bytes]]:
+) -> tuple[list[Chosen], dict[PictureKey, bytes]]:
     """Fetch the files of the chosen pictures until `MAX_BYTES` are reached.
 
     Returns:
         The pictures that are shown, in the order they were chosen, and their files. The extremes come first
         when there is too little room. A picture without its original is not shown.
     """
-    files: dict[tuple[str, str, int | None], bytes] = {}
+    files: dict[PictureKey, bytes] = {}
     shown: set[str] = set()
     total = 0
     for one in sorted(chosen, key=lambda one: one.why == "spread"):
@@ -96,14 +94,12 @@ def collect(
     return [one for one in chosen if one.name in shown], files
 
 
-def _files_of(
-    evaluation: Evaluation, pictures: Pictures, name: str
-) -> dict[tuple[str, str, int | None], bytes]:
+def _files_of(evaluation: Evaluation, pictures: Pictures, name: str) -> dict[PictureKey, bytes]:
     """A picture's files, the original first; none at all where that one lacks."""
     original = pictures.get((name, ORIGINAL, None))
     if original is None:
         return {}
-    found: dict[tuple[str, str, int | None], bytes] = {(name, ORIGINAL, None): original}
+    found: dict[PictureKey, bytes] = {(name, ORIGINAL, None): original}
     for series in with_pictures(evaluation):
         for budget in evaluation.budgets:
             if (data := pictures.get((name, series.id, budget))) is not None:

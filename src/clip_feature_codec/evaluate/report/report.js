@@ -213,7 +213,7 @@ function setSide(image, tag, series) {
   const url = urlOf(series), row = series === "o" ? undefined : firstRow.get(keyOf(series));
   if (url) image.src = url; else image.removeAttribute("src");
   image.alt = `${data.images[data.chosen[state.chosen].image]}, ${nameOf(series)}`;
-  tag.textContent = nameOf(series) + (row !== undefined ? ` · ${written(rows.bytes[row], 0)} bytes` : series === "o" ? "" : " · fits none");
+  tag.textContent = nameOf(series) + (row !== undefined ? ` · ${written(rows.bytes[row], 0)} bytes` : series === "o" ? "" : " · no file");
 }
 function showFigures() {
   const found = [state.left, state.right].map((series) => series === "o" ? undefined : firstRow.get(keyOf(series)));
@@ -231,7 +231,7 @@ function showFigures() {
 }
 function card(series) {
   const row = firstRow.get(keyOf(series)), url = urlOf(series);
-  const shot = make("span", { class: "shot" }, url ? make("img", { src: url, alt: "" }) : make("span", { class: "none" }, row === undefined && series !== "o" ? "fits none" : "not shown"));
+  const shot = make("span", { class: "shot" }, url ? make("img", { src: url, alt: "" }) : make("span", { class: "none" }, row === undefined && series !== "o" ? "no file" : "not shown"));
   const button = make("button", { type: "button", class: "card", "aria-pressed": String(series === state.right), "aria-label": `${nameOf(series)} to the right side` }, shot,
     make("span", { class: "nm" }, ...(series === "o" ? [] : [swatch(series)]), nameOf(series)));
   if (row !== undefined) {

@@ -13,18 +13,22 @@ _GAP = "  "
 _KEY = "±: half the 95 % interval of the mean over pictures; of KID, its deviation over subsets"
 
 
-def text_table(evaluation: Evaluation) -> str:
+def text_table(evaluation: Evaluation, summary: Summary | None = None) -> str:
     """One block per budget, then Bjøntegaard deltas, and what is missing with the reason.
 
     After ± stands half the width of the 95 % interval, or a metric's own standard deviation over the set; in
     brackets, how many pictures a codec fits if not all. Pictures that failed are not listed. No trailing line
     break.
+
+    Args:
+        evaluation: what was measured.
+        summary: of it, where it is there already: it takes its time.
     """
-    summary = summarise(evaluation)
-    blocks = [
-        *(_block(evaluation, summary, budget) for budget in evaluation.budgets),
+    summary = summary or summarise(evaluation)
+    blocks = [_block(evaluation, summary, budget) for budget in evaluation.budgets]
+    blocks += [
         *_bjontegaard(evaluation, summary),
-        _KEY,
+        _KEY if any("±" in block for block in blocks) else "",
         "\n".join(_missing(evaluation)),
     ]
     return "\n\n".join(block for block in blocks if block)
@@ -34,12 +38,13 @@ def _block(evaluation: Evaluation, summary: Summary, budget: int | None) -> str:
     points = {point.series: point for point in summary.points if point.budget == budget}
     metrics = shown_metrics(evaluation.metrics, names_with_values(points.values()))
     label = "as many bytes as each stream has" if budget is None else budget_label(budget)
+    failed = {failure.series for failure in evaluation.failures}
     lines = [[label, "bytes", *(metric.title for metric in metrics.values())]]
     for series in evaluation.series:
         point = points[series.id]
         size = size_of(point, series)
         if size is None:
-            lines.append([series.title, "fits none"])
+            lines.append([series.title, "failed" if series.id in failed else "fits none"])
             continue
         fits = "" if point.fits == point.pictures else f" ({point.fits} of {point.pictures})"
         cells = [_cell(point, name, metric.digits) for name, metric in metrics.items()]

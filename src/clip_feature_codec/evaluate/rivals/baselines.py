@@ -11,6 +11,9 @@ from PIL import Image
 
 from clip_feature_codec.errors import ConfigError
 
+RESERVED = ("layout", "original")
+"""Names that mean something else in results, as ``clp@8`` and the like do."""
+
 Settings = dict[str, Any]
 """How a codec is set for one file: a flat dictionary that JSON can hold."""
 
@@ -95,7 +98,7 @@ def baselines(names: Sequence[str], externals: Sequence[Path] = ()) -> list[Base
                 chosen[each] = known[each]()
     for path in externals:
         external = External.load(path)
-        if external.name in known or external.name in chosen:
+        if external.name in {*known, *chosen, *RESERVED} or external.name.startswith("clp@"):
             raise ConfigError(f"{path}: the name {external.name!r} is taken: give it another one")
         chosen[external.name] = external
     return list(chosen.values())

@@ -203,7 +203,10 @@ class External(Baseline):
                 raise ConfigError(f"the program {command[0]} is not installed")
         if not self._description.version:
             return "version not given"
-        return _call(self._description.version, self._description.timeout, "version", first=True)[1]
+        code, said = _call(self._description.version, self._description.timeout, "version", first=True)
+        if code != 0:
+            raise ConfigError(f"{shlex.join(self._description.version)} failed with status {code}: {said}")
+        return said
 
 
 def _call(command: list[str], timeout: float, what: str, first: bool = False) -> tuple[int, str]:
