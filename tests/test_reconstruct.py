@@ -13,7 +13,7 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.diffusion.checkpoint import Decoder, load_decoder, save_decoder
 from clip_feature_codec.diffusion.conditions import read_conditions
-from clip_feature_codec.diffusion.samplers import ddim_sample, noise_generators
+from clip_feature_codec.diffusion.samplers import noise_generators, sample
 from clip_feature_codec.errors import BitstreamError, ConfigError, MissingLayerError, SpaceMismatchError
 from clip_feature_codec.reconstruct import PaintOptions, paint, painted_size
 from samples import make_decoder, make_layouts
@@ -47,7 +47,7 @@ def test_a_square_picture_at_the_canvas_s_size_is_the_sample_itself(
     blobs: list[bytes], codec: FeatureCodec, decoder: Decoder
 ):
     z = torch.from_numpy(codec.decode(blobs[:1]))
-    x = ddim_sample(
+    x = sample(
         decoder.unet,
         decoder.scheduler,
         z,
@@ -152,7 +152,7 @@ def test_each_layer_decides(mixed: list[bytes], codec: FeatureCodec, shown: Deco
     def sample(vector: bytes | None, layout: bytes | None) -> np.ndarray:
         parts = {"vector": vector, "layout": layout}
         told = {name: read_conditions([blob], codec, 6) for name, blob in parts.items() if blob}
-        return ddim_sample(
+        return sample(
             shown.unet,
             shown.scheduler,
             told["vector"].vectors if vector else torch.zeros(1, 24),
