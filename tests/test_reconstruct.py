@@ -149,7 +149,7 @@ def test_streams_with_either_layer_or_both_stand_side_by_side(
 def test_each_layer_decides(mixed: list[bytes], codec: FeatureCodec, shown: Decoder):
     """Noise follows from the stream's bytes, so it is held still here to see what the layers do."""
 
-    def sample(vector: bytes | None, layout: bytes | None) -> np.ndarray:
+    def painted(vector: bytes | None, layout: bytes | None) -> np.ndarray:
         parts = {"vector": vector, "layout": layout}
         told = {name: read_conditions([blob], codec, 6) for name, blob in parts.items() if blob}
         return sample(
@@ -163,9 +163,9 @@ def test_each_layer_decides(mixed: list[bytes], codec: FeatureCodec, shown: Deco
         ).numpy()
 
     vectors, layouts = mixed[:2], [mixed[0], mixed[2]]
-    whole = sample(vectors[0], layouts[0])
+    whole = painted(vectors[0], layouts[0])
     others = [(vectors[1], layouts[0]), (vectors[0], layouts[1]), (vectors[0], None), (None, layouts[0])]
-    assert all(np.abs(sample(*other) - whole).max() > 0.02 for other in others)
+    assert all(np.abs(painted(*other) - whole).max() > 0.02 for other in others)
 
 
 def test_a_decoder_without_layouts_says_once_that_it_ignores_them(
