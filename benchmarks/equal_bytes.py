@@ -37,7 +37,7 @@ def run(codec: ClipCodec, parquet: Path, out: Path, size: int, count: int | None
         store,
         codec.decoder,
         codec.embedder,
-        PaintOptions(size=size),
+        PaintOptions(size=size, eta=0.0),
         Comparison(budgets=BUDGETS, steps=steps, baselines=["all"]),
         judge=Judge.load(JUDGE),
     )

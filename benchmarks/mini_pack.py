@@ -113,9 +113,9 @@ def main() -> None:
         stream_figures(codec, small, "small")
         stream_figures(codec, photos, "photos")
         for guidance in args.guidance:
-            options = PaintOptions(steps=args.steps, guidance=guidance, size=64)
+            options = PaintOptions(steps=args.steps, eta=0.0, guidance=guidance, size=64)
             decoder_figures(codec, small, options, args.pictures, "small")
-            options = PaintOptions(steps=args.steps, guidance=guidance, size=256)
+            options = PaintOptions(steps=args.steps, eta=0.0, guidance=guidance, size=256)
             decoder_figures(codec, photos, options, len(photos), "photos")
 
 

@@ -92,7 +92,7 @@ def main() -> None:
             close, alike = [], []
             for seed in range(args.seeds):
                 painted = list(
-                    paint(blobs, features, codec.decoder, PaintOptions(steps=args.steps, seed=seed))
+                    paint(blobs, features, codec.decoder, PaintOptions(steps=args.steps, eta=0.0, seed=seed))
                 )
                 painted = [fitted(one, original) for one, original in zip(painted, originals, strict=True)]
                 close += decibels(originals, painted)

@@ -13,7 +13,7 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.diffusion.checkpoint import Decoder, load_decoder, save_decoder
 from clip_feature_codec.diffusion.conditions import read_conditions
-from clip_feature_codec.diffusion.samplers import ddim_sample, noise_generators
+from clip_feature_codec.diffusion.samplers import noise_generators, sample
 from clip_feature_codec.errors import BitstreamError, ConfigError, MissingLayerError, SpaceMismatchError
 from clip_feature_codec.reconstruct import PaintOptions, paint, painted_size
 from samples import make_decoder, make_layouts
@@ -47,7 +47,7 @@ def test_a_square_picture_at_the_canvas_s_size_is_the_sample_itself(
     blobs: list[bytes], codec: FeatureCodec, decoder: Decoder
 ):
     z = torch.from_numpy(codec.decode(blobs[:1]))
-    x = ddim_sample(
+    x = sample(
         decoder.unet,
         decoder.scheduler,
         z,
@@ -149,10 +149,10 @@ def test_streams_with_either_layer_or_both_stand_side_by_side(
 def test_each_layer_decides(mixed: list[bytes], codec: FeatureCodec, shown: Decoder):
     """Noise follows from the stream's bytes, so it is held still here to see what the layers do."""
 
-    def sample(vector: bytes | None, layout: bytes | None) -> np.ndarray:
+    def painted(vector: bytes | None, layout: bytes | None) -> np.ndarray:
         parts = {"vector": vector, "layout": layout}
         told = {name: read_conditions([blob], codec, 6) for name, blob in parts.items() if blob}
-        return ddim_sample(
+        return sample(
             shown.unet,
             shown.scheduler,
             told["vector"].vectors if vector else torch.zeros(1, 24),
@@ -163,9 +163,9 @@ def test_each_layer_decides(mixed: list[bytes], codec: FeatureCodec, shown: Deco
         ).numpy()
 
     vectors, layouts = mixed[:2], [mixed[0], mixed[2]]
-    whole = sample(vectors[0], layouts[0])
+    whole = painted(vectors[0], layouts[0])
     others = [(vectors[1], layouts[0]), (vectors[0], layouts[1]), (vectors[0], None), (None, layouts[0])]
-    assert all(np.abs(sample(*other) - whole).max() > 0.02 for other in others)
+    assert all(np.abs(painted(*other) - whole).max() > 0.02 for other in others)
 
 
 def test_a_decoder_without_layouts_says_once_that_it_ignores_them(

@@ -232,12 +232,13 @@ class ClipCodec:
         self,
         blob: bytes,
         *,
-        steps: int = 50,
+        steps: int = 8,
         seed: int = 0,
         size: int = 256,
-        eta: float = 0.0,
+        eta: float | None = None,
         guidance: float = 2.0,
         square: bool = False,
+        fidelity: float = 0.0,
     ) -> Image.Image:
         """Paint the picture of a stream.
 
@@ -246,9 +247,10 @@ class ClipCodec:
             steps: network evaluations.
             seed: chooses among the pictures that the stream allows.
             size: longer side of the result, in pixels.
-            eta: DDIM's noise, 0 (deterministic) to 1 (as DDPM).
+            eta: None samples by DPM-Solver++; a number by DDIM with this noise, 0 (none) to 1 (as DDPM).
             guidance: classifier-free guidance; 1 is none.
             square: give out the square canvas instead of the picture's own shape.
+            fidelity: 0 (a sample, most lifelike) to 1 (closest to the original); needs ``eta`` None.
 
         Raises:
             BitstreamError: the stream is damaged or was written with other tables.
@@ -256,7 +258,14 @@ class ClipCodec:
             ConfigError: an option is out of range.
         """
         pictures = self.decode_many(
-            [blob], steps=steps, seed=seed, size=size, eta=eta, guidance=guidance, square=square
+            [blob],
+            steps=steps,
+            seed=seed,
+            size=size,
+            eta=eta,
+            guidance=guidance,
+            square=square,
+            fidelity=fidelity,
         )
         return pictures[0]
 
@@ -264,17 +273,18 @@ class ClipCodec:
         self,
         blobs: Sequence[bytes],
         *,
-        steps: int = 50,
+        steps: int = 8,
         seed: int = 0,
         size: int = 256,
-        eta: float = 0.0,
+        eta: float | None = None,
         guidance: float = 2.0,
         square: bool = False,
+        fidelity: float = 0.0,
     ) -> list[Image.Image]:
         """Paint the pictures of N streams, in order, in batches (see `decode`)."""
         from clip_feature_codec.reconstruct import PaintOptions, paint
 
-        options = PaintOptions(steps, eta, guidance, seed, size, square)
+        options = PaintOptions(steps, eta, guidance, seed, size, square, fidelity)
         return list(paint(blobs, self.features, self.decoder, options))
 
 

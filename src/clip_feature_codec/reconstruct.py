@@ -11,7 +11,7 @@ from PIL import Image
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.diffusion.checkpoint import Decoder
 from clip_feature_codec.diffusion.conditions import read_conditions
-from clip_feature_codec.diffusion.samplers import ddim_sample, noise_generators
+from clip_feature_codec.diffusion.samplers import noise_generators, sample
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.images import output_size, resize_to, to_pictures
 
@@ -26,22 +26,24 @@ class PaintOptions:
 
     Attributes:
         steps: network evaluations, 1 to the decoder's number of timesteps.
-        eta: DDIM's noise, 0 (deterministic) to 1 (as DDPM).
+        eta: None samples by DPM-Solver++; a number by DDIM with this noise, 0 (deterministic) to 1 (as DDPM).
         guidance: classifier-free guidance; 1 is none, more follows the vector more closely.
         seed: a picture's noise is drawn from this and its stream alone.
         size: longer side of the result, in pixels.
         square: give out the square canvas instead of the picture's own shape.
+        fidelity: 0 (a sample, most lifelike) to 1 (closest to the original); needs ``eta`` None.
 
     Raises:
-        ConfigError: an option is out of range (``steps``, ``eta`` and ``guidance`` are checked on sampling).
+        ConfigError: an option is out of range (those of the sampler are checked on sampling).
     """
 
-    steps: int = 50
-    eta: float = 0.0
+    steps: int = 8
+    eta: float | None = None
     guidance: float = 2.0
     seed: int = 0
     size: int = 256
     square: bool = False
+    fidelity: float = 0.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= 8192:
@@ -76,7 +78,7 @@ def paint(
         if conditions.ignored and not told:
             logger.info("this decoder takes no layouts: the layout layers of the streams are ignored")
             told = True
-        canvases = ddim_sample(
+        canvases = sample(
             decoder.unet,
             decoder.scheduler,
             conditions.vectors,
@@ -84,6 +86,7 @@ def paint(
             steps=options.steps,
             eta=options.eta,
             guidance=options.guidance,
+            fidelity=options.fidelity,
             layout=conditions.planes(),
             generators=noise_generators(options.seed, batch),
         )

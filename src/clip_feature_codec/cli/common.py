@@ -168,9 +168,14 @@ sampling_options = stack(
     click.option(
         "--eta",
         type=click.FloatRange(0, 1),
+        help="Sample by DDIM with this noise, 0: deterministic, 1: as DDPM. [default: by DPM-Solver++]",
+    ),
+    click.option(
+        "--fidelity",
+        type=click.FloatRange(0, 1),
         default=0.0,
         show_default=True,
-        help="0: deterministic, 1: as DDPM.",
+        help="0: a sample, most lifelike, 1: closest to the original. Not with --eta.",
     ),
     click.option(
         "--guidance", type=float, default=2.0, show_default=True, help="Classifier-free guidance; 1 is none."
@@ -184,7 +189,9 @@ sampling_options = stack(
     click.option("--square", is_flag=True, help="Give out the square canvas, not the picture's own shape."),
 )
 paint_options = stack(
-    click.option("--steps", type=click.IntRange(min=1), default=50, show_default=True, help="DDIM steps."),
+    click.option(
+        "--steps", type=click.IntRange(min=1), default=8, show_default=True, help="Network evaluations."
+    ),
     sampling_options,
 )
 
@@ -193,7 +200,7 @@ def make_paint_options(options: dict[str, Any]) -> PaintOptions:
     """Take the values of `paint_options` out of ``options``."""
     from clip_feature_codec.reconstruct import PaintOptions
 
-    names = ("steps", "eta", "guidance", "seed", "size", "square")
+    names = ("steps", "eta", "guidance", "seed", "size", "square", "fidelity")
     return PaintOptions(**{name: options.pop(name) for name in names})
 
 

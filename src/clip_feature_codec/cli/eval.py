@@ -83,10 +83,10 @@ _options = stack(
     click.option(
         "--steps",
         callback=_numbers,
-        default="50",
+        default="8",
         show_default=True,
         metavar="N,N,...",
-        help="DDIM steps, a curve each.",
+        help="Network evaluations of our decoder, a curve each.",
     ),
     click.option(
         "--seeds",

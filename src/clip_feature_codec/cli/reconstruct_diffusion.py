@@ -80,7 +80,7 @@ def decode(source: Path, out: Path, codec_path: Path | None, **options: Any) -> 
 @click.option("--out", type=OUT_PATH, required=True, help="The picture; without --bitstream, a folder.")
 @_decode_options
 def main(store_dir: Path, bitstream: Path | None, out: Path, **options: Any) -> None:
-    """Reconstruct an image from its .clp bitstream by DDIM, or every image of a store."""
+    """Reconstruct an image from its .clp bitstream by diffusion, or every image of a store."""
     if bitstream is None:
         _decode_store(store_dir, out, **options)
     else:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from clip_feature_codec.diffusion.samplers import ddim_sample, noise_generators
+from clip_feature_codec.diffusion.samplers import noise_generators, sample
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
 from clip_feature_codec.errors import ImageError
 from clip_feature_codec.images import save_image, to_pictures
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 _VALIDATED = 256  # pictures at most, so that a validation takes seconds however large the store
 _SHOWN = 8
-_SAMPLING_STEPS = 25
+_SAMPLING_STEPS = 8
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ def validation_loss(unet: nn.Module, scheduler: NoiseScheduler, pairs: Pairs, co
 
 
 def sample_grid(unet: nn.Module, scheduler: NoiseScheduler, pairs: Pairs, seed: int) -> Image.Image:
-    """One picture: the originals in a row, and below each what DDIM paints from its conditions."""
+    """One picture: the originals in a row, and below each what is painted from its conditions."""
     size = pairs.images.shape[-1]
-    painted = ddim_sample(
+    painted = sample(
         unet,
         scheduler,
         pairs.vectors,
