@@ -26,7 +26,8 @@ from clip_feature_codec.codec import bitstream
 from clip_feature_codec.codec.layout import LayoutCoder
 from clip_feature_codec.evaluate.metrics.pixels import psnr, ssim
 from clip_feature_codec.evaluate.provenance import describe_machine
-from clip_feature_codec.evaluate.rivals.baselines import Baseline, baselines
+from clip_feature_codec.evaluate.rivals.baseline import Baseline
+from clip_feature_codec.evaluate.rivals.baselines import baselines
 from clip_feature_codec.images import load_image, output_size, resize_to, squash
 
 SIZE = 256

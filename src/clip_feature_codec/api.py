@@ -238,7 +238,6 @@ class ClipCodec:
         eta: float | None = None,
         guidance: float = 2.0,
         square: bool = False,
-        fidelity: float = 0.0,
     ) -> Image.Image:
         """Paint the picture of a stream.
 
@@ -250,7 +249,6 @@ class ClipCodec:
             eta: None samples by DPM-Solver++; a number by DDIM with this noise, 0 (none) to 1 (as DDPM).
             guidance: classifier-free guidance; 1 is none.
             square: give out the square canvas instead of the picture's own shape.
-            fidelity: 0 (a sample, most lifelike) to 1 (closest to the original); needs ``eta`` None.
 
         Raises:
             BitstreamError: the stream is damaged or was written with other tables.
@@ -258,14 +256,7 @@ class ClipCodec:
             ConfigError: an option is out of range.
         """
         pictures = self.decode_many(
-            [blob],
-            steps=steps,
-            seed=seed,
-            size=size,
-            eta=eta,
-            guidance=guidance,
-            square=square,
-            fidelity=fidelity,
+            [blob], steps=steps, seed=seed, size=size, eta=eta, guidance=guidance, square=square
         )
         return pictures[0]
 
@@ -279,12 +270,11 @@ class ClipCodec:
         eta: float | None = None,
         guidance: float = 2.0,
         square: bool = False,
-        fidelity: float = 0.0,
     ) -> list[Image.Image]:
         """Paint the pictures of N streams, in order, in batches (see `decode`)."""
         from clip_feature_codec.reconstruct import PaintOptions, paint
 
-        options = PaintOptions(steps, eta, guidance, seed, size, square, fidelity)
+        options = PaintOptions(steps, eta, guidance, seed, size, square)
         return list(paint(blobs, self.features, self.decoder, options))
 
 

@@ -31,7 +31,6 @@ class PaintOptions:
         seed: a picture's noise is drawn from this and its stream alone.
         size: longer side of the result, in pixels.
         square: give out the square canvas instead of the picture's own shape.
-        fidelity: 0 (a sample, most lifelike) to 1 (closest to the original); needs ``eta`` None.
 
     Raises:
         ConfigError: an option is out of range (those of the sampler are checked on sampling).
@@ -43,7 +42,6 @@ class PaintOptions:
     seed: int = 0
     size: int = 256
     square: bool = False
-    fidelity: float = 0.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= 8192:
@@ -86,7 +84,6 @@ def paint(
             steps=options.steps,
             eta=options.eta,
             guidance=options.guidance,
-            fidelity=options.fidelity,
             layout=conditions.planes(),
             generators=noise_generators(options.seed, batch),
         )

@@ -500,14 +500,11 @@ def test_dpm_solver_agrees_with_diffusers(steps: int) -> None:
 
 @given(
     steps=st.integers(1, 60),
-    fidelity=st.floats(0, 1),
     schedule=st.sampled_from(SCHEDULES),
     timesteps=st.integers(60, 300),
 )
-def test_lambda_grid_starts_at_the_noisiest_and_decreases(
-    steps: int, fidelity: float, schedule: Any, timesteps: int
-) -> None:
-    grid = lambda_grid(NoiseScheduler(timesteps, *schedule), steps, fidelity)
+def test_lambda_grid_starts_at_the_noisiest_and_decreases(steps: int, schedule: Any, timesteps: int) -> None:
+    grid = lambda_grid(NoiseScheduler(timesteps, *schedule), steps)
     assert grid[0] == timesteps - 1
     assert 1 <= len(grid) <= steps
     assert all(a > b >= 0 for a, b in pairwise(grid))
@@ -558,38 +555,9 @@ def test_the_error_of_dpm_solver_shrinks_with_the_square_of_the_steps() -> None:
     assert error(80) < error(40) / 3
 
 
-def test_fidelity_goes_from_a_sample_to_the_mean() -> None:
-    """What is left of the noise in the picture shrinks, and so does the guidance."""
-    unet, scheduler, z = random_unet(), NoiseScheduler(1000, "cosine", "v", True), unit_vectors(1, 8)
-
-    def spread(fidelity: float) -> float:
-        found = sample_pictures(
-            unet,
-            scheduler,
-            z.expand(6, -1),
-            size=16,
-            fidelity=fidelity,
-            guidance=2.0,
-            generators=noise_generators(1, keys(6)),
-        )
-        return float(found.std(dim=0).mean())
-
-    assert spread(1.0) < spread(0.0)
-    model = AnalyticModel(alpha_bars(1000, "cosine", True), "v")
-    generators = noise_generators(0, keys(1))
-    sample_pictures(
-        model, scheduler, unit_vectors(1, 4), size=8, fidelity=1.0, guidance=2.0, generators=generators
-    )
-    assert set(model.rows) == {1}
-    assert len(model.rows) <= 8
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fidelity": 1.1}, "fidelity is 1.1"),
-        ({"fidelity": float("nan")}, "fidelity is nan"),
-        ({"fidelity": 0.5, "eta": 0.0}, "leave out eta"),
         ({"steps": 21}, "21 sampling steps"),
         ({"eta": 2.0}, "eta is 2.0"),
     ],

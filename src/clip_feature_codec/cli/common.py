@@ -171,13 +171,6 @@ sampling_options = stack(
         help="Sample by DDIM with this noise, 0: deterministic, 1: as DDPM. [default: by DPM-Solver++]",
     ),
     click.option(
-        "--fidelity",
-        type=click.FloatRange(0, 1),
-        default=0.0,
-        show_default=True,
-        help="0: a sample, most lifelike, 1: closest to the original. Not with --eta.",
-    ),
-    click.option(
         "--guidance", type=float, default=2.0, show_default=True, help="Classifier-free guidance; 1 is none."
     ),
     click.option(
@@ -200,7 +193,7 @@ def make_paint_options(options: dict[str, Any]) -> PaintOptions:
     """Take the values of `paint_options` out of ``options``."""
     from clip_feature_codec.reconstruct import PaintOptions
 
-    names = ("steps", "eta", "guidance", "seed", "size", "square", "fidelity")
+    names = ("steps", "eta", "guidance", "seed", "size", "square")
     return PaintOptions(**{name: options.pop(name) for name in names})
 
 

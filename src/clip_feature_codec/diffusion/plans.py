@@ -52,11 +52,10 @@ def timestep_grid(timesteps: int, steps: int, spacing: Spacing) -> list[int]:
     raise ConfigError(f"unknown timestep spacing {spacing!r}; use linspace, leading or trailing")
 
 
-def lambda_grid(scheduler: NoiseScheduler, steps: int, fidelity: float = 0.0) -> list[int]:
+def lambda_grid(scheduler: NoiseScheduler, steps: int) -> list[int]:
     """List the timesteps of DPM-Solver++: the noisiest, and then as even in λ as whole timesteps can be.
 
-    λ goes from -2.5 to 3 - 5.5 ``fidelity``: what comes out is E[x0 | x_t] at the last timestep t, the mean
-    of all that its noise still leaves open.
+    λ goes from -2.5 to 3; with many steps two of them may be nearest to one timestep, which is visited once.
 
     Returns:
         Strictly decreasing timesteps, ``steps`` of them or, where two would be the same, fewer.
@@ -67,7 +66,6 @@ def lambda_grid(scheduler: NoiseScheduler, steps: int, fidelity: float = 0.0) ->
     timestep_grid(scheduler.timesteps, steps, "trailing")  # refuses impossible numbers
     lambdas = _lambdas(scheduler, range(scheduler.timesteps))
     low, high = _LAMBDAS
-    high += fidelity * (low - high)
     wanted = [low + (high - low) * i / max(1, steps - 2) for i in range(steps - 1)]
     nearest = {min(range(len(lambdas)), key=lambda t: abs(lambdas[t] - value)) for value in wanted}
     return sorted({scheduler.timesteps - 1} | nearest, reverse=True)

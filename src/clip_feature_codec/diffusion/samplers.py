@@ -62,7 +62,6 @@ def sample(
     steps: int = 8,
     eta: float | None = None,
     guidance: float = 1.0,
-    fidelity: float = 0.0,
     layout: Tensor | None = None,
     generators: Sequence[torch.Generator],
     clip_x0: bool = True,
@@ -82,9 +81,6 @@ def sample(
             layout: dropping the vector alone follows it more closely, at the cost of the places of things,
             and would leave a picture that has a layout only as it is.
         layout: as `CLIPCondUNet` takes them, ``(N, 4, S, S)``; None: no row has one.
-        fidelity: 0 gives a sample, 1 comes closest to the original: towards E[x0 | conditions], the mean
-            of all pictures that fit, which has the least squared error. It gives E[x0 | x_t] at a t that
-            rises with it (see `lambda_grid`), under guidance of w + fidelity (1 - w); not with DDIM.
         generators: one CPU generator for each row; rows are independent of each other.
         clip_x0: clip each prediction of the picture to [-1, 1]; ε follows from the clipped one.
 
@@ -94,13 +90,7 @@ def sample(
     Raises:
         ConfigError: an option is out of range, or the numbers of rows differ.
     """
-    if not 0.0 <= fidelity <= 1.0:
-        raise ConfigError(
-            f"fidelity is {fidelity}; it must be from 0 (a sample) to 1 (closest to the original)"
-        )
     if eta is not None:
-        if fidelity > 0.0:
-            raise ConfigError("fidelity is for DPM-Solver++ alone: leave out eta, which chooses DDIM")
         return ddim_sample(
             *(model, scheduler, z),
             size=size,
@@ -111,8 +101,7 @@ def sample(
             generators=generators,
             clip_x0=clip_x0,
         )
-    plan = dpm_solver_plan(scheduler, lambda_grid(scheduler, steps, fidelity))
-    guidance += fidelity * (1.0 - guidance)
+    plan = dpm_solver_plan(scheduler, lambda_grid(scheduler, steps))
     return _follow(plan, model, z, size, guidance, layout, generators, clip_x0)
 
 

@@ -20,7 +20,7 @@ from clip_feature_codec.diffusion.checkpoint import Decoder
 from clip_feature_codec.errors import CodecError, ConfigError
 from clip_feature_codec.evaluate.cost import Cost, measure
 from clip_feature_codec.evaluate.results import Failure, Series
-from clip_feature_codec.evaluate.rivals.baselines import Baseline
+from clip_feature_codec.evaluate.rivals.baseline import Baseline
 from clip_feature_codec.evaluate.rivals.search_cache import SearchCache
 from clip_feature_codec.preview import preview
 from clip_feature_codec.reconstruct import PaintOptions, paint

@@ -14,7 +14,8 @@ from skimage import data
 
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.evaluate.metrics.pixels import psnr
-from clip_feature_codec.evaluate.rivals.baselines import Baseline, baselines, built_in
+from clip_feature_codec.evaluate.rivals.baseline import Baseline
+from clip_feature_codec.evaluate.rivals.baselines import baselines, built_in
 from clip_feature_codec.evaluate.rivals.thumbnails import Jpeg, Jxl, WebP, sides
 from samples import make_picture
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from clip_feature_codec.evaluate.rivals.baselines import Settings
+from clip_feature_codec.evaluate.rivals.baseline import Settings
 from clip_feature_codec.evaluate.rivals.hashes import ThumbHash
 from clip_feature_codec.evaluate.rivals.search_cache import SearchCache, search_key
 from samples import make_picture

@@ -21,7 +21,7 @@ from typing import Any
 from PIL import Image
 
 from clip_feature_codec.errors import CodecError, ConfigError, ImageError
-from clip_feature_codec.evaluate.rivals.baselines import Baseline, Settings
+from clip_feature_codec.evaluate.rivals.baseline import Baseline, Settings
 from clip_feature_codec.evaluate.rivals.best_files import Curve, FileSearch
 from clip_feature_codec.images import load_image
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clip_feature_codec.errors import ConfigError, ImageError
-from clip_feature_codec.evaluate.rivals.baselines import Baseline, Settings
+from clip_feature_codec.evaluate.rivals.baseline import Baseline, Settings
 from clip_feature_codec.evaluate.rivals.best_files import Curve, FileSearch
 from clip_feature_codec.images import output_size
 
