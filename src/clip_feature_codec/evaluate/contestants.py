@@ -146,9 +146,10 @@ class Clp:
         # A decoder that takes no layouts would find half of the budget spent on what it ignores.
         self._layers = "both" if decoder.unet.config["layout"] else "semantic"
         self.seeds: Sequence[int | None] = range(options.seed, options.seed + seeds)
+        sampler = "" if options.eta is None else "DDIM "
         self.series = Series(
             id=f"clp@{options.steps}",
-            title=f"clp, {options.steps} step{'s' if options.steps > 1 else ''}",
+            title=f"clp, {options.steps} {sampler}step{'s' if options.steps > 1 else ''}",
             kind="ours",
             version=f"clip-feature-codec {__version__}",
             steps=options.steps,
