@@ -30,6 +30,7 @@ _PHOTOS = (
 
 
 _BUDGETS = (64, 140, 340)
+_RIVALS = ("layout", "jpeg", "webp", "avif", "jxl", "blurhash", "thumbhash")
 
 
 @click.command("demo", cls=Command)
@@ -52,7 +53,7 @@ def demo(out: Path, device: str, quiet: bool, **options: Any) -> None:
     remark_on_model(codec.features.space, quiet)
     photos, page = _write_photos(out / "photos"), out / "index.html"
     store = encode_folder(photos, out / "store", codec.embedder, codec.features, quiet=quiet).store
-    comparison = Comparison(budgets=_BUDGETS, baselines=["all"])
+    comparison = Comparison(budgets=_BUDGETS, baselines=_RIVALS)
     evaluator = Evaluator.prepare(store, codec.decoder, codec.embedder, chosen, comparison)
     result = evaluator.run(command="clip-codec demo", quiet=quiet)
     write_grid(result, evaluator.pictures, out / "grid.png")
