@@ -45,13 +45,15 @@ def run(codec: ClipCodec, parquet: Path, out: Path, size: int, count: int | None
     result = evaluator.run(command=f"python benchmarks/{Path(__file__).name}", quiet=False)
     minutes = (time.time() - begun) / 60
     print(f"{out.name}: {len(result.images)} pictures at {size} pixels, {minutes:.1f} minutes")
-    print(text_table(result))
-    page = html_page(result, evaluator.pictures, f"clip-feature-codec at equal bytes: {out.name}")
+    summary = summarise(result)
+    print(text_table(result, summary))
+    title = f"clip-feature-codec at equal bytes: {out.name}"
+    page = html_page(result, evaluator.pictures, title, summary)
     write_atomic(out / "report.html", page.encode())
-    whole = result.to_json() | {"summary": summarise(result).to_json()}
+    whole = result.to_json() | {"summary": summary.to_json()}
     write_atomic(out / "evaluation.json", json.dumps(whole, indent=1).encode())
-    write_figures(result, out / "figures")
-    write_figure(result, PLOTTED, out / "curves.png")
+    write_figures(result, out / "figures", summary)
+    write_figure(result, PLOTTED, out / "curves.png", summary)
     evaluator.finish()
 
 

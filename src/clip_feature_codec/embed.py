@@ -297,13 +297,19 @@ def _hub_answers() -> bool:
     return True
 
 
+def hash_weights(network: torch.nn.Module) -> hashlib._Hash:
+    """SHA-256 over names, shapes and float32 values of every tensor of a network, to be gone on with."""
+    digest = hashlib.sha256()
+    for key, value in sorted(network.state_dict().items()):
+        digest.update(f"{key} {tuple(value.shape)}".encode())
+        digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest
+
+
 def _space(model: Any, name: str, pretrained: str) -> ClipSpace:
     """Fingerprint a loaded model: every tensor of it, and the activation, which no tensor shows."""
     model.eval()  # before anything runs through it: batch norms would learn from it
-    digest = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
-        digest.update(f"{key} {tuple(value.shape)}".encode())
-        digest.update(value.detach().to(torch.float32).contiguous().numpy().tobytes())
+    digest = hash_weights(model)
     if any(type(module).__name__ == "QuickGELU" for module in model.modules()):
         digest.update(b"QuickGELU")
     preprocessing = asdict(PreprocessCfg(**open_clip.get_model_preprocess_cfg(model)))

@@ -44,6 +44,7 @@ def demo(out: Path, device: str, quiet: bool, **options: Any) -> None:
     """Encode photographs, decode them again, measure them beside other codecs, and show it all on a page."""
     from clip_feature_codec.api import ClipCodec
     from clip_feature_codec.encode import encode_folder
+    from clip_feature_codec.evaluate.analysis.summary import summarise
     from clip_feature_codec.evaluate.evaluation import Comparison, Evaluator
     from clip_feature_codec.evaluate.report import html_page, text_table, write_grid
     from clip_feature_codec.files import write_atomic
@@ -56,11 +57,12 @@ def demo(out: Path, device: str, quiet: bool, **options: Any) -> None:
     comparison = Comparison(budgets=_BUDGETS, baselines=_RIVALS)
     evaluator = Evaluator.prepare(store, codec.decoder, codec.embedder, chosen, comparison)
     result = evaluator.run(command="clip-codec demo", quiet=quiet)
+    summary = summarise(result)
     write_grid(result, evaluator.pictures, out / "grid.png")
     title = "clip-feature-codec: photographs through a few hundred bytes"
-    write_atomic(page, html_page(result, evaluator.pictures, title).encode())
+    write_atomic(page, html_page(result, evaluator.pictures, title, summary).encode())
     evaluator.finish()
-    click.echo(text_table(result))
+    click.echo(text_table(result, summary))
     click.echo(f"open {page.resolve()}")
 
 

@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from clip_feature_codec.evaluate.evaluation import Evaluator
     from clip_feature_codec.evaluate.results import Evaluation
 
-TABLE_SUFFIXES = (".csv", ".parquet")
-
 
 def _names(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
     """Values separated by commas."""
@@ -199,11 +197,9 @@ def _evaluate(
     check_outputs(html_path, json_path, *tables, figures, grid)
     if grid:
         check_picture_name(grid)
-    for table in tables:
-        if table.suffix.lower() not in TABLE_SUFFIXES:
-            raise ConfigError(f"{table}: a table's name must end in {' or '.join(TABLE_SUFFIXES)}")
     from clip_feature_codec.evaluate.analysis.summary import summarise
     from clip_feature_codec.evaluate.report import (
+        check_table_name,
         html_page,
         text_table,
         write_figures,
@@ -211,6 +207,8 @@ def _evaluate(
         write_table,
     )
 
+    for table in tables:
+        check_table_name(table)
     evaluator = _prepare(store_dir, quiet, **options)
     evaluator.require(require)
     try:

@@ -30,10 +30,11 @@ class Assembly:
 
     def __init__(self, progress: Progress, chunks: Sequence[int], views: Sequence[View]) -> None:
         self._progress, self._chunks, self._views = progress, chunks, views
-        originals = [part for part in self._parts(ORIGINAL) if part.data["images"]]
+        parts = self._parts(ORIGINAL)
+        originals = [part for part in parts if part.data["images"]]
         self.images = [Original(**image) for part in originals for image in part.data["images"]]
         self.failures: list[Failure] = []
-        self._note_failures(self._parts(ORIGINAL))
+        self._note_failures(parts)
         self._places = {image.name: i for i, image in enumerate(self.images)}
         self._galleries = {
             view.key: np.concatenate([part.array(vectors_name(view)) for part in originals])

@@ -227,16 +227,17 @@ class Rival:
     def _encode(self, reference: Image.Image, found: Sequence[dict[str, Any] | None]) -> list[Coded | None]:
         """Encode at what a search found; the same settings once, whatever the number of budgets."""
         files: list[Coded | None] = []
-        known: dict[str, Coded] = {}
+        known: dict[tuple[tuple[str, Any], ...], Coded] = {}
         for settings in found:
             if settings is None:
                 files.append(None)
                 continue
-            words = self._baseline.describe(settings)
-            if words not in known:
+            key = tuple(sorted(settings.items()))
+            if key not in known:
                 data, cost = self._measured(partial(self._baseline.encode, reference, settings))
-                known[words] = Coded(data, self._baseline.payload(data), words, cost)
-            files.append(known[words])
+                words = self._baseline.describe(settings)
+                known[key] = Coded(data, self._baseline.payload(data), words, cost)
+            files.append(known[key])
         return files
 
     def decode(

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from clip_feature_codec import __version__
 from clip_feature_codec.diffusion.checkpoint import Decoder
-from clip_feature_codec.embed import ClipEmbedder
+from clip_feature_codec.embed import ClipEmbedder, hash_weights
 from clip_feature_codec.errors import ConfigError, MetricError, StoreError
 from clip_feature_codec.evaluate.assembly import Assembly
 from clip_feature_codec.evaluate.contestants import LAYOUT, Clp, Contestant, LayoutAlone, Rival
@@ -23,7 +23,7 @@ from clip_feature_codec.evaluate.metrics.judge import Judge
 from clip_feature_codec.evaluate.metrics.pairs import PairMetrics
 from clip_feature_codec.evaluate.metrics.views import JUDGE, JUDGE_METRICS, View, clip_view, judge_view
 from clip_feature_codec.evaluate.progress import KeptPictures, Progress
-from clip_feature_codec.evaluate.provenance import environment, weights_sha256
+from clip_feature_codec.evaluate.provenance import environment
 from clip_feature_codec.evaluate.results import ORIGINAL, Evaluation
 from clip_feature_codec.evaluate.rivals.baselines import baselines
 from clip_feature_codec.evaluate.rivals.search_cache import SearchCache
@@ -156,7 +156,7 @@ class Evaluator:
             },
             "hashes": {
                 "codec tables": store.codec.tables_sha256,
-                "decoder": _digest([[weights_sha256(decoder.unet.state_dict()), *_facts(decoder)]]),
+                "decoder": _digest([[hash_weights(decoder.unet).hexdigest(), *_facts(decoder)]]),
                 "streams": _digest([entry.name, entry.sha256] for entry in entries),
                 "pictures": _digest(_file_facts(store.source_path(entry)) for entry in entries),
             },

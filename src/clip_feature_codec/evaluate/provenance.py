@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clip_feature_codec import __version__
 from clip_feature_codec.devices import usable_cores
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import torch
 
 PACKAGES = (
     *("torch", "torchvision", "open_clip_torch", "timm", "numpy", "numba", "scipy", "scikit-image", "Pillow"),
@@ -40,17 +34,6 @@ def environment() -> dict[str, Any]:
         "version": __version__,
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
     }
-
-
-def weights_sha256(weights: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over names, shapes and float32 values of a network's tensors, in hex."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name, value in sorted(weights.items()):
-        digest.update(f"{name} {tuple(value.shape)}".encode())
-        digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _version(package: str) -> str | None:

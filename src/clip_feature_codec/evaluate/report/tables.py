@@ -12,7 +12,17 @@ from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.evaluate.results import Evaluation
 from clip_feature_codec.files import write_atomic
 
-SUFFIXES = (".csv", ".parquet")
+_SUFFIXES = (".csv", ".parquet")
+
+
+def check_table_name(path: Path) -> None:
+    """Refuse a name whose ending is no table's, before the work and not after it.
+
+    Raises:
+        ConfigError: the ending is neither ``.csv`` nor ``.parquet``.
+    """
+    if path.suffix.lower() not in _SUFFIXES:
+        raise ConfigError(f"{path}: a table is written as {' or '.join(_SUFFIXES)}, found {path.suffix!r}")
 
 
 def write_table(evaluation: Evaluation, path: Path) -> None:
@@ -25,11 +35,9 @@ def write_table(evaluation: Evaluation, path: Path) -> None:
         ConfigError: the ending is neither ``.csv`` nor ``.parquet``.
         OSError: the file cannot be written.
     """
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ConfigError(f"{path}: a table is written as {' or '.join(SUFFIXES)}, found {path.suffix!r}")
+    check_table_name(path)
     columns = _columns(evaluation)
-    write_atomic(path, _csv(columns) if suffix == ".csv" else _parquet(columns))
+    write_atomic(path, _csv(columns) if path.suffix.lower() == ".csv" else _parquet(columns))
 
 
 def _columns(evaluation: Evaluation) -> dict[str, list[Any]]:
