@@ -36,15 +36,15 @@ def pack_space(embedder: ClipEmbedder) -> ClipSpace:
 
 
 def decoded_versions(
-    codec: FeatureCodec, vectors: np.ndarray, layouts: np.ndarray, qualities: list[float], side: int
+    codec: FeatureCodec, vectors: np.ndarray, layouts: np.ndarray, qualities: list[list[int]], side: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What streams of each of V qualities decode to.
+    """What V streams of each picture decode to.
 
     Args:
         codec: the tables.
         vectors: float32 (N, D).
         layouts: their pictures' layout coefficients (N, L).
-        qualities: as for `Rate`.
+        qualities: V ranges, both ends included; each picture draws a quality (see `Rate`) from each.
         side: of the layouts as pictures.
 
     Returns:
@@ -53,14 +53,18 @@ def decoded_versions(
     shape = (len(vectors), len(qualities))
     unit = np.empty((*shape, codec.dim), np.float32)
     pictures = np.empty((*shape, 3, side, side), np.uint8)
-    for start in range(0, len(vectors), _CODED_AT_ONCE):
-        rows = slice(start, start + _CODED_AT_ONCE)
-        for version, quality in enumerate(qualities):
-            blobs = codec.encode(vectors[rows], layouts=layouts[rows], rate=Rate(quality=quality))
-            conditions = read_conditions(blobs, codec, side)
-            unit[rows, version] = conditions.vectors.numpy()
-            if conditions.layouts is not None:
-                pictures[rows, version] = conditions.layouts.numpy()
+    rng = np.random.default_rng(0)
+    for version, (low, high) in enumerate(qualities):
+        drawn = rng.integers(low, high + 1, len(vectors))
+        for quality in range(low, high + 1):
+            alike = np.flatnonzero(drawn == quality)
+            for start in range(0, len(alike), _CODED_AT_ONCE):
+                rows = alike[start : start + _CODED_AT_ONCE]
+                blobs = codec.encode(vectors[rows], layouts=layouts[rows], rate=Rate(quality=quality))
+                conditions = read_conditions(blobs, codec, side)
+                unit[rows, version] = conditions.vectors.numpy()
+                if conditions.layouts is not None:
+                    pictures[rows, version] = conditions.layouts.numpy()
     return unit, pictures
 
 
@@ -69,7 +73,8 @@ def make_dataset(
 ) -> ArrayDataset:
     """The pictures with their decoded conditions, which are kept in ``work`` for the next run."""
     config, qualities = TrainConfig.from_dict(recipe["decoder"]), recipe["conditions"]["qualities"]
-    kept = work / f"conditions-{codec.tables_sha256[:12]}-{config.layout}-{'-'.join(map(str, qualities))}.npz"
+    drawn = "-".join(f"{low}to{high}" for low, high in qualities)
+    kept = work / f"conditions-{codec.tables_sha256[:12]}-{config.layout}-{drawn}.npz"
     if not kept.exists():
         unit, shown = decoded_versions(codec, vectors, load_layouts(sources), qualities, config.layout)
         np.savez(kept.with_suffix(".part.npz"), vectors=unit, layouts=shown)

@@ -46,10 +46,12 @@ class Teacher(nn.Module):
         return logits, self.thumbnail(z * z.shape[1] ** 0.5).view(-1, 3, 8, 8)
 
 
-def augment(images: np.ndarray, size: int, rng: np.random.Generator, device: torch.device) -> torch.Tensor:
-    """Random crops (70 to 100 % of each side), mirrored half of the time: uint8 (N, S, S, 3) -> [-1, 1]."""
+def augment(
+    images: np.ndarray, size: int, smallest: float, rng: np.random.Generator, device: torch.device
+) -> torch.Tensor:
+    """Random crops (``smallest`` to 1 of each side), mirrored half of the time: uint8 (N, S, S, 3) -> [-1, 1]."""
     n = len(images)
-    scale = rng.uniform(0.7, 1.0, (n, 2)).astype(np.float32)
+    scale = rng.uniform(smallest, 1.0, (n, 2)).astype(np.float32)
     theta = np.zeros((n, 2, 3), np.float32)
     theta[:, 0, 0] = scale[:, 0] * rng.choice(np.array([-1, 1], np.float32), n)
     theta[:, 1, 1] = scale[:, 1]
@@ -67,6 +69,7 @@ def main() -> None:
     )
     parser.add_argument("--large", type=Path, nargs="*", default=[], help="larger pictures, mixed in")
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
+    parser.add_argument("--init", type=Path, help="an earlier image_tower.pt to begin with")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     config = tomllib.loads(args.config.read_text())["clip"]
@@ -75,11 +78,16 @@ def main() -> None:
     pools = [pool.subset(pool.rows_without(config["held_out"])) for pool in pools]
     classes = sorted({label for pool in pools for label in pool.labels})
     print(f"{[len(pool) for pool in pools]} pictures, {len(classes)} classes", flush=True)
-    train(config, pools, classes, args.out, pick_device(args.device))
+    train(config, pools, classes, args.out, pick_device(args.device), args.init)
 
 
 def train(
-    config: dict[str, Any], pools: list[Pictures], classes: list[str], out: Path, device: torch.device
+    config: dict[str, Any],
+    pools: list[Pictures],
+    classes: list[str],
+    out: Path,
+    device: torch.device,
+    init: Path | None = None,
 ) -> None:
     """The loop. Everything random in a step comes from (seed, step), so a resumed run goes on unchanged."""
     index = {name: i for i, name in enumerate(classes)}
@@ -92,12 +100,18 @@ def train(
     torch.manual_seed(config["seed"])
     model = Teacher(config["model"], len(classes)).to(device).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=config["weight_decay"])
+    if init is not None:
+        model.load_state_dict(torch.load(init, map_location=device, weights_only=True)["model"])
     start = load_state(out / "image_tower.pt", model, optimizer, device)
     began = time.time()
     for step in range(start, len(sizes)):
         rng = np.random.default_rng([config["seed"], step])
         picks = [rng.integers(0, len(pool), count) for pool, count in zip(pools, counts, strict=True)]
-        crops = [augment(p.images[i], sizes[step], rng, device) for p, i in zip(pools, picks, strict=True)]
+        smallest = float(np.interp(step / len(sizes), (0, 1), config["smallest_crop"]))
+        crops = [
+            augment(p.images[i], sizes[step], smallest, rng, device)
+            for p, i in zip(pools, picks, strict=True)
+        ]
         y = torch.cat([t[i] for t, i in zip(targets, picks, strict=True)]).to(device)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, len(sizes), config)

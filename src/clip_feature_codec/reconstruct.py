@@ -76,15 +76,17 @@ def paint(
         if conditions.ignored and not told:
             logger.info("this decoder takes no layouts: the layout layers of the streams are ignored")
             told = True
+        layout, size = conditions.planes(), decoder.image_size
         canvases = sample(
             decoder.unet,
             decoder.scheduler,
             conditions.vectors,
-            size=decoder.image_size,
+            size=size,
             steps=options.steps,
             eta=options.eta,
             guidance=options.guidance,
-            layout=conditions.planes(),
+            layout=layout,
+            residual=decoder.unet.residual(layout, (size, size)),
             generators=noise_generators(options.seed, batch),
         )
         for blob, canvas in zip(batch, to_pictures(canvases), strict=True):

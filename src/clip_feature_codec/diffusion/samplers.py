@@ -17,6 +17,7 @@ from clip_feature_codec.diffusion.plans import (
     lambda_grid,
     timestep_grid,
 )
+from clip_feature_codec.diffusion.residual import Residual
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
 from clip_feature_codec.errors import ConfigError
 
@@ -43,6 +44,7 @@ def ddim_sample(
     eta: float = 0.0,
     guidance: float = 1.0,
     layout: Tensor | None = None,
+    residual: Residual | None = None,
     generators: Sequence[torch.Generator],
     spacing: Spacing = "trailing",
     clip_x0: bool = True,
@@ -50,7 +52,7 @@ def ddim_sample(
     """Sample by DDIM (see `sample`); ``spacing`` as in `timestep_grid`."""
     _check_eta(eta)
     plan = ddim_plan(scheduler, timestep_grid(scheduler.timesteps, steps, spacing), eta)
-    return _follow(plan, model, z, size, guidance, layout, generators, clip_x0)
+    return _follow(plan, model, z, size, guidance, layout, residual, generators, clip_x0)
 
 
 def sample(
@@ -63,6 +65,7 @@ def sample(
     eta: float | None = None,
     guidance: float = 1.0,
     layout: Tensor | None = None,
+    residual: Residual | None = None,
     generators: Sequence[torch.Generator],
     clip_x0: bool = True,
 ) -> Tensor:
@@ -79,8 +82,10 @@ def sample(
         guidance: 1 is none; w gives uncond + w (cond - uncond), for twice the work in one doubled batch
             (Ho & Salimans 2022, with w counted from 1). Its unconditional half is told neither vector nor
             layout: dropping the vector alone follows it more closely, at the cost of the places of things,
-            and would leave a picture that has a layout only as it is.
+            and would leave a picture that has a layout only as it is. With a ``residual`` both halves are
+            told the layout, since what they paint is a difference from it.
         layout: as `CLIPCondUNet` takes them, ``(N, 4, S, S)``; None: no row has one.
+        residual: what the model paints instead of the picture (`CLIPCondUNet.residual`); None: the picture.
         generators: one CPU generator for each row; rows are independent of each other.
         clip_x0: clip each prediction of the picture to [-1, 1]; ε follows from the clipped one.
 
@@ -98,11 +103,12 @@ def sample(
             eta=eta,
             guidance=guidance,
             layout=layout,
+            residual=residual,
             generators=generators,
             clip_x0=clip_x0,
         )
     plan = dpm_solver_plan(scheduler, lambda_grid(scheduler, steps))
-    return _follow(plan, model, z, size, guidance, layout, generators, clip_x0)
+    return _follow(plan, model, z, size, guidance, layout, residual, generators, clip_x0)
 
 
 @torch.no_grad()
@@ -113,6 +119,7 @@ def _follow(
     size: int,
     guidance: float,
     layout: Tensor | None,
+    residual: Residual | None,
     generators: Sequence[torch.Generator],
     clip_x0: bool,
 ) -> Tensor:
@@ -124,10 +131,12 @@ def _follow(
     guided = guidance != 1.0
     if guided:
         z = torch.cat([z, torch.zeros_like(z)])
-        layout = None if layout is None else torch.cat([layout, torch.zeros_like(layout)])
+        if layout is not None:
+            layout = torch.cat([layout, torch.zeros_like(layout) if residual is None else layout])
     layouts = () if layout is None else (layout,)
     times = torch.tensor([[step.t] for step in plan], device=device).repeat(1, len(z))
 
+    painted = Residual.none(device) if residual is None else residual.to(device)
     x = _draw(generators, size, device)
     last = x  # of no weight in the first step
     for step, t in zip(plan, times, strict=True):
@@ -137,14 +146,14 @@ def _follow(
             output = torch.lerp(uncond, cond, guidance)
         x0 = (output * step.x0_from_output).add_(x, alpha=step.x0_from_x)
         if clip_x0:
-            x0.clamp_(-1.0, 1.0)
+            x0 = painted.of(painted.picture(x0).clamp_(-1.0, 1.0))
         x = (x0 * step.x_from_x0).add_(x, alpha=step.x_from_x)
         if step.x_from_last != 0.0:
             x.add_(last, alpha=step.x_from_last)
         last = x0
         if step.sigma > 0.0:
             x.add_(_draw(generators, size, device), alpha=step.sigma)
-    return x
+    return painted.picture(x)
 
 
 def _draw(generators: Sequence[torch.Generator], size: int, device: torch.device) -> Tensor:

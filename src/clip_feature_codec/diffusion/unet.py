@@ -18,6 +18,7 @@ from clip_feature_codec.diffusion.blocks import (
     timestep_embedding,
     zero_init,
 )
+from clip_feature_codec.diffusion.residual import Residual
 from clip_feature_codec.errors import ConfigError
 
 # A configuration may come from a stranger's file: these keep building it short.
@@ -25,6 +26,7 @@ _MAX_LEVELS = 8
 _MAX_BLOCKS = 16
 _MAX_MAP = 64
 _MAX_LAYOUT = 256
+_MAX_GAIN = 100.0
 
 LAYOUT_PLANES = 4
 
@@ -50,6 +52,8 @@ class CLIPCondUNet(nn.Module):
             tell them apart by their distance from the border before a vector can say where colours lie.
         layout: side of the square layout pictures that are resized to x_t's size, folded as x_t is, and
             projected into the stem's output; 0: the network takes none.
+        residual_gain: where there is a layout, x_t and the output are those of the picture's difference from
+            it, times this (see `residual`); 0: they are those of the picture itself.
         in_channels: channels of x_t and of the output.
 
     Attributes:
@@ -70,6 +74,7 @@ class CLIPCondUNet(nn.Module):
         patch: int = 1,
         z_map: int = 0,
         layout: int = 0,
+        residual_gain: float = 0.0,
         in_channels: int = 3,
     ) -> None:
         super().__init__()
@@ -82,6 +87,7 @@ class CLIPCondUNet(nn.Module):
             "patch": patch,
             "z_map": z_map,
             "layout": layout,
+            "residual_gain": residual_gain,
             "in_channels": in_channels,
         }
         _check_config(self.config)
@@ -163,6 +169,13 @@ class CLIPCondUNet(nn.Module):
         x = self.head(F.silu(self.head_norm(x)))
         return F.pixel_shuffle(x, self._patch) if self._patch > 1 else x
 
+    def residual(self, layout: Tensor | None, size: tuple[int, int]) -> Residual:
+        """What x_t and the output are of, for pictures of ``size`` (H, W) with layouts as for `forward`."""
+        gain = self.config["residual_gain"]
+        if not gain or layout is None:
+            return Residual.none(self.head.weight.device)
+        return Residual.around(layout, size, gain)
+
     def _fold(self, pictures: Tensor) -> Tensor:
         folded = F.pixel_unshuffle(pictures, self._patch) if self._patch > 1 else pictures
         return folded.contiguous(memory_format=torch.channels_last)
@@ -201,6 +214,9 @@ def _check_config(config: dict[str, Any]) -> None:
     layout = config["layout"]
     fits = type(layout) is int and 0 <= layout <= _MAX_LAYOUT
     _require("layout", layout, fits, f"0 to {_MAX_LAYOUT}")
+    gain = config["residual_gain"]
+    fits = type(gain) in (int, float) and (gain == 0 or (1 <= gain <= _MAX_GAIN and layout > 0))
+    _require("residual_gain", gain, fits, f"0, or 1 to {_MAX_GAIN:g} where there are layouts")
     base, ch_mult, levels = config["base"], config["ch_mult"], config["attention_levels"]
     _require("base", base, base % 4 == 0, "a multiple of 4")
     fits = config["num_res_blocks"] <= _MAX_BLOCKS

@@ -74,6 +74,8 @@ class TrainConfig:
         patch: side of the square of pixels that the stem folds into channels.
         z_map: side of the coarse map that the vector is projected to besides FiLM (0: none).
         layout: side of the square layout pictures that the decoder takes besides the vector (0: none).
+        residual_gain: where there is a layout, learn the picture's difference from it, times this (0: learn
+            the picture itself).
         val_fraction: share of the pictures held back for the validation loss.
         sample_every: steps between validations and sample grids (0: never).
         checkpoint_every: steps between checkpoints; there is always one at the end.
@@ -112,6 +114,7 @@ class TrainConfig:
     patch: int = 1
     z_map: int = 0
     layout: int = 24
+    residual_gain: float = 0.0
     val_fraction: float = 0.05
     sample_every: int = 500
     checkpoint_every: int = 500
@@ -169,6 +172,7 @@ class TrainConfig:
             patch=self.patch,
             z_map=self.z_map,
             layout=self.layout,
+            residual_gain=self.residual_gain,
         )
 
     def _require(self, name: str, holds: bool, expected: str) -> None:

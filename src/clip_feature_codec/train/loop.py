@@ -130,18 +130,20 @@ class Loop:
         noise = torch.randn(x0.shape, generator=generator, device=device)
         kept = torch.rand(rows, generator=generator, device=device) >= self.config.cond_dropout
         z = _drawn(vectors.to(device, non_blocking=True), generator)
-        conditions = [z * kept[:, None], t]
+        layout = None
         if self.config.layout:
             shown = torch.rand(rows, generator=generator, device=device) >= self.config.layout_dropout
             layout = _drawn(layouts.to(device, non_blocking=True), generator)
-            conditions.append(layout * shown[:, None, None, None])
-        x_t = self.scheduler.q_sample(x0, t, noise)
-        output = self.network(x_t, *conditions)
+            layout = layout * shown[:, None, None, None]
+        residual = self.state.unet.residual(layout, (x0.shape[-2], x0.shape[-1]))
+        x_t = self.scheduler.q_sample(residual.of(x0), t, noise)
+        output = self.network(x_t, z * kept[:, None], t, layout)
         with self.accelerator.autocast():
             return decoder_losses(
                 output,
                 x0=x0,
                 x_t=x_t,
+                residual=residual,
                 noise=noise,
                 t=t,
                 z=z,

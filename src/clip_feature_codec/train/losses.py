@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clip_feature_codec.codec.space import ClipSpace
+from clip_feature_codec.diffusion.residual import Residual
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
 from clip_feature_codec.train.config import TrainConfig
 
@@ -33,6 +34,7 @@ def decoder_losses(
     *,
     x0: Tensor,
     x_t: Tensor,
+    residual: Residual,
     noise: Tensor,
     t: Tensor,
     z: Tensor,
@@ -49,7 +51,8 @@ def decoder_losses(
     Args:
         output: the network's output f (N, 3, H, W).
         x0: the pictures, same shape, in [-1, 1].
-        x_t: the noisy pictures that the network saw.
+        x_t: the noisy pictures, or residuals of pictures, that the network saw.
+        residual: what those are of.
         noise: the noise in them.
         t: timesteps (N,), int64.
         z: the pictures' unit vectors (N, D), also where the network did not get them; rows of zeros, where
@@ -58,11 +61,11 @@ def decoder_losses(
         config: its ``recon_w``, ``tv_w`` and ``clip_w`` are read.
         clip: frozen encoder; needed when ``clip_w`` is above 0.
     """
-    terms = {"mse": F.mse_loss(output, scheduler.target(x0, noise, t))}
+    terms = {"mse": F.mse_loss(output, scheduler.target(residual.of(x0), noise, t))}
     total = terms["mse"]
     weights = {"recon": config.recon_w, "tv": config.tv_w, "clip": config.clip_w}
     if any(weights.values()):
-        predicted = scheduler.predict_x0(x_t, t, output)
+        predicted = residual.picture(scheduler.predict_x0(x_t, t, output))
         trust = scheduler.alphas_cumprod.to(x0.dtype).to(x0.device)[t]
         if config.recon_w:
             terms["recon"] = (trust * (predicted - x0).abs().mean(dim=(1, 2, 3))).mean()

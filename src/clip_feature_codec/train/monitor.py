@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from clip_feature_codec.diffusion.samplers import noise_generators, sample
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
+from clip_feature_codec.diffusion.unet import CLIPCondUNet
 from clip_feature_codec.errors import ImageError
 from clip_feature_codec.images import save_image, to_pictures
 from clip_feature_codec.train.config import TrainConfig
@@ -59,7 +60,9 @@ class Pairs:
 
 
 @torch.no_grad()
-def validation_loss(unet: nn.Module, scheduler: NoiseScheduler, pairs: Pairs, config: TrainConfig) -> float:
+def validation_loss(
+    unet: CLIPCondUNet, scheduler: NoiseScheduler, pairs: Pairs, config: TrainConfig
+) -> float:
     """Mean squared error on the scheduler's target, with timesteps and noise that are the same every time.
 
     The timesteps are spread evenly over the schedule, which tells two states of a network apart with far
@@ -76,12 +79,13 @@ def validation_loss(unet: nn.Module, scheduler: NoiseScheduler, pairs: Pairs, co
         noise = torch.randn(x0.shape, generator=generator).to(device)
         t, z = times[rows].to(device), pairs.vectors[rows].to(device)
         layout = None if pairs.layouts is None else pairs.layouts[rows].to(device)
-        output = unet(scheduler.q_sample(x0, t, noise), z, t, layout)
-        total += F.mse_loss(output, scheduler.target(x0, noise, t)).item() * len(x0)
+        y = unet.residual(layout, (x0.shape[-2], x0.shape[-1])).of(x0)
+        output = unet(scheduler.q_sample(y, t, noise), z, t, layout)
+        total += F.mse_loss(output, scheduler.target(y, noise, t)).item() * len(x0)
     return total / count
 
 
-def sample_grid(unet: nn.Module, scheduler: NoiseScheduler, pairs: Pairs, seed: int) -> Image.Image:
+def sample_grid(unet: CLIPCondUNet, scheduler: NoiseScheduler, pairs: Pairs, seed: int) -> Image.Image:
     """One picture: the originals in a row, and below each what is painted from its conditions."""
     size = pairs.images.shape[-1]
     painted = sample(
@@ -91,6 +95,7 @@ def sample_grid(unet: nn.Module, scheduler: NoiseScheduler, pairs: Pairs, seed: 
         size=size,
         steps=min(_SAMPLING_STEPS, scheduler.timesteps),
         layout=pairs.layouts,
+        residual=unet.residual(pairs.layouts, (size, size)),
         generators=noise_generators(seed, [b"%d" % column for column in range(len(pairs.vectors))]),
     )
     grid = Image.new("RGB", (size * len(pairs.images), 2 * size))
@@ -159,7 +164,7 @@ class Monitor:
         self._write(step, {**scalars, "learning_rate": learning_rate, "images_per_second": speed})
         self.bar.set_postfix(step=step, loss=f"{losses['total']:.4f}", refresh=False)
 
-    def look(self, step: int, unet: nn.Module) -> None:
+    def look(self, step: int, unet: CLIPCondUNet) -> None:
         """Validate, and paint a sample grid, with the averaged weights."""
         if self.held_back is not None:
             loss = validation_loss(unet, self.scheduler, self.held_back, self.config)

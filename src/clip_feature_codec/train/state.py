@@ -147,7 +147,11 @@ class TrainingState:
 
     def _require_same(self, path: Path, content: dict[str, Any]) -> None:
         self.space.require_same(ClipSpace.from_json(content["space"]), str(path))
-        begun = {"layout": 0, **content["config"]}  # a training from before there were layouts had none
+        begun = {
+            "layout": 0,
+            "residual_gain": 0.0,
+            **content["config"],
+        }  # a training from before there were layouts had none
         differences = TrainConfig.from_dict(begun).differences(self.config)
         if content["batches_per_step"] != self.batches_per_step:
             before, now = content["batches_per_step"], self.batches_per_step

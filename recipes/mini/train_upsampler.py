@@ -1,0 +1,210 @@
+"""Stage 4: the learned upsampler, from the decoder's canvas to four times its side.
+
+Learned from photographs alone: first by the absolute error, then against a discriminator that sees patches
+of the result beside a bicubic enlargement of what it was made from (conditional PatchGAN, Isola et al. 2017;
+hinge loss, Lim & Ye 2017; spectral normalisation, Miyato et al. 2018; feature matching, Wang et al. 2018,
+pix2pixHD, eq. 4). Inputs are blurred and noised a little, since a decoder's canvas is no perfect thumbnail
+(conditioning augmentation, Ho et al. 2022, Cascaded Diffusion Models).
+
+Run again after an interruption, it goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from clip_feature_codec.devices import autocast_dtype, pick_device
+from clip_feature_codec.diffusion.upsampler import Upsampler
+from clip_feature_codec.files import atomic_writer
+from data import load_pictures
+
+
+class Discriminator(nn.Module):
+    """Real or painted, for overlapping patches of 47 pixels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        widths = [6, channels, 2 * channels, 4 * channels]
+        self.layers = nn.ModuleList(
+            spectral_norm(nn.Conv2d(a, b, 4, stride=2, padding=1))
+            for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.head = spectral_norm(nn.Conv2d(widths[-1], 1, 3, padding=1))
+
+    def forward(self, pictures: Tensor, enlarged: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Pictures and the enlarged inputs (N, 3, H, W) -> scores (N, 1, H / 8, W / 8), features."""
+        # What an enlargement does not show is small: shown apart, and enlarged as well.
+        x = torch.cat([pictures, 4 * (pictures - enlarged)], dim=1)
+        features = []
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), 0.2)
+            features.append(x)
+        return self.head(x), features
+
+
+def crops(images: np.ndarray, count: int, side: int, rng: np.random.Generator) -> Tensor:
+    """Random squares, mirrored half of the time: uint8 (N, S, S, 3) -> float32 (count, 3, side, side)."""
+    rows = rng.integers(0, len(images), count)
+    grid = Upsampler.factor * 4
+    corners = rng.integers(0, (images.shape[1] - side) // grid + 1, (count, 2)) * grid
+    parts = [images[i, y : y + side, x : x + side] for i, (y, x) in zip(rows, corners, strict=True)]
+    parts = [part[:, ::-1] if rng.random() < 0.5 else part for part in parts]
+    return torch.from_numpy(np.stack(parts)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def shrink(x: Tensor) -> Tensor:
+    """What a perfect decoder would paint of the pictures."""
+    return F.interpolate(x, scale_factor=1 / Upsampler.factor, mode="bicubic", antialias=True)
+
+
+def worn(small: Tensor, config: dict[str, Any], generator: torch.Generator) -> Tensor:
+    """The same with some blur and some noise, of a strength that differs from picture to picture."""
+    shape = (len(small), 1, 1, 1)
+    soft = F.avg_pool2d(F.pad(small, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    small = torch.lerp(small, soft, config["blur"] * torch.rand(shape, generator=generator))
+    noise = torch.randn(small.shape, generator=generator)
+    return small + noise * config["noise"] * torch.rand(shape, generator=generator)
+
+
+def detail(painted: Tensor, real: Tensor, cycles: float) -> float:
+    """Ratio of the spectral energy above so many cycles per picture."""
+
+    def energy(x: Tensor) -> Tensor:
+        side = x.shape[-1]
+        f = torch.fft.fftfreq(side, 1 / side)
+        high = (f[:, None] ** 2 + f**2).sqrt() > cycles
+        return (torch.fft.fft2(x.mean(1)).abs().square() * high).sum((1, 2))
+
+    return float((energy(painted) / energy(real)).log().mean().exp())
+
+
+class State:
+    """Everything that the training changes, and its checkpoint."""
+
+    def __init__(self, config: dict[str, Any], device: torch.device) -> None:
+        torch.manual_seed(config["seed"])
+        layout = {"device": device, "memory_format": torch.channels_last}
+        self.upsampler = Upsampler(config["channels"], config["blocks"]).to(**layout)
+        self.discriminator = Discriminator(config["discriminator"]).to(**layout)
+        self.average = copy.deepcopy(self.upsampler).requires_grad_(False)
+        self.painter = torch.optim.AdamW(self.upsampler.parameters(), betas=(0.5, 0.99), weight_decay=0.0)
+        self.judge = torch.optim.AdamW(self.discriminator.parameters(), betas=(0.5, 0.99), weight_decay=0.0)
+        self.step = 0
+
+    def parts(self) -> dict[str, Any]:
+        names = ("upsampler", "discriminator", "average", "painter", "judge")
+        return {name: getattr(self, name) for name in names}
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint."""
+        states = {name: part.state_dict() for name, part in self.parts().items()}
+        with atomic_writer(path) as file:
+            torch.save({"step": self.step, "config": self.upsampler.config} | states, file)
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint."""
+        content = torch.load(path, weights_only=True)
+        for name, part in self.parts().items():
+            part.load_state_dict(content[name])
+        self.step = content["step"]
+
+
+def train_step(state: State, real: Tensor, small: Tensor, config: dict[str, Any]) -> dict[str, Tensor]:
+    """One step of both networks; the discriminator joins after the warm-up."""
+    enlarged = F.interpolate(small, scale_factor=float(Upsampler.factor), mode="bicubic")
+    dtype = autocast_dtype(real.device)
+    autocast = torch.autocast(real.device.type, dtype=dtype, enabled=dtype is not None)
+    fooling = state.step >= config["warmup_steps"]
+    with autocast:
+        painted = state.upsampler(small)
+    losses = {"error": F.l1_loss(painted.float(), real)}
+    if fooling:
+        with autocast:
+            score_real, _ = state.discriminator(real, enlarged)
+            score_painted, _ = state.discriminator(painted.detach(), enlarged)
+        hinge = F.relu(1 - score_real.float()).mean() + F.relu(1 + score_painted.float()).mean()
+        state.judge.zero_grad()
+        hinge.backward()
+        state.judge.step()
+        state.discriminator.requires_grad_(False)
+        with autocast:
+            score, features = state.discriminator(painted, enlarged)
+            with torch.no_grad():
+                _, wanted = state.discriminator(real, enlarged)
+        state.discriminator.requires_grad_(True)
+        losses["features"] = sum(
+            (F.l1_loss(a.float(), b.float()) for a, b in zip(features, wanted, strict=True)), torch.zeros(())
+        )
+        losses["fooled"] = -score.float().mean()
+    weights = {"error": 1.0, "features": config["feature_weight"], "fooled": config["adversarial_weight"]}
+    state.painter.zero_grad()
+    sum((weights[name] * loss for name, loss in losses.items()), torch.zeros(())).backward()
+    nn.utils.clip_grad_norm_(state.upsampler.parameters(), 1.0)
+    state.painter.step()
+    with torch.no_grad():
+        decay = min(config["ema_decay"], (1 + state.step) / (10 + state.step))
+        for mean, value in zip(state.average.parameters(), state.upsampler.parameters(), strict=True):
+            mean.lerp_(value, 1 - decay)
+    if fooling:
+        losses["hinge"] = hinge
+    return {name: loss.detach() for name, loss in losses.items()}
+
+
+def look(state: State, images: np.ndarray, device: torch.device) -> str:
+    """PSNR and detail of the averaged weights on whole pictures."""
+    real = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    with torch.no_grad():
+        painted = torch.cat([state.average(part) for part in shrink(real).split(4)]).clamp(-1, 1)
+    psnr = (10 * torch.log10(4 / (painted - real).square().mean((1, 2, 3)))).mean().item()
+    return f"{psnr:.2f} dB, detail {detail(painted, real, 24):.2f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, default=Path(__file__).with_name("config.toml"))
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="photographs")
+    parser.add_argument("--out", type=Path, required=True, help="folder; gets upsampler.pt")
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args()
+    recipe = tomllib.loads(args.config.read_text())
+    config, device = recipe["upsampler"], pick_device(args.device)
+
+    images = load_pictures(args.data, Upsampler.factor * recipe["decoder"]["out_size"]).images
+    shown, images = images[: config["shown"]], images[config["shown"] :]
+    state = State(config, device)
+    checkpoint = args.out / "upsampler.pt"
+    if checkpoint.exists():
+        state.load(checkpoint)
+    began, first = time.time(), state.step
+    while state.step < config["steps"]:
+        rng = np.random.default_rng([config["seed"], state.step])
+        generator = torch.Generator().manual_seed(state.step)
+        real = crops(images, config["batch_size"], config["crop"], rng)
+        small = worn(shrink(real), config, generator)
+        done = state.step / config["steps"]
+        for group in (*state.painter.param_groups, *state.judge.param_groups):
+            group["lr"] = config["lr"] * min(1.0, 4 * (1 - done))
+        losses = train_step(state, real.to(device), small.to(device), config)
+        state.step += 1
+        if state.step % 50 == 0:
+            values = ", ".join(f"{name} {value.item():.3f}" for name, value in losses.items())
+            speed = (state.step - first) / (time.time() - began)
+            print(f"step {state.step}/{config['steps']}: {values}, {speed:.2f} steps/s", flush=True)
+        if state.step % 500 == 0 or state.step == config["steps"]:
+            state.save(checkpoint)
+            print(look(state, shown, device), flush=True)
+
+
+if __name__ == "__main__":
+    main()
