@@ -43,7 +43,9 @@ def make_layouts(codec: FeatureCodec, count: int) -> np.ndarray:
     return np.stack([codec.layout.analyse(canvas) for canvas in canvases])
 
 
-def make_decoder(space: ClipSpace, *, seed: int = 0, image_size: int = 16, layout: int = 0) -> Decoder:
+def make_decoder(
+    space: ClipSpace, *, seed: int = 0, image_size: int = 16, layout: int = 0, zero_terminal_snr: bool = False
+) -> Decoder:
     """An untrained decoder for a space, small and quick, whose pictures depend on all that it is told."""
     import torch
 
@@ -57,7 +59,8 @@ def make_decoder(space: ClipSpace, *, seed: int = 0, image_size: int = 16, layou
         for parameter in unet.parameters():
             if not parameter.any():  # training begins with zeros, which hide all that comes before them
                 torch.nn.init.normal_(parameter, std=0.1)
-    scheduler = NoiseScheduler(timesteps=100, prediction="v")  # epsilon would mean black and white only
+    # Predicting epsilon would mean black and white only.
+    scheduler = NoiseScheduler(timesteps=100, prediction="v", zero_terminal_snr=zero_terminal_snr)
     return Decoder(unet.eval(), scheduler, space, image_size)
 
 

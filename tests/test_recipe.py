@@ -24,14 +24,18 @@ def small_config(path: Path) -> Path:
         "batch_size": "4",
         "stages": "[[32, 1], [48, 1]]",
         "warmup_steps": "2",
-        "qualities": "[20, 80]",
-        "out_size": "12",
+        "qualities": "[[20, 30], [80, 80]]",
+        "out_size": "16",
         "layout": "6",
         "base": "8",
         "ch_mult": "[1, 1]",
         "attention_levels": "[]",
         "epochs": "1",
         "sample_every": "0",
+        "crop": "32",
+        "steps": "4",
+        "blocks": "1",
+        "shown": "2",
         "held_out": '["cat"]',
     }
     for key, value in changes.items():
@@ -75,6 +79,9 @@ def test_recipe_makes_a_pack_that_encodes_and_decodes(tmp_path: Path) -> None:
     (work / "decoder" / DECODER_FILE).rename(first)
     shutil.rmtree(work / "decoder")
     run(*stage, "--init", first)  # begins with the weights of the decoder that the first run has made
+    stage = ("train_upsampler.py", "--config", config, "--data", data, "--out", work, "--device", "cpu")
+    assert "detail" in run(*stage)
+    assert run(*stage) == ""  # it is done
     run("build_pack.py", "--work", work, "--pack", tmp_path / "pack")
 
     from clip_feature_codec import ClipCodec
@@ -87,6 +94,7 @@ def test_recipe_makes_a_pack_that_encodes_and_decodes(tmp_path: Path) -> None:
         device="cpu",
     )
     picture = make_picture(1, (40, 20))
+    assert codec.decoder.upsampler is not None
     blob = codec.encode(picture)
     assert float(codec.vector(blob) @ codec.embed(picture)) > 0.99
     assert codec.decode(blob, steps=2, size=32).size == (32, 16)

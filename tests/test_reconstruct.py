@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import dataclasses
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.diffusion.checkpoint import Decoder, load_decoder, save_decoder
 from clip_feature_codec.diffusion.conditions import read_conditions
 from clip_feature_codec.diffusion.samplers import noise_generators, sample
+from clip_feature_codec.diffusion.upsampler import Upsampler
 from clip_feature_codec.errors import BitstreamError, ConfigError, MissingLayerError, SpaceMismatchError
 from clip_feature_codec.reconstruct import PaintOptions, paint, painted_size
 from samples import make_decoder, make_layouts
@@ -80,14 +81,14 @@ def test_a_picture_is_the_same_alone_and_in_any_batch(
 def test_size_is_the_longer_side_and_the_stream_s_aspect_the_shape(
     blobs: list[bytes], codec: FeatureCodec, decoder: Decoder
 ):
-    options = dataclasses.replace(QUICK, steps=1, size=60)
+    options = replace(QUICK, steps=1, size=60)
     sizes = [picture.size for picture in paint(blobs, codec, decoder, options)]
     assert sizes == [(60, 60), (60, 30), (30, 60), (60, 40), (1, 60)]
     assert [painted_size(blob, codec, options) for blob in blobs] == sizes
 
 
 def test_square_leaves_the_canvas_as_it_is(blobs: list[bytes], codec: FeatureCodec, decoder: Decoder):
-    options = dataclasses.replace(QUICK, steps=1, square=True)
+    options = replace(QUICK, steps=1, square=True)
     assert [picture.size for picture in paint(blobs, codec, decoder, options)] == [(16, 16)] * len(blobs)
 
 
@@ -187,7 +188,7 @@ def test_no_streams_are_no_pictures(codec: FeatureCodec, decoder: Decoder):
 
 
 def test_a_decoder_of_another_space_is_refused(blobs: list[bytes], codec: FeatureCodec):
-    other = make_decoder(dataclasses.replace(SPACE, model="other", weights_sha256="cd" * 32))
+    other = make_decoder(replace(SPACE, model="other", weights_sha256="cd" * 32))
     with pytest.raises(SpaceMismatchError, match=r"tiny/test.*other/test"):
         next(paint(blobs, codec, other, QUICK))
 
@@ -195,6 +196,54 @@ def test_a_decoder_of_another_space_is_refused(blobs: list[bytes], codec: Featur
 def test_a_damaged_stream_is_refused(blobs: list[bytes], codec: FeatureCodec, decoder: Decoder):
     with pytest.raises(BitstreamError, match="stream 2 of 2"):
         list(paint([blobs[0], blobs[1][:-1]], codec, decoder, QUICK))
+
+
+def floats(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture, dtype=np.float64)
+
+
+def test_fidelity_goes_from_the_sample_to_one_evaluation_without_guidance(
+    blobs: list[bytes], codec: FeatureCodec
+):
+    terminal = make_decoder(SPACE, zero_terminal_snr=True)
+    square = replace(QUICK, square=True)
+    chosen = {f: list(paint(blobs, codec, terminal, replace(square, fidelity=f))) for f in (0.0, 0.25, 1.0)}
+    means = list(paint(blobs, codec, terminal, replace(square, steps=1, guidance=1.0)))
+    samples = list(paint(blobs, codec, terminal, square))
+    for i, (sampled, mean) in enumerate(zip(samples, means, strict=True)):
+        assert np.array_equal(floats(chosen[0.0][i]), floats(sampled))
+        assert np.array_equal(floats(chosen[1.0][i]), floats(mean))
+        between = 0.75 * floats(sampled) + 0.25 * floats(mean)
+        assert np.abs(floats(chosen[0.25][i]) - between).max() <= 2
+    assert np.abs(floats(samples[0]) - floats(means[0])).mean() > 5
+
+
+def test_fidelity_needs_a_decoder_that_begins_with_pure_noise(
+    blobs: list[bytes], codec: FeatureCodec, decoder: Decoder
+):
+    with pytest.raises(ConfigError, match="zero_terminal_snr"):
+        next(paint(blobs, codec, decoder, replace(QUICK, fidelity=0.5)))
+
+
+def test_the_upsampler_paints_what_is_larger_than_the_canvas(
+    blobs: list[bytes], codec: FeatureCodec, decoder: Decoder
+):
+    torch.manual_seed(0)
+    upsampler = Upsampler(channels=8, blocks=1)
+    torch.nn.init.normal_(upsampler.head.weight, std=0.1)
+    with_detail = replace(decoder, upsampler=upsampler)
+    for size, differs in ((16, False), (17, True), (64, True), (80, True)):
+        options = replace(QUICK, size=size)
+        plain = next(paint(blobs, codec, decoder, options))
+        enlarged = next(paint(blobs, codec, with_detail, options))
+        assert plain.size == enlarged.size
+        assert (np.abs(floats(plain) - floats(enlarged)).max() > 2) == differs
+
+
+@pytest.mark.parametrize("fidelity", [-0.1, 1.1, float("nan")])
+def test_fidelity_is_a_share(fidelity: float):
+    with pytest.raises(ConfigError, match="fidelity"):
+        PaintOptions(fidelity=fidelity)
 
 
 @pytest.mark.parametrize(("option", "value"), [("size", 0), ("size", 8193), ("seed", -1), ("seed", 2**63)])

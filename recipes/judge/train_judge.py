@@ -79,7 +79,7 @@ def train(
     for step in range(start, args.steps):
         rng = np.random.default_rng([SEED, step])
         picks = rng.integers(0, len(pictures), args.batch_size)
-        x = augment(pictures.images[picks], SIZE, rng, device)
+        x = augment(pictures.images[picks], SIZE, 0.7, rng, device)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, args.steps, args.lr)
         scores, y = logits_of(model, x), targets[picks].to(device)

@@ -1,4 +1,4 @@
-"""Stage 4: put the results of the other stages together as a pack; decoder weights in float16."""
+"""Stage 5: put the results of the other stages together as a pack; decoder weights in float16."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from clip_feature_codec.diffusion.checkpoint import load_decoder, save_decoder
+from clip_feature_codec.diffusion.upsampler import Upsampler
 from clip_feature_codec.packs import PACK_DECODER
 from clip_feature_codec.store.feature_store import CODEC_FILE, DECODER_FILE
 
@@ -25,7 +26,11 @@ def main() -> None:
         shutil.copy(args.work / name, args.pack / name)
     decoder = load_decoder(args.work / "decoder" / DECODER_FILE)
     facts = {"steps": decoder.extra["steps"]}  # the options are in the recipe's config.toml
-    save_decoder(args.pack / PACK_DECODER, dataclasses.replace(decoder, extra=facts), dtype=torch.float16)
+    learned = torch.load(args.work / "upsampler.pt", map_location="cpu", weights_only=True)
+    upsampler = Upsampler(**learned["config"])
+    upsampler.load_state_dict(learned["average"])
+    packed = dataclasses.replace(decoder, upsampler=upsampler, extra=facts)
+    save_decoder(args.pack / PACK_DECODER, packed, dtype=torch.float16)
     files = [path for path in args.pack.rglob("*") if path.is_file()]
     for path in files:
         print(f"{path.stat().st_size / 1e6:7.2f} MB  {path.relative_to(args.pack)}")

@@ -49,7 +49,7 @@ class Teacher(nn.Module):
 def augment(
     images: np.ndarray, size: int, smallest: float, rng: np.random.Generator, device: torch.device
 ) -> torch.Tensor:
-    """Random crops (``smallest`` to 1 of each side), mirrored half of the time: uint8 (N, S, S, 3) -> [-1, 1]."""
+    """Random crops (``smallest`` to 1 of each side), half of them mirrored: uint8 (N, S, S, 3) -> [-1, 1]."""
     n = len(images)
     scale = rng.uniform(smallest, 1.0, (n, 2)).astype(np.float32)
     theta = np.zeros((n, 2, 3), np.float32)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import time
 import tomllib
 from pathlib import Path
@@ -37,8 +38,7 @@ class Discriminator(nn.Module):
         super().__init__()
         widths = [6, channels, 2 * channels, 4 * channels]
         self.layers = nn.ModuleList(
-            spectral_norm(nn.Conv2d(a, b, 4, stride=2, padding=1))
-            for a, b in zip(widths, widths[1:], strict=False)
+            spectral_norm(nn.Conv2d(a, b, 4, stride=2, padding=1)) for a, b in itertools.pairwise(widths)
         )
         self.head = spectral_norm(nn.Conv2d(widths[-1], 1, 3, padding=1))
 
@@ -94,15 +94,17 @@ class State:
 
     def __init__(self, config: dict[str, Any], device: torch.device) -> None:
         torch.manual_seed(config["seed"])
-        layout = {"device": device, "memory_format": torch.channels_last}
-        self.upsampler = Upsampler(config["channels"], config["blocks"]).to(**layout)
-        self.discriminator = Discriminator(config["discriminator"]).to(**layout)
+        self.upsampler = Upsampler(config["channels"], config["blocks"]).to(device)
+        self.discriminator = Discriminator(config["discriminator"]).to(device)
+        for network in (self.upsampler, self.discriminator):
+            network.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.upsampler).requires_grad_(False)
         self.painter = torch.optim.AdamW(self.upsampler.parameters(), betas=(0.5, 0.99), weight_decay=0.0)
         self.judge = torch.optim.AdamW(self.discriminator.parameters(), betas=(0.5, 0.99), weight_decay=0.0)
         self.step = 0
 
     def parts(self) -> dict[str, Any]:
+        """What the checkpoint holds beside the number of steps."""
         names = ("upsampler", "discriminator", "average", "painter", "judge")
         return {name: getattr(self, name) for name in names}
 
@@ -135,7 +137,7 @@ def train_step(state: State, real: Tensor, small: Tensor, config: dict[str, Any]
             score_painted, _ = state.discriminator(painted.detach(), enlarged)
         hinge = F.relu(1 - score_real.float()).mean() + F.relu(1 + score_painted.float()).mean()
         state.judge.zero_grad()
-        hinge.backward()
+        hinge.backward()  # type: ignore[no-untyped-call]
         state.judge.step()
         state.discriminator.requires_grad_(False)
         with autocast:
@@ -143,13 +145,12 @@ def train_step(state: State, real: Tensor, small: Tensor, config: dict[str, Any]
             with torch.no_grad():
                 _, wanted = state.discriminator(real, enlarged)
         state.discriminator.requires_grad_(True)
-        losses["features"] = sum(
-            (F.l1_loss(a.float(), b.float()) for a, b in zip(features, wanted, strict=True)), torch.zeros(())
-        )
+        distances = [F.l1_loss(a.float(), b.float()) for a, b in zip(features, wanted, strict=True)]
+        losses["features"] = torch.stack(distances).sum()
         losses["fooled"] = -score.float().mean()
     weights = {"error": 1.0, "features": config["feature_weight"], "fooled": config["adversarial_weight"]}
     state.painter.zero_grad()
-    sum((weights[name] * loss for name, loss in losses.items()), torch.zeros(())).backward()
+    torch.stack([weights[name] * loss for name, loss in losses.items()]).sum().backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(state.upsampler.parameters(), 1.0)
     state.painter.step()
     with torch.no_grad():
@@ -165,7 +166,7 @@ def look(state: State, images: np.ndarray, device: torch.device) -> str:
     """PSNR and detail of the averaged weights on whole pictures."""
     real = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.no_grad():
-        painted = torch.cat([state.average(part) for part in shrink(real).split(4)]).clamp(-1, 1)
+        painted = torch.cat([state.average(part) for part in torch.split(shrink(real), 4)]).clamp(-1, 1)
     psnr = (10 * torch.log10(4 / (painted - real).square().mean((1, 2, 3)))).mean().item()
     return f"{psnr:.2f} dB, detail {detail(painted, real, 24):.2f}"
 

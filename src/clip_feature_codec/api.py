@@ -237,6 +237,7 @@ class ClipCodec:
         size: int = 256,
         eta: float | None = None,
         guidance: float = 2.0,
+        fidelity: float = 0.0,
         square: bool = False,
     ) -> Image.Image:
         """Paint the picture of a stream.
@@ -248,6 +249,7 @@ class ClipCodec:
             size: longer side of the result, in pixels.
             eta: None samples by DPM-Solver++; a number by DDIM with this noise, 0 (none) to 1 (as DDPM).
             guidance: classifier-free guidance; 1 is none.
+            fidelity: from 0, a sharp sample, to 1, the mean of all that the stream allows.
             square: give out the square canvas instead of the picture's own shape.
 
         Raises:
@@ -255,10 +257,16 @@ class ClipCodec:
             CheckpointError: there is no decoder, or it cannot be read.
             ConfigError: an option is out of range.
         """
-        pictures = self.decode_many(
-            [blob], steps=steps, seed=seed, size=size, eta=eta, guidance=guidance, square=square
-        )
-        return pictures[0]
+        return self.decode_many(
+            [blob],
+            steps=steps,
+            seed=seed,
+            size=size,
+            eta=eta,
+            guidance=guidance,
+            fidelity=fidelity,
+            square=square,
+        )[0]
 
     def decode_many(
         self,
@@ -269,12 +277,13 @@ class ClipCodec:
         size: int = 256,
         eta: float | None = None,
         guidance: float = 2.0,
+        fidelity: float = 0.0,
         square: bool = False,
     ) -> list[Image.Image]:
         """Paint the pictures of N streams, in order, in batches (see `decode`)."""
         from clip_feature_codec.reconstruct import PaintOptions, paint
 
-        options = PaintOptions(steps, eta, guidance, seed, size, square)
+        options = PaintOptions(steps, eta, guidance, fidelity, seed, size, square)
         return list(paint(blobs, self.features, self.decoder, options))
 
 

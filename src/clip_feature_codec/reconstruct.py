@@ -6,11 +6,14 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
+import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.diffusion.checkpoint import Decoder
-from clip_feature_codec.diffusion.conditions import read_conditions
+from clip_feature_codec.diffusion.conditions import Conditions, read_conditions
 from clip_feature_codec.diffusion.samplers import noise_generators, sample
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.images import output_size, resize_to, to_pictures
@@ -28,6 +31,8 @@ class PaintOptions:
         steps: network evaluations, 1 to the decoder's number of timesteps.
         eta: None samples by DPM-Solver++; a number by DDIM with this noise, 0 (deterministic) to 1 (as DDPM).
         guidance: classifier-free guidance; 1 is none, more follows the vector more closely.
+        fidelity: 0 to 1: from a sample, sharp and invented where the stream says nothing, towards the mean of
+            all pictures that the stream allows, smooth and nearest to the original on average (see `paint`).
         seed: a picture's noise is drawn from this and its stream alone.
         size: longer side of the result, in pixels.
         square: give out the square canvas instead of the picture's own shape.
@@ -39,6 +44,7 @@ class PaintOptions:
     steps: int = 8
     eta: float | None = None
     guidance: float = 2.0
+    fidelity: float = 0.0
     seed: int = 0
     size: int = 256
     square: bool = False
@@ -46,6 +52,8 @@ class PaintOptions:
     def __post_init__(self) -> None:
         if not 1 <= self.size <= 8192:
             raise ConfigError(f"size is {self.size}; it must be 1 to 8192 pixels")
+        if not 0 <= self.fidelity <= 1:
+            raise ConfigError(f"fidelity is {self.fidelity}; it must be from 0 to 1")
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"seed is {self.seed}; it must be a whole number from 0 to 2^63 - 1")
 
@@ -62,12 +70,19 @@ def paint(
     Streams with a vector, a layout or both may stand side by side. A decoder that takes no layouts paints
     from the vectors alone, and says so in one line of the log.
 
+    A fidelity f gives (1 - f) sample + f mean: the straight line between the two is the best that can be had
+    at each perceptual quality between theirs (Freirich et al. 2021, theorem 3). The mean is what the network
+    predicts from pure noise, in one evaluation more.
+
     Raises:
         SpaceMismatchError: codec and decoder belong to different CLIP spaces.
         MissingLayerError: a stream holds nothing that the decoder takes.
         BitstreamError: a stream is damaged or was written with other tables.
-        ConfigError: an option is out of range.
+        ConfigError: an option is out of range, or there is a fidelity and the decoder's last timestep is not
+            pure noise.
     """
+    if options.fidelity and not decoder.scheduler.zero_terminal_snr:
+        raise ConfigError("this decoder has no fidelity to choose: it was trained without zero_terminal_snr")
     decoder.space.require_same(codec.space, "the streams' codec")
     told = False
     for start in range(0, len(blobs), batch_size):
@@ -76,21 +91,42 @@ def paint(
         if conditions.ignored and not told:
             logger.info("this decoder takes no layouts: the layout layers of the streams are ignored")
             told = True
-        layout, size = conditions.planes(), decoder.image_size
-        canvases = sample(
+        sizes = [painted_size(blob, codec, options) for blob in batch]
+        canvases = _canvases(decoder, conditions, options, batch, max(max(size) for size in sizes))
+        for size, canvas in zip(sizes, to_pictures(canvases), strict=True):
+            yield resize_to(canvas, size)
+
+
+def _canvases(
+    decoder: Decoder, conditions: Conditions, options: PaintOptions, batch: Sequence[bytes], largest: int
+) -> Tensor:
+    """Square pictures (N, 3, S, S) in [-1, 1], enlarged if ``largest`` pixels a side will be needed."""
+    layout, side = conditions.planes(), decoder.image_size
+
+    def painted(steps: int, eta: float | None, guidance: float) -> Tensor:
+        return sample(
             decoder.unet,
             decoder.scheduler,
             conditions.vectors,
-            size=size,
-            steps=options.steps,
-            eta=options.eta,
-            guidance=options.guidance,
+            size=side,
+            steps=steps,
+            eta=eta,
+            guidance=guidance,
             layout=layout,
-            residual=decoder.unet.residual(layout, (size, size)),
+            residual=decoder.unet.residual(layout, (side, side)),
             generators=noise_generators(options.seed, batch),
         )
-        for blob, canvas in zip(batch, to_pictures(canvases), strict=True):
-            yield resize_to(canvas, painted_size(blob, codec, options))
+
+    mean = painted(1, None, 1.0) if options.fidelity else None
+    if mean is not None and options.fidelity == 1:
+        return mean
+    canvases = painted(options.steps, options.eta, options.guidance)
+    if decoder.upsampler is not None and largest > side:
+        with torch.no_grad():
+            canvases = decoder.upsampler(canvases).clamp(-1.0, 1.0)
+    if mean is None:
+        return canvases
+    return torch.lerp(canvases, F.interpolate(mean, canvases.shape[-2:], mode="bicubic"), options.fidelity)
 
 
 def painted_size(blob: bytes, codec: FeatureCodec, options: PaintOptions) -> tuple[int, int]:

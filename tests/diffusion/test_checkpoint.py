@@ -12,6 +12,7 @@ from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.diffusion.checkpoint import Decoder, load_decoder, save_decoder
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
 from clip_feature_codec.diffusion.unet import CLIPCondUNet
+from clip_feature_codec.diffusion.upsampler import Upsampler
 from clip_feature_codec.errors import CheckpointError, ConfigError
 
 DIM = 6
@@ -209,7 +210,9 @@ def test_flipped_bits_in_the_weights_are_refused(checkpoint: Path) -> None:
     assert "checksum" in refusal(checkpoint)
 
 
-@pytest.mark.parametrize("name", ["unet", "scheduler", "space", "image_size", "weights", "extra"])
+@pytest.mark.parametrize(
+    "name", ["unet", "scheduler", "space", "image_size", "weights", "upsampler", "extra"]
+)
 def test_a_missing_or_odd_field_is_named(checkpoint: Path, name: str) -> None:
     content = torch.load(checkpoint, weights_only=True)
     assert name in refusal(altered(checkpoint, **{name: None}))
@@ -221,7 +224,10 @@ def test_a_missing_or_odd_field_is_named(checkpoint: Path, name: str) -> None:
     [
         ({"format": "something else"}, "not a decoder checkpoint"),
         ({"format": None}, "not a decoder checkpoint"),
-        ({"version": 2}, "version 2; this program reads 1"),
+        ({"version": 3}, "version 3; this program reads 1 and 2"),
+        ({"upsampler": {"channels": 6}}, "channels is 6"),
+        ({"upsampler": {"depth": 6}}, "depth"),
+        ({"upsampler": {"channels": 8, "blocks": 1}}, "no tensor"),
         ({"image_size": 17}, "image size is 17"),
         ({"image_size": True}, "image_size"),
         ({"scheduler": {"timesteps": -1}}, "timesteps is -1"),
@@ -259,3 +265,23 @@ def test_weights_must_be_all_there_and_of_the_right_shape(checkpoint: Path, repl
 def test_weights_of_another_network_are_refused(checkpoint: Path) -> None:
     weights = torch.load(checkpoint, weights_only=True)["weights"] | {"surplus": torch.zeros(1)}
     assert "'surplus'" in refusal(altered(checkpoint, weights=weights))
+
+
+def test_an_upsampler_comes_back(tmp_path: Path) -> None:
+    upsampler = Upsampler(channels=8, blocks=1)
+    torch.nn.init.normal_(upsampler.head.weight)
+    save_decoder(tmp_path / "decoder.pt", make_decoder(upsampler=upsampler))
+    loaded = load_decoder(tmp_path / "decoder.pt")
+    pictures = torch.rand(2, 3, 8, 8)
+    assert loaded.upsampler is not None
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.upsampler(pictures), upsampler(pictures))
+
+
+def test_a_file_of_version_1_has_no_upsampler(checkpoint: Path, tmp_path: Path) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    del content["upsampler"], content["upsampler_weights"], content["unet"]["residual_gain"]
+    torch.save(content | {"version": 1}, tmp_path / "old.pt")
+    old = load_decoder(tmp_path / "old.pt")
+    assert old.upsampler is None
+    torch.testing.assert_close(paint(old), paint(load_decoder(checkpoint)))

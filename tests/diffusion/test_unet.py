@@ -108,6 +108,7 @@ def test_default_is_the_specified_network() -> None:
         "patch": 1,
         "z_map": 0,
         "layout": 0,
+        "residual_gain": 0.0,
         "in_channels": 3,
     }
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from train_helpers import DIM, SIZE, SPACE, tiny_config
 
+from clip_feature_codec.diffusion.residual import Residual
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
 from clip_feature_codec.train.losses import decoder_losses
 
@@ -32,7 +33,10 @@ def drawn(prediction, t=(3, 20, 49), **options):
     noise, output = torch.randn(shape, generator=random), torch.randn(shape, generator=random)
     z = torch.nn.functional.normalize(torch.randn(3, DIM, generator=random), dim=1)
     t = torch.tensor(t)
-    arguments = {"x0": x0, "x_t": scheduler.q_sample(x0, t, noise), "noise": noise, "t": t, "z": z}
+    base = torch.rand(shape, generator=random) - 0.5
+    residual = Residual(base, torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1, 1))
+    x_t = scheduler.q_sample(residual.of(x0), t, noise)
+    arguments = {"x0": x0, "x_t": x_t, "residual": residual, "noise": noise, "t": t, "z": z}
     config = tiny_config(prediction=prediction, zero_terminal_snr=prediction == "v", **options)
     return output, {**arguments, "scheduler": scheduler, "config": config}
 
@@ -46,8 +50,10 @@ def test_agrees_with_formulas_written_out_in_float64(prediction):
     x0, noise, x_t, f = (v.double().numpy() for v in (given["x0"], given["noise"], given["x_t"], output))
     bar = given["scheduler"].alphas_cumprod[given["t"]].numpy()
     a, s = np.sqrt(bar)[:, None, None, None], np.sqrt(1 - bar)[:, None, None, None]
-    target = noise if prediction == "epsilon" else a * noise - s * x0
+    base, gain = given["residual"].base.double().numpy(), np.array([1.0, 2.0, 3.0])[:, None, None, None]
+    target = noise if prediction == "epsilon" else a * noise - s * (x0 - base) * gain
     guess = (x_t - s * f) / a if prediction == "epsilon" else a * x_t - s * f
+    guess = guess / gain + base
     recon = np.mean([b * np.abs(g - x).mean() for b, g, x in zip(bar, guess, x0, strict=True)])
     variations = [np.abs(np.diff(g, axis=1)).mean() + np.abs(np.diff(g, axis=2)).mean() for g in guess]
     v = np.clip(guess, -1, 1).reshape(3, -1) @ encoder.matrix.double().numpy()
@@ -85,6 +91,7 @@ def test_a_picture_without_a_vector_adds_nothing_to_the_clip_term():
     output, given = drawn("v", recon_w=0.0, tv_w=0.0, clip_w=1.0)
     whole = decoder_losses(output, clip=LinearEncoder(), **given)["clip"]
     alone = {name: given[name][:1] for name in ("x0", "x_t", "noise", "t", "z")}
+    alone["residual"] = Residual(given["residual"].base[:1], given["residual"].gain[:1])
     first = decoder_losses(output[:1], clip=LinearEncoder(), **{**given, **alone})["clip"]
     given["z"][1:] = 0
     masked = decoder_losses(output, clip=LinearEncoder(), **given)["clip"]

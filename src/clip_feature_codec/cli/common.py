@@ -174,6 +174,13 @@ sampling_options = stack(
         "--guidance", type=float, default=2.0, show_default=True, help="Classifier-free guidance; 1 is none."
     ),
     click.option(
+        "--fidelity",
+        type=click.FloatRange(0, 1),
+        default=0.0,
+        show_default=True,
+        help="0: sharp and invented; 1: smooth and nearest to the original.",
+    ),
+    click.option(
         "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Chooses the noise."
     ),
     click.option(
@@ -193,7 +200,7 @@ def make_paint_options(options: dict[str, Any]) -> PaintOptions:
     """Take the values of `paint_options` out of ``options``."""
     from clip_feature_codec.reconstruct import PaintOptions
 
-    names = ("steps", "eta", "guidance", "seed", "size", "square")
+    names = ("steps", "eta", "guidance", "fidelity", "seed", "size", "square")
     return PaintOptions(**{name: options.pop(name) for name in names})
 
 

@@ -1,5 +1,7 @@
 """A decoder in one file: weights, configuration, and the CLIP space it was trained for.
 
+Version 2 may hold a learned upsampler; a file of version 1 never does.
+
 The file is what ``torch.save`` makes of plain types and tensors, so that it loads with
 ``weights_only=True`` and nothing in it is ever run. A file that does not say all that it should is refused.
 """
@@ -12,35 +14,40 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
 from clip_feature_codec.diffusion.unet import CLIPCondUNet
+from clip_feature_codec.diffusion.upsampler import Upsampler
 from clip_feature_codec.errors import CheckpointError, CodecError, ConfigError
 from clip_feature_codec.files import atomic_writer
 
 FORMAT = "clip-feature-codec decoder"
-VERSION = 1
+VERSION = 2
+_BEFORE_UPSAMPLERS = 1
 _FIELDS: dict[str, type] = {
     "unet": dict,
     "scheduler": dict,
     "space": dict,
     "image_size": int,
     "weights": dict,
+    "upsampler": dict,
+    "upsampler_weights": dict,
     "extra": dict,
 }
 
 
 @dataclass
 class Decoder:
-    """A U-Net with all that is needed to use it.
+    """A U-Net with all that is needed to use it, and an upsampler where there is one.
 
     Attributes:
         unet: the network, for RGB pictures.
         scheduler: the noise schedule that it was trained with.
         space: the CLIP space of its condition.
         image_size: side in pixels of the square pictures that it was trained on.
+        upsampler: makes larger pictures of those; None: bicubic interpolation does.
         extra: plain facts that travel with it (steps, figures); JSON-able.
 
     Raises:
@@ -51,6 +58,7 @@ class Decoder:
     scheduler: NoiseScheduler
     space: ClipSpace
     image_size: int
+    upsampler: Upsampler | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -87,7 +95,6 @@ def save_decoder(
     """
     if dtype not in (torch.float32, torch.float16):
         raise ConfigError(f"weights cannot be saved as {dtype}; use torch.float32 or torch.float16")
-    weights = {name: value.to("cpu", dtype).contiguous() for name, value in decoder.unet.state_dict().items()}
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -95,7 +102,9 @@ def save_decoder(
         "scheduler": decoder.scheduler.to_config(),
         "space": decoder.space.to_json(),
         "image_size": decoder.image_size,
-        "weights": weights,
+        "weights": _weights_of(decoder.unet, dtype),
+        "upsampler": {} if decoder.upsampler is None else decoder.upsampler.config,
+        "upsampler_weights": {} if decoder.upsampler is None else _weights_of(decoder.upsampler, dtype),
         "extra": decoder.extra if extra is None else extra,
     }
     with atomic_writer(path, durable=True) as file:
@@ -114,21 +123,34 @@ def load_decoder(path: Path, device: torch.device | str = "cpu") -> Decoder:
         # On the meta device the claimed sizes cost nothing until the weights have confirmed them.
         with torch.device("meta"):
             unet = CLIPCondUNet(**content["unet"])
+            upsampler = Upsampler(**content["upsampler"]) if content["upsampler"] else None
         decoder = Decoder(
             unet,
             NoiseScheduler.from_config(content["scheduler"]),
             ClipSpace.from_json(content["space"]),
             content["image_size"],
+            upsampler,
             content["extra"],
         )
     except (CodecError, TypeError, RuntimeError) as error:  # RuntimeError: sizes that overflow
         raise CheckpointError(f"{path}: its configuration is not usable: {error}") from error
-    _check_weights(path, unet, content["weights"])
-    weights = {name: value.to(device, torch.float32) for name, value in content["weights"].items()}
-    unet.load_state_dict(weights, assign=True)
-    unet.to(memory_format=torch.channels_last)
-    unet.eval()
+    _fill(path, unet, content["weights"], device)
+    if upsampler is not None:
+        _fill(path, upsampler, content["upsampler_weights"], device)
     return decoder
+
+
+def _weights_of(network: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
+    return {name: value.to("cpu", dtype).contiguous() for name, value in network.state_dict().items()}
+
+
+def _fill(path: Path, network: nn.Module, weights: dict[str, Tensor], device: torch.device | str) -> None:
+    """Give a network on the meta device its weights, once they are what it expects."""
+    _check_weights(path, network, weights)
+    given = {name: value.to(device, torch.float32) for name, value in weights.items()}
+    network.load_state_dict(given, assign=True)
+    network.to(memory_format=torch.channels_last)
+    network.eval()
 
 
 def _read(path: Path) -> Any:
@@ -160,9 +182,12 @@ def _not_a_checkpoint(path: Path) -> CheckpointError:
 def _check_fields(path: Path, content: Any) -> None:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise _not_a_checkpoint(path)
-    if content.get("version") != VERSION:
+    if content.get("version") == _BEFORE_UPSAMPLERS:
+        content |= {"upsampler": {}, "upsampler_weights": {}}
+    elif content.get("version") != VERSION:
         raise CheckpointError(
-            f"{path}: decoder checkpoint of version {content.get('version')!r}; this program reads {VERSION}"
+            f"{path}: decoder checkpoint of version {content.get('version')!r}; "
+            f"this program reads {_BEFORE_UPSAMPLERS} and {VERSION}"
         )
     for name, kind in _FIELDS.items():
         if name not in content:
@@ -172,13 +197,13 @@ def _check_fields(path: Path, content: Any) -> None:
             raise CheckpointError(f"{path}: field {name!r} is of type {found}, expected {kind.__name__}")
 
 
-def _check_weights(path: Path, unet: CLIPCondUNet, weights: dict[str, Tensor]) -> None:
-    expected = unet.state_dict()
+def _check_weights(path: Path, network: nn.Module, weights: dict[str, Tensor]) -> None:
+    expected = network.state_dict()
     for name in expected.keys() | weights.keys():
         if name not in weights:
             raise CheckpointError(f"{path}: the weights have no tensor {name!r}")
         if name not in expected:
-            raise CheckpointError(f"{path}: the weights have a tensor {name!r} that this U-Net does not")
+            raise CheckpointError(f"{path}: the weights have a tensor {name!r} that this network does not")
         value, shape = weights[name], tuple(expected[name].shape)
         if not isinstance(value, Tensor) or not value.is_floating_point() or tuple(value.shape) != shape:
             found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
