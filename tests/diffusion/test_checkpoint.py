@@ -285,3 +285,30 @@ def test_a_file_of_version_1_has_no_upsampler(checkpoint: Path, tmp_path: Path) 
     old = load_decoder(tmp_path / "old.pt")
     assert old.upsampler is None
     torch.testing.assert_close(paint(old), paint(load_decoder(checkpoint)))
+
+
+def test_a_network_with_residual_and_shrinkage_comes_back(tmp_path: Path) -> None:
+    scheduler = NoiseScheduler(100, "linear", "v", zero_terminal_snr=True)
+    unet = CLIPCondUNet(
+        DIM,
+        base=8,
+        ch_mult=(1, 2),
+        num_res_blocks=1,
+        patch=2,
+        layout=8,
+        residual_gain=3.0,
+        shrinkage=scheduler.to_config(),
+    )
+    torch.nn.init.normal_(unet.head.weight, std=0.1)
+    decoder = make_decoder(unet=unet)
+    save_decoder(tmp_path / "decoder.pt", decoder)
+    loaded = load_decoder(tmp_path / "decoder.pt")
+    assert loaded.unet.config == unet.config
+    torch.testing.assert_close(paint(loaded), paint(decoder))
+
+
+def test_a_network_made_for_another_schedule_is_refused() -> None:
+    other = NoiseScheduler(100, "cosine", "v", zero_terminal_snr=True)
+    unet = CLIPCondUNet(DIM, base=8, ch_mult=(1, 2), num_res_blocks=1, patch=2, shrinkage=other.to_config())
+    with pytest.raises(ConfigError, match="another noise schedule"):
+        make_decoder(unet=unet)

@@ -109,6 +109,7 @@ def test_default_is_the_specified_network() -> None:
         "z_map": 0,
         "layout": 0,
         "residual_gain": 0.0,
+        "shrinkage": None,
         "in_channels": 3,
     }
 

@@ -40,7 +40,12 @@ def logged(folder, tag):
     return values
 
 
-WAYS = [{}, {"accumulate": 2, "workers": 1, "prediction": "v"}, {"layout": 6, "patch": 2, "workers": 1}]
+WAYS = [
+    {},
+    {"accumulate": 2, "workers": 1, "prediction": "v"},
+    {"layout": 6, "patch": 2, "workers": 1},
+    {"layout": 6, "residual_gain": 3.0, "prediction": "v", "shrinkage": True},
+]
 
 
 @pytest.mark.parametrize("options", WAYS, ids=str)

@@ -70,6 +70,8 @@ class Decoder:
             )
         if config["in_channels"] != 3:
             raise ConfigError(f"the U-Net paints {config['in_channels']} channels; pictures have 3")
+        if config["shrinkage"] not in (None, self.scheduler.to_config()):
+            raise ConfigError("the U-Net's shrinkage is for another noise schedule than the decoder's")
         multiple = self.unet.size_multiple
         if self.image_size < 1 or self.image_size % multiple:
             raise ConfigError(f"image size is {self.image_size}; this U-Net takes multiples of {multiple}")
@@ -149,7 +151,7 @@ def _fill(path: Path, network: nn.Module, weights: dict[str, Tensor], device: to
     _check_weights(path, network, weights)
     given = {name: value.to(device, torch.float32) for name, value in weights.items()}
     network.load_state_dict(given, assign=True)
-    network.to(memory_format=torch.channels_last)
+    network.to(device=device, memory_format=torch.channels_last)
     network.eval()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,8 @@ from clip_feature_codec.diffusion.blocks import (
     zero_init,
 )
 from clip_feature_codec.diffusion.residual import Residual
+from clip_feature_codec.diffusion.schedule import NoiseScheduler
+from clip_feature_codec.diffusion.shrinkage import Shrinkage
 from clip_feature_codec.errors import ConfigError
 
 # A configuration may come from a stranger's file: these keep building it short.
@@ -54,6 +56,8 @@ class CLIPCondUNet(nn.Module):
             projected into the stem's output; 0: the network takes none.
         residual_gain: where there is a layout, x_t and the output are those of the picture's difference from
             it, times this (see `residual`); 0: they are those of the picture itself.
+        shrinkage: the noise schedule (`NoiseScheduler.to_config`) by which the network's beliefs about each
+            patch become v (see `Shrinkage`); None: it gives ε or v itself.
         in_channels: channels of x_t and of the output.
 
     Attributes:
@@ -75,6 +79,7 @@ class CLIPCondUNet(nn.Module):
         z_map: int = 0,
         layout: int = 0,
         residual_gain: float = 0.0,
+        shrinkage: Mapping[str, Any] | None = None,
         in_channels: int = 3,
     ) -> None:
         super().__init__()
@@ -88,6 +93,7 @@ class CLIPCondUNet(nn.Module):
             "z_map": z_map,
             "layout": layout,
             "residual_gain": residual_gain,
+            "shrinkage": None if shrinkage is None else dict(shrinkage),
             "in_channels": in_channels,
         }
         _check_config(self.config)
@@ -123,7 +129,12 @@ class CLIPCondUNet(nn.Module):
             self.up.append(UpLevel(coarser, width, cond_dim, num_res_blocks, attention))
             coarser = width
         self.head_norm = group_norm(widths[0])
-        self.head = zero_init(nn.Conv2d(widths[0], in_channels * patch**2, 3, padding=1))
+        self.shrinkage = None
+        if shrinkage is not None:
+            with torch.device("cpu"):  # its tables are no weights: on the meta device they would be lost
+                self.shrinkage = Shrinkage(NoiseScheduler.from_config(shrinkage), in_channels, patch)
+        outputs = in_channels * patch**2 * (1 if self.shrinkage is None else 2)
+        self.head = zero_init(nn.Conv2d(widths[0], outputs, 3, padding=1))
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x_t: Tensor, z_clip: Tensor, t: Tensor, layout: Tensor | None = None) -> Tensor:
@@ -152,7 +163,8 @@ class CLIPCondUNet(nn.Module):
         z = z_clip * self._clip_scale
         cond = F.silu(cond + self.clip_proj(z))
 
-        x = self.stem(self._fold(x_t))
+        folded = self._fold(x_t)
+        x = self.stem(folded)
         if layout is not None:
             x = x + self._project_layout(layout, x_t)
         if self.map_proj is not None:
@@ -167,6 +179,8 @@ class CLIPCondUNet(nn.Module):
         for level in self.up:
             x = level(x, cond, skips)
         x = self.head(F.silu(self.head_norm(x)))
+        if self.shrinkage is not None:
+            x = self.shrinkage(folded, t, x)
         return F.pixel_shuffle(x, self._patch) if self._patch > 1 else x
 
     def residual(self, layout: Tensor | None, size: tuple[int, int]) -> Residual:

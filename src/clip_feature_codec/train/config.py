@@ -76,6 +76,7 @@ class TrainConfig:
         layout: side of the square layout pictures that the decoder takes besides the vector (0: none).
         residual_gain: where there is a layout, learn the picture's difference from it, times this (0: learn
             the picture itself).
+        shrinkage: whether the network predicts distributions from which v follows (needs ``prediction`` v).
         val_fraction: share of the pictures held back for the validation loss.
         sample_every: steps between validations and sample grids (0: never).
         checkpoint_every: steps between checkpoints; there is always one at the end.
@@ -115,6 +116,7 @@ class TrainConfig:
     z_map: int = 0
     layout: int = 24
     residual_gain: float = 0.0
+    shrinkage: bool = False
     val_fraction: float = 0.05
     sample_every: int = 500
     checkpoint_every: int = 500
@@ -135,7 +137,7 @@ class TrainConfig:
         for name in _FRACTIONS:
             value = getattr(self, name)
             self._require(name, _is_number(value, 0.0) and value < 1, "a number from 0 up to but not with 1")
-        for name in ("zero_terminal_snr", "compile"):
+        for name in ("zero_terminal_snr", "shrinkage", "compile"):
             self._require(name, isinstance(getattr(self, name), bool), "True or False")
         limit = self.max_steps
         self._require("max_steps", limit is None or _is_whole(limit, 1), "None or at least 1")
@@ -173,6 +175,7 @@ class TrainConfig:
             z_map=self.z_map,
             layout=self.layout,
             residual_gain=self.residual_gain,
+            shrinkage=self.build_scheduler().to_config() if self.shrinkage else None,
         )
 
     def _require(self, name: str, holds: bool, expected: str) -> None:

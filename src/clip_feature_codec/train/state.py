@@ -147,11 +147,13 @@ class TrainingState:
 
     def _require_same(self, path: Path, content: dict[str, Any]) -> None:
         self.space.require_same(ClipSpace.from_json(content["space"]), str(path))
+        # A training from before there were these options had none of them.
         begun = {
             "layout": 0,
             "residual_gain": 0.0,
+            "shrinkage": False,
             **content["config"],
-        }  # a training from before there were layouts had none
+        }
         differences = TrainConfig.from_dict(begun).differences(self.config)
         if content["batches_per_step"] != self.batches_per_step:
             before, now = content["batches_per_step"], self.batches_per_step
