@@ -5,6 +5,9 @@
 Photographs are compared at 256 pixels on the longer side, the small pictures (the first 200) at 64. Prints
 the tables, and writes for either a report, its figures as JSON and the curves. Killed, it goes on where it
 was. The judge is the network in ``benchmarks/judge``, which ``recipes/judge`` trains.
+
+``--pack`` takes another pack's folder, such as an earlier version's: ``git worktree add old COMMIT``, then
+``--pack old/src/clip_feature_codec/packs/mini``.
 """
 
 from __future__ import annotations
@@ -21,30 +24,33 @@ from clip_feature_codec.evaluate.metrics.judge import Judge
 from clip_feature_codec.evaluate.provenance import describe_machine
 from clip_feature_codec.evaluate.report import html_page, text_table, write_figure, write_figures
 from clip_feature_codec.files import write_atomic
+from clip_feature_codec.packs import PACK_DECODER
 from clip_feature_codec.reconstruct import PaintOptions
+from clip_feature_codec.store.feature_store import CODEC_FILE
 from stores import make_store
 
-BUDGETS = (64, 140, 222, 340, 1000)
+BUDGETS = (64, 140, 222, 340)
 JUDGE = Path(__file__).parent / "judge"
-SMALL_PICTURES = 200
 PLOTTED = ("psnr", "clip_similarity", "judge_similarity")
 
 
-def run(codec: ClipCodec, parquet: Path, out: Path, size: int, count: int | None, steps: list[int]) -> None:
+def run(
+    codec: ClipCodec, parquet: Path, out: Path, count: int | None, options: PaintOptions, settings: Comparison
+) -> None:
     """One set of pictures; its store and unfinished work lie in ``out`` as well."""
     store = make_store(codec, parquet, out, count=count)
     evaluator = Evaluator.prepare(
         store,
         codec.decoder,
         codec.embedder,
-        PaintOptions(size=size, eta=0.0),
-        Comparison(budgets=BUDGETS, steps=steps, baselines=["all"]),
+        options,
+        settings,
         judge=Judge.load(JUDGE),
     )
     begun = time.time()
     result = evaluator.run(command=f"python benchmarks/{Path(__file__).name}", quiet=False)
     minutes = (time.time() - begun) / 60
-    print(f"{out.name}: {len(result.images)} pictures at {size} pixels, {minutes:.1f} minutes")
+    print(f"{out.name}: {len(result.images)} pictures at {options.size} pixels, {minutes:.1f} minutes")
     summary = summarise(result)
     print(text_table(result, summary))
     title = f"clip-feature-codec at equal bytes: {out.name}"
@@ -62,15 +68,30 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True, help="Parquet file with a column image")
     parser.add_argument("--small", type=Path, required=True, help="the same, of 64-pixel pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder for stores and results")
+    parser.add_argument("--pack", type=Path, help="another pack's folder")
     parser.add_argument("--weights", type=Path, help="another decoder of the same CLIP model")
-    parser.add_argument("--steps", type=int, nargs="+", default=[50])
-    parser.add_argument("--count", type=int, help="only the first so many photographs and small pictures")
+    parser.add_argument("--steps", type=int, nargs="+", default=[PaintOptions.steps])
+    parser.add_argument("--eta", type=float, help="sample by DDIM with this noise")
+    parser.add_argument("--fidelity", type=float, default=PaintOptions.fidelity)
+    parser.add_argument("--budgets", type=int, nargs="+", default=BUDGETS)
+    parser.add_argument("--baselines", nargs="+", default=["all"])
+    parser.add_argument("--photo-count", type=int, help="only the first so many photographs; 0: none")
+    parser.add_argument("--small-count", type=int, default=200, help="the same of the small pictures")
     args = parser.parse_args()
     print(describe_machine())
     codec = ClipCodec.load(weights=args.weights)
-    small = SMALL_PICTURES if args.count is None else args.count
-    run(codec, args.photos, args.out / "photographs", 256, args.count, args.steps)
-    run(codec, args.small, args.out / "small pictures", 64, small, args.steps)
+    if args.pack is not None:
+        codec = ClipCodec.load(
+            args.pack / CODEC_FILE, weights=args.pack / PACK_DECODER, model=str(args.pack / "clip")
+        )
+    settings = Comparison(budgets=args.budgets, steps=args.steps, baselines=args.baselines)
+    for name, parquet, size, count in (
+        ("photographs", args.photos, 256, args.photo_count),
+        ("small pictures", args.small, 64, args.small_count),
+    ):
+        if count != 0:
+            options = PaintOptions(size=size, eta=args.eta, fidelity=args.fidelity)
+            run(codec, parquet, args.out / name, count, options, settings)
 
 
 if __name__ == "__main__":

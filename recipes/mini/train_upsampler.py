@@ -3,8 +3,9 @@
 Learned from photographs alone: first by the absolute error, then against a discriminator that sees patches
 of the result beside a bicubic enlargement of what it was made from (conditional PatchGAN, Isola et al. 2017;
 hinge loss, Lim & Ye 2017; spectral normalisation, Miyato et al. 2018; feature matching, Wang et al. 2018,
-pix2pixHD, eq. 4). Inputs are blurred and noised a little, since a decoder's canvas is no perfect thumbnail
-(conditioning augmentation, Ho et al. 2022, Cascaded Diffusion Models).
+pix2pixHD, eq. 4). Inputs are thumbnails, blurred and noised a little, since a decoder's canvas is no perfect
+one (conditioning augmentation, Ho et al. 2022, Cascaded Diffusion Models); in the last part of the training,
+half of them are what the decoder of stage 3 has painted of the same photographs.
 
 Run again after an interruption, it goes on from its last checkpoint.
 """
@@ -26,8 +27,14 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from clip_feature_codec.devices import autocast_dtype, pick_device
+from clip_feature_codec.diffusion.checkpoint import load_decoder
+from clip_feature_codec.diffusion.samplers import noise_generators, sample
+from clip_feature_codec.diffusion.unet import layout_planes
 from clip_feature_codec.diffusion.upsampler import Upsampler
 from clip_feature_codec.files import atomic_writer
+from clip_feature_codec.images import to_pictures
+from clip_feature_codec.reconstruct import PaintOptions
+from clip_feature_codec.store.feature_store import DECODER_FILE
 from data import load_pictures
 
 
@@ -53,19 +60,76 @@ class Discriminator(nn.Module):
         return self.head(x), features
 
 
-def crops(images: np.ndarray, count: int, side: int, rng: np.random.Generator) -> Tensor:
-    """Random squares, mirrored half of the time: uint8 (N, S, S, 3) -> float32 (count, 3, side, side)."""
+def crops(
+    images: np.ndarray, painted: np.ndarray, count: int, side: int, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Random squares of photographs and the same of their canvases, mirrored half of the time.
+
+    Args:
+        images: uint8 (N, F S, F S, 3), F being the upsampler's factor.
+        painted: uint8 (N, S, S, 3).
+        count: how many.
+        side: of the photographs' squares.
+        rng: draws.
+
+    Returns:
+        float32 in [-1, 1], (count, 3, side, side) and (count, 3, side / F, side / F).
+    """
+    factor = Upsampler.factor
     rows = rng.integers(0, len(images), count)
-    grid = Upsampler.factor * 4
-    corners = rng.integers(0, (images.shape[1] - side) // grid + 1, (count, 2)) * grid
-    parts = [images[i, y : y + side, x : x + side] for i, (y, x) in zip(rows, corners, strict=True)]
-    parts = [part[:, ::-1] if rng.random() < 0.5 else part for part in parts]
-    return torch.from_numpy(np.stack(parts)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    corners = rng.integers(0, painted.shape[1] - side // factor + 1, (count, 2))
+    turns = rng.choice([-1, 1], count)
+
+    def cut(source: np.ndarray, scale: int) -> Tensor:
+        width = side * scale // factor
+        squares = [
+            source[i, scale * y : scale * y + width, scale * x : scale * x + width][:, ::turn]
+            for i, (y, x), turn in zip(rows, corners, turns, strict=True)
+        ]
+        return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    return cut(images, factor), cut(painted, 1)
+
+
+@torch.no_grad()
+def painted_canvases(work: Path, count: int, device: torch.device) -> np.ndarray:
+    """What the decoder paints of the last ``count`` pictures of its training data, uint8 (count, S, S, 3)."""
+    kept = work / "painted.npy"
+    if kept.exists():
+        found: np.ndarray = np.load(kept)
+        return found
+    decoder = load_decoder(work / "decoder" / DECODER_FILE, device)
+    (conditions,) = work.glob("conditions-*.npz")
+    with np.load(conditions) as arrays:
+        vectors = torch.from_numpy(arrays["vectors"][-count:])
+        layouts = torch.from_numpy(arrays["layouts"][-count:])
+    size, canvases = decoder.image_size, []
+    for start in range(0, count, 64):
+        rows = torch.arange(start, min(count, start + 64))
+        version = rows % vectors.shape[1]
+        planes = layout_planes(layouts[rows, version], torch.ones(len(rows), dtype=torch.bool)).to(device)
+        canvases += to_pictures(
+            sample(
+                decoder.unet,
+                decoder.scheduler,
+                vectors[rows, version],
+                size=size,
+                guidance=PaintOptions.guidance,
+                layout=planes,
+                residual=decoder.unet.residual(planes, (size, size)),
+                generators=noise_generators(0, [b"%d" % row for row in rows]),
+            )
+        )
+    painted = np.stack([np.asarray(canvas) for canvas in canvases])
+    with atomic_writer(kept) as file:
+        np.save(file, painted)
+    return painted
 
 
 def shrink(x: Tensor) -> Tensor:
     """What a perfect decoder would paint of the pictures."""
-    return F.interpolate(x, scale_factor=1 / Upsampler.factor, mode="bicubic", antialias=True)
+    small: Tensor = F.interpolate(x, scale_factor=1 / Upsampler.factor, mode="bicubic", antialias=True)
+    return small
 
 
 def worn(small: Tensor, config: dict[str, Any], generator: torch.Generator) -> Tensor:
@@ -74,7 +138,8 @@ def worn(small: Tensor, config: dict[str, Any], generator: torch.Generator) -> T
     soft = F.avg_pool2d(F.pad(small, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     small = torch.lerp(small, soft, config["blur"] * torch.rand(shape, generator=generator))
     noise = torch.randn(small.shape, generator=generator)
-    return small + noise * config["noise"] * torch.rand(shape, generator=generator)
+    worse: Tensor = small + noise * config["noise"] * torch.rand(shape, generator=generator)
+    return worse
 
 
 def detail(painted: Tensor, real: Tensor, cycles: float) -> float:
@@ -84,7 +149,8 @@ def detail(painted: Tensor, real: Tensor, cycles: float) -> float:
         side = x.shape[-1]
         f = torch.fft.fftfreq(side, 1 / side)
         high = (f[:, None] ** 2 + f**2).sqrt() > cycles
-        return (torch.fft.fft2(x.mean(1)).abs().square() * high).sum((1, 2))
+        power: Tensor = (torch.fft.fft2(x.mean(1)).abs().square() * high).sum((1, 2))
+        return power
 
     return float((energy(painted) / energy(real)).log().mean().exp())
 
@@ -174,15 +240,19 @@ def look(state: State, images: np.ndarray, device: torch.device) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("config.toml"))
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="photographs")
-    parser.add_argument("--out", type=Path, required=True, help="folder; gets upsampler.pt")
+    parser.add_argument(
+        "--data", type=Path, nargs="+", required=True, help="photographs: the last of stage 3's --data"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of stage 3; gets upsampler.pt")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     recipe = tomllib.loads(args.config.read_text())
     config, device = recipe["upsampler"], pick_device(args.device)
 
     images = load_pictures(args.data, Upsampler.factor * recipe["decoder"]["out_size"]).images
-    shown, images = images[: config["shown"]], images[config["shown"] :]
+    painted = painted_canvases(args.out, len(images), device)
+    shown = images[: config["shown"]]
+    images, painted = images[config["shown"] :], painted[config["shown"] :]
     state = State(config, device)
     checkpoint = args.out / "upsampler.pt"
     if checkpoint.exists():
@@ -191,9 +261,11 @@ def main() -> None:
     while state.step < config["steps"]:
         rng = np.random.default_rng([config["seed"], state.step])
         generator = torch.Generator().manual_seed(state.step)
-        real = crops(images, config["batch_size"], config["crop"], rng)
+        real, canvases = crops(images, painted, config["batch_size"], config["crop"], rng)
         small = worn(shrink(real), config, generator)
         done = state.step / config["steps"]
+        if done >= config["painted_from"]:
+            small[::2] = canvases[::2]
         for group in (*state.painter.param_groups, *state.judge.param_groups):
             group["lr"] = config["lr"] * min(1.0, 4 * (1 - done))
         losses = train_step(state, real.to(device), small.to(device), config)

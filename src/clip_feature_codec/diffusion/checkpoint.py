@@ -151,7 +151,7 @@ def _fill(path: Path, network: nn.Module, weights: dict[str, Tensor], device: to
     _check_weights(path, network, weights)
     given = {name: value.to(device, torch.float32) for name, value in weights.items()}
     network.load_state_dict(given, assign=True)
-    network.to(device=device, memory_format=torch.channels_last)
+    network.to(device).to(memory_format=torch.channels_last)
     network.eval()
 
 

@@ -35,6 +35,10 @@ class Shrinkage(nn.Module):
         ConfigError: the scheduler is of another prediction than v.
     """
 
+    a: Tensor
+    s: Tensor
+    dct: Tensor
+
     def __init__(self, scheduler: NoiseScheduler, channels: int, patch: int) -> None:
         super().__init__()
         if scheduler.prediction != "v":
@@ -61,6 +65,7 @@ class Shrinkage(nn.Module):
         with torch.autocast(folded.device.type, enabled=False):
             x = F.conv2d(folded.float(), self.dct)
             v = s * (a * (1.0 - q) * x - mean) / (s * s + a * a * q)
+            # Orthonormal: the transpose is the inverse.
             return F.conv2d(v, self.dct.transpose(0, 1).contiguous())
 
 
@@ -69,4 +74,5 @@ def _patch_dct(channels: int, patch: int) -> Tensor:
     u, x = torch.arange(patch)[:, None], torch.arange(patch)
     line = torch.cos(math.pi * (2 * x + 1) * u / (2 * patch)) * math.sqrt(2 / patch)
     line[0] /= math.sqrt(2)
-    return torch.block_diag(*[torch.kron(line, line)] * channels)[:, :, None, None]
+    whole: Tensor = torch.kron(torch.eye(channels), torch.kron(line, line))
+    return whole[:, :, None, None]
