@@ -2,36 +2,47 @@
 
 Takes Parquet files with columns ``image`` (encoded bytes) and ``text`` (comma-separated class names), as the
 recipe does: ``--small`` for the class figures and the decoder, ``--photos`` for the decoder at 256 pixels.
+WebP and the layout layer alone are measured beside it, all at 140 bytes, by the judge of
+``benchmarks/judge``.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import math
 import sys
 import tempfile
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from scipy.stats import mannwhitneyu
 
 from clip_feature_codec import ClipCodec
-from clip_feature_codec.codec.rate import LAYERS, Rate
 from clip_feature_codec.evaluate.analysis.summary import summarise
-from clip_feature_codec.evaluate.evaluation import Evaluator
+from clip_feature_codec.evaluate.evaluation import Comparison, Evaluator
+from clip_feature_codec.evaluate.metrics.judge import Judge
 from clip_feature_codec.evaluate.provenance import describe_machine
-from clip_feature_codec.evaluate.report import write_grid
-from clip_feature_codec.images import load_image
+from clip_feature_codec.evaluate.results import ORIGINAL
+from clip_feature_codec.images import load_image, save_image
 from clip_feature_codec.reconstruct import PaintOptions
 from clip_feature_codec.store.feature_store import FeatureStore
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "mini"
 sys.path.insert(0, str(RECIPE))
-from data import class_names  # noqa: E402
+from data import class_names, load_pictures  # noqa: E402
+from fit_text_tower import attributes  # noqa: E402
 from stores import make_store  # noqa: E402
 
-Floats = NDArray[np.float32]
+JUDGE = Path(__file__).parent / "judge"
+BYTES = 140
+CYCLES = 24  # per picture; what lies above is detail
+SHOWN = 6  # best, and as many worst
+CELL = 160
 
 
 def class_figures(codec: ClipCodec, store: FeatureStore, labels: list[str], held_out: set[str]) -> None:
@@ -73,18 +84,86 @@ def stream_figures(codec: ClipCodec, store: FeatureStore, title: str) -> None:
     )
 
 
+def appearance_figures(codec: ClipCodec, parquet: Path) -> None:
+    """Print what vectors say of looks: 8x8 thumbnails by a linear probe, and the order of colour words.
+
+    The probe is fitted on the first half of the pictures and measured on the second. Of each word, the area
+    under the ROC curve is that of "a photo of something red" and so on against the pictures' own pixels.
+    """
+    pictures = load_pictures([parquet], 64)
+    vectors = codec.embedder.embed_images([Image.fromarray(image) for image in pictures.images])
+    half = len(pictures) // 2
+    blocks = pictures.images.reshape(len(pictures), 8, 8, 8, 8, 3).mean((2, 4)).reshape(len(pictures), -1)
+    told = np.hstack([vectors, np.ones((len(vectors), 1))])
+    probe = np.linalg.lstsq(told[:half], blocks[:half], rcond=None)[0]
+    errors = np.square(np.clip(told[half:] @ probe, 0, 255) - blocks[half:]).mean(1)
+    print(f"8x8 thumbnail by a linear probe: {np.mean(10 * np.log10(255**2 / errors)):.2f} dB")
+    areas = {}
+    for word, shown in attributes(pictures.images).items():
+        if 10 <= shown.sum() <= len(shown) - 10:
+            scores = vectors @ codec.embedder.embed_text([f"a photo of something {word}"])[0]
+            area = mannwhitneyu(scores[shown], scores[~shown]).statistic / (shown.sum() * (~shown).sum())
+            areas[word] = float(area)
+    words = ", ".join(f"{word} {area:.2f}" for word, area in areas.items())
+    print(f"colour words, area under the ROC curve: mean {np.mean(list(areas.values())):.3f}; {words}")
+
+
+def detail(painted: Image.Image, original: Image.Image) -> float:
+    """Ratio of the spectral energy of brightness above 24 cycles per picture."""
+
+    def energy(picture: Image.Image) -> float:
+        x = np.asarray(picture.convert("L"), np.float64)
+        down, across = (np.fft.fftfreq(side, 1 / side) for side in x.shape)
+        high = np.hypot(down[:, None], across) > CYCLES
+        return float((np.abs(np.fft.fft2(x)) ** 2 * high).sum())
+
+    return energy(painted) / energy(original)
+
+
 def decoder_figures(
-    codec: ClipCodec, store: FeatureStore, options: PaintOptions, limit: int, title: str
+    codec: ClipCodec, store: FeatureStore, options: PaintOptions, limit: int, title: str, sheet: Path | None
 ) -> None:
-    """Print the decoder's figures, with its own CLIP as the judge, and save a grid."""
-    evaluator = Evaluator.prepare(store, codec.decoder, codec.embedder, options, limit=limit)
+    """Print the figures of the decoder and of a WebP file at 140 bytes, and save the best and the worst."""
+    evaluator = Evaluator.prepare(
+        store,
+        codec.decoder,
+        codec.embedder,
+        options,
+        Comparison(budgets=[BYTES], baselines=["layout", "webp"]),
+        judge=Judge.load(JUDGE),
+        limit=limit,
+    )
     result = evaluator.run()
-    (point,) = summarise(result).points
-    figures = ", ".join(f"{name} {value.mean:.3f}" for name, value in point.metrics.items())
-    how = f"{options.steps} steps, guidance {options.guidance}"
-    print(f"decoder, {title}, {how}: {point.fits} pictures: {point.bytes.mean:.1f} bytes, {figures}")
-    write_grid(result, evaluator.pictures, Path(f"mini_{title}_{options.guidance}.png"))
+    shown = {key: load_image(data) for key, data in evaluator.pictures.items()}
+    for point in summarise(result).points:
+        figures = ", ".join(f"{name} {value.mean:.3f}" for name, value in point.metrics.items())
+        ratios = [
+            math.log(detail(shown[image, point.series, BYTES], shown[image, ORIGINAL, None]))
+            for image in (original.name for original in result.images)
+            if options.size >= 4 * CYCLES and (image, point.series, BYTES) in shown
+        ]
+        fine = f", detail {math.exp(np.mean(ratios)):.2f} of {len(ratios)} originals'" if ratios else ""
+        print(
+            f"{title}, {point.series}, fidelity {options.fidelity}, guidance {options.guidance}: "
+            f"{point.fits} pictures, {point.bytes.mean:.1f} bytes, {figures}{fine}"
+        )
+    if sheet is not None:
+        ours = [row for row in result.rows if row.series.startswith("clp@")]
+        ranked = sorted(ours, key=lambda row: row.metrics["judge_similarity"] or 0.0)
+        chosen = ranked[: -SHOWN - 1 : -1] + ranked[SHOWN - 1 :: -1]
+        names = [(row.image, row.series, BYTES) for row in chosen if (row.image, row.series, BYTES) in shown]
+        columns = [(shown[name, ORIGINAL, None], shown[name, series, size]) for name, series, size in names]
+        save_image(contact_sheet(columns), sheet)
     evaluator.finish()
+
+
+def contact_sheet(columns: list[tuple[Image.Image, Image.Image]]) -> Image.Image:
+    """Originals above what was painted of them, in one row, cut to squares."""
+    sheet = Image.new("RGB", (CELL * len(columns), 2 * CELL))
+    for i, column in enumerate(columns):
+        for j, picture in enumerate(column):
+            sheet.paste(ImageOps.fit(picture, (CELL, CELL)), (i * CELL, j * CELL))
+    return sheet
 
 
 def labels_of(parquet: Path) -> list[str]:
@@ -97,26 +176,25 @@ def main() -> None:
     parser.add_argument("--small", type=Path, required=True)
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--pictures", type=int, default=200, help="how many small ones to decode")
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0])
-    parser.add_argument("--layers", choices=[name for name in LAYERS if name != "layout"], default="both")
-    parser.add_argument("--weights", type=Path, help="another decoder of the same CLIP model")
+    parser.add_argument("--guidance", type=float, nargs="+", default=[PaintOptions.guidance])
+    parser.add_argument("--fidelity", type=float, nargs="+", default=[PaintOptions.fidelity])
+    parser.add_argument("--sheet", type=Path, help="picture of the best and the worst photographs")
     args = parser.parse_args()
     print(describe_machine())
-    codec = ClipCodec.load(weights=args.weights)
-    rate = Rate(layers=args.layers)
+    codec = ClipCodec.load()
     held_out = set(tomllib.loads((RECIPE / "config.toml").read_text())["clip"]["held_out"])
     with tempfile.TemporaryDirectory() as folder:
-        small = make_store(codec, args.small, Path(folder, "small"), rate)
-        photos = make_store(codec, args.photos, Path(folder, "photos"), rate)
+        small = make_store(codec, args.small, Path(folder, "small"))
+        photos = make_store(codec, args.photos, Path(folder, "photos"))
         class_figures(codec, small, labels_of(args.small), held_out)
+        appearance_figures(codec, args.small)
         stream_figures(codec, small, "small")
         stream_figures(codec, photos, "photos")
-        for guidance in args.guidance:
-            options = PaintOptions(steps=args.steps, eta=0.0, guidance=guidance, size=64)
-            decoder_figures(codec, small, options, args.pictures, "small")
-            options = PaintOptions(steps=args.steps, eta=0.0, guidance=guidance, size=256)
-            decoder_figures(codec, photos, options, len(photos), "photos")
+        for guidance, fidelity in itertools.product(args.guidance, args.fidelity):
+            options = PaintOptions(guidance=guidance, fidelity=fidelity, size=64)
+            decoder_figures(codec, small, options, args.pictures, "small", None)
+            sheet = args.sheet if (guidance, fidelity) == (args.guidance[0], args.fidelity[0]) else None
+            decoder_figures(codec, photos, replace(options, size=256), len(photos), "photos", sheet)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,17 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
+import open_clip
+import pytest
 
+from clip_feature_codec.diffusion.upsampler import Upsampler
 from clip_feature_codec.evaluate.metrics.judge import Judge
 from clip_feature_codec.store.feature_store import DECODER_FILE
+from clip_feature_codec.train.config import TrainConfig
 from samples import make_picture
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "mini"
@@ -99,6 +104,22 @@ def test_recipe_makes_a_pack_that_encodes_and_decodes(tmp_path: Path) -> None:
     assert float(codec.vector(blob) @ codec.embed(picture)) > 0.99
     assert codec.decode(blob, steps=2, size=32).size == (32, 16)
     assert np.isfinite(codec.embedder.embed_text(["a red bus"])).all()
+
+
+@pytest.mark.parametrize("name", ["config.toml", "gpu.toml"])
+def test_what_a_configuration_makes_is_small_enough_for_the_package(name: str) -> None:
+    recipe = tomllib.loads((RECIPE / name).read_text())
+    clip = open_clip.CLIP(**recipe["clip"]["model"])
+    decoder = TrainConfig.from_dict(recipe["decoder"]).build_unet(recipe["clip"]["model"]["embed_dim"])
+    upsampler = Upsampler(recipe["upsampler"]["channels"], recipe["upsampler"]["blocks"])
+    image, everything, painting = (
+        2 * sum(parameter.numel() for network in networks for parameter in network.parameters())
+        for networks in ([clip.visual], [clip], [decoder, upsampler])
+    )
+    assert image <= 12_000_000
+    assert everything - image <= 14_000_000
+    assert painting <= 28_000_000
+    assert recipe["decoder"]["layout"] <= recipe["decoder"]["out_size"]
 
 
 def test_the_judge_s_recipe_makes_a_judge(tmp_path: Path) -> None:
