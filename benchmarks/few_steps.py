@@ -1,4 +1,4 @@
-"""Eight steps of DPM-Solver++ beside fifty of DDIM, by the built-in model, and what eight of DDIM give.
+"""Few steps of DPM-Solver++ beside fifty of DDIM, by the built-in model: how good, and how long they take.
 
     python benchmarks/few_steps.py photos.parquet --work few_steps
 
@@ -9,6 +9,7 @@ those, look at the ones behind (``--skip``).
 from __future__ import annotations
 
 import argparse
+import statistics
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,14 @@ from stores import make_store
 
 JUDGE = Path(__file__).parent / "judge"
 METRICS = ("psnr", "clip_similarity", "judge_similarity")
-SAMPLERS = {"DDIM, 50 steps": (50, 0.0), "DDIM, 8 steps": (8, 0.0), "DPM-Solver++, 8 steps": (8, None)}
+SAMPLERS = {
+    "DDIM, 50 steps": PaintOptions(steps=50, eta=0.0),
+    "DDIM, 8 steps": PaintOptions(steps=8, eta=0.0),
+    "DPM-Solver++, 8 steps": PaintOptions(steps=8),
+    "DPM-Solver++, 4 steps": PaintOptions(steps=4),
+    "DPM-Solver++, 2 steps": PaintOptions(steps=2),
+    "fidelity 1": PaintOptions(fidelity=1.0),
+}
 BYTES = 140
 
 
@@ -51,20 +59,22 @@ def main() -> None:
     codec = ClipCodec.load()
     store = make_store(codec, args.photos, args.work, count=args.skip + args.count)
     judge = Judge.load(JUDGE)
-    found = {}
-    for title, (steps, eta) in SAMPLERS.items():
-        options = PaintOptions(steps=steps, eta=eta)
+    found, times = {}, {}
+    for title, options in SAMPLERS.items():
         evaluator = Evaluator.prepare(
             store, codec.decoder, codec.embedder, options, Comparison(budgets=[BYTES]), judge=judge
         )
-        found[title] = values(evaluator.run().rows, args.skip)
+        rows = evaluator.run().rows
+        found[title] = values(rows, args.skip)
+        times[title] = statistics.median(row.decode_ms or 0.0 for row in rows)
         evaluator.finish()
     (first, reference), *others = found.items()
     how = f"{BYTES} bytes, guidance {PaintOptions().guidance}; mean (95 % interval)"
     print(f"{len(reference)} photographs, {how}")
     for title, figures in found.items():
         means = (f"{name} {mean:.4f}" for name, mean in zip(METRICS, figures.mean(axis=0), strict=True))
-        print(f"{title:24}", *means, sep="  ")
+        taken = f"{times[title]:.0f} ms a picture, {times[title] / times[next(iter(times))]:.3f} of the first"
+        print(f"{title:24}", *means, taken, sep="  ")
     for title, figures in others:
         for name, interval in zip(METRICS, intervals(figures - reference), strict=True):
             print(f"{title} minus {first}: {name:18} {written(interval)}")
