@@ -136,7 +136,8 @@ def decoder_figures(
     result = evaluator.run()
     shown = {key: load_image(data) for key, data in evaluator.pictures.items()}
     for point in summarise(result).points:
-        figures = ", ".join(f"{name} {value.mean:.3f}" for name, value in point.metrics.items())
+        means = {name: value.mean for name, value in point.metrics.items()}
+        figures = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items() if mean is not None)
         ratios = [
             math.log(detail(shown[image, point.series, BYTES], shown[image, ORIGINAL, None]))
             for image in (original.name for original in result.images)
