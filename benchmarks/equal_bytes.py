@@ -79,11 +79,11 @@ def main() -> None:
     parser.add_argument("--small-count", type=int, default=200, help="the same of the small pictures")
     args = parser.parse_args()
     print(describe_machine())
-    codec = ClipCodec.load(weights=args.weights)
-    if args.pack is not None:
-        codec = ClipCodec.load(
-            args.pack / CODEC_FILE, weights=args.pack / PACK_DECODER, model=str(args.pack / "clip")
-        )
+    if args.pack is None:
+        codec = ClipCodec.load(weights=args.weights)
+    else:
+        weights = args.weights or args.pack / PACK_DECODER
+        codec = ClipCodec.load(args.pack / CODEC_FILE, weights=weights, model=str(args.pack / "clip"))
     settings = Comparison(budgets=args.budgets, steps=args.steps, baselines=args.baselines)
     for name, parquet, size, count in (
         ("photographs", args.photos, 256, args.photo_count),

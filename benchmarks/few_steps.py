@@ -66,7 +66,7 @@ def main() -> None:
         )
         rows = evaluator.run().rows
         found[title] = values(rows, args.skip)
-        times[title] = statistics.median(row.decode_ms or 0.0 for row in rows)
+        times[title] = statistics.median(row.decode_ms for row in rows if row.decode_ms is not None)
         evaluator.finish()
     (first, reference), *others = found.items()
     how = f"{BYTES} bytes, guidance {PaintOptions().guidance}; mean (95 % interval)"

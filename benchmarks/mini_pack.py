@@ -13,7 +13,6 @@ import itertools
 import math
 import sys
 import tempfile
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,25 +23,26 @@ from scipy.stats import mannwhitneyu
 
 from clip_feature_codec import ClipCodec
 from clip_feature_codec.evaluate.analysis.summary import summarise
+from clip_feature_codec.evaluate.contact_sheet import CELL, Tile, contact_sheet
 from clip_feature_codec.evaluate.evaluation import Comparison, Evaluator
 from clip_feature_codec.evaluate.metrics.judge import Judge
 from clip_feature_codec.evaluate.provenance import describe_machine
 from clip_feature_codec.evaluate.results import ORIGINAL
-from clip_feature_codec.images import load_image, save_image
+from clip_feature_codec.images import load_image, save_image, to_tensor
 from clip_feature_codec.reconstruct import PaintOptions
 from clip_feature_codec.store.feature_store import FeatureStore
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "mini"
 sys.path.insert(0, str(RECIPE))
-from data import class_names, load_pictures  # noqa: E402
+from data import CONFIG, class_names, load_pictures, read_config  # noqa: E402
 from fit_text_tower import attributes  # noqa: E402
 from stores import make_store  # noqa: E402
+from train_upsampler import detail  # noqa: E402
 
 JUDGE = Path(__file__).parent / "judge"
 BYTES = 140
 CYCLES = 24  # per picture; what lies above is detail
 SHOWN = 6  # best, and as many worst
-CELL = 160
 
 
 def class_figures(codec: ClipCodec, store: FeatureStore, labels: list[str], held_out: set[str]) -> None:
@@ -108,18 +108,6 @@ def appearance_figures(codec: ClipCodec, parquet: Path) -> None:
     print(f"colour words, area under the ROC curve: mean {np.mean(list(areas.values())):.3f}; {words}")
 
 
-def detail(painted: Image.Image, original: Image.Image) -> float:
-    """Ratio of the spectral energy of brightness above 24 cycles per picture."""
-
-    def energy(picture: Image.Image) -> float:
-        x = np.asarray(picture.convert("L"), np.float64)
-        down, across = (np.fft.fftfreq(side, 1 / side) for side in x.shape)
-        high = np.hypot(down[:, None], across) > CYCLES
-        return float((np.abs(np.fft.fft2(x)) ** 2 * high).sum())
-
-    return energy(painted) / energy(original)
-
-
 def decoder_figures(
     codec: ClipCodec, store: FeatureStore, options: PaintOptions, limit: int, title: str, sheet: Path | None
 ) -> None:
@@ -139,9 +127,12 @@ def decoder_figures(
         means = {name: value.mean for name, value in point.metrics.items()}
         figures = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items() if mean is not None)
         ratios = [
-            math.log(detail(shown[image, point.series, BYTES], shown[image, ORIGINAL, None]))
-            for image in (original.name for original in result.images)
-            if options.size >= 4 * CYCLES and (image, point.series, BYTES) in shown
+            math.log(detail(painted, to_tensor([shown[image, ORIGINAL, None]]), CYCLES))
+            for image, painted in (
+                (original.name, to_tensor([shown[original.name, point.series, BYTES]]))
+                for original in result.images
+                if options.size >= 4 * CYCLES and (original.name, point.series, BYTES) in shown
+            )
         ]
         fine = f", detail {math.exp(np.mean(ratios)):.2f} of {len(ratios)} originals'" if ratios else ""
         print(
@@ -152,19 +143,22 @@ def decoder_figures(
         ours = [row for row in result.rows if row.series.startswith("clp@")]
         ranked = sorted(ours, key=lambda row: row.metrics["judge_similarity"] or 0.0)
         chosen = ranked[: -SHOWN - 1 : -1] + ranked[SHOWN - 1 :: -1]
-        names = [(row.image, row.series, BYTES) for row in chosen if (row.image, row.series, BYTES) in shown]
-        columns = [(shown[name, ORIGINAL, None], shown[name, series, size]) for name, series, size in names]
-        save_image(contact_sheet(columns), sheet)
+        above = [tile(shown[row.image, ORIGINAL, None], "original") for row in chosen]
+        below = [
+            tile(
+                shown[row.image, row.series, BYTES],
+                f"{row.bytes} bytes, judge {row.metrics['judge_similarity']:.2f}",
+            )
+            for row in chosen
+        ]
+        title = f"The {SHOWN} best and the {SHOWN} worst of {len(ours)} at {BYTES} bytes"
+        save_image(contact_sheet(title, above + below, columns=len(chosen)), sheet)
     evaluator.finish()
 
 
-def contact_sheet(columns: list[tuple[Image.Image, Image.Image]]) -> Image.Image:
-    """Originals above what was painted of them, in one row, cut to squares."""
-    sheet = Image.new("RGB", (CELL * len(columns), 2 * CELL))
-    for i, column in enumerate(columns):
-        for j, picture in enumerate(column):
-            sheet.paste(ImageOps.fit(picture, (CELL, CELL)), (i * CELL, j * CELL))
-    return sheet
+def tile(picture: Image.Image, line: str) -> Tile:
+    fitted = ImageOps.contain(picture, (CELL, CELL))
+    return Tile(fitted, fitted.size, [line])
 
 
 def labels_of(parquet: Path) -> list[str]:
@@ -183,7 +177,7 @@ def main() -> None:
     args = parser.parse_args()
     print(describe_machine())
     codec = ClipCodec.load()
-    held_out = set(tomllib.loads((RECIPE / "config.toml").read_text())["clip"]["held_out"])
+    held_out = set(read_config(CONFIG)["clip"]["held_out"])
     with tempfile.TemporaryDirectory() as folder:
         small = make_store(codec, args.small, Path(folder, "small"))
         photos = make_store(codec, args.photos, Path(folder, "photos"))

@@ -1,10 +1,12 @@
-"""Pictures with class names, from Parquet files or folders, held in memory at one size."""
+"""What all stages read: the configuration; pictures with class names, held in memory at one size."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,6 +14,16 @@ import pyarrow.parquet as pq
 from clip_feature_codec.errors import ImageError
 from clip_feature_codec.images import IMAGE_SUFFIXES, load_image, squash
 from clip_feature_codec.preview import analyse
+
+CONFIG = Path(__file__).with_name("config.toml")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The tables of a configuration; what it leaves out is that of `CONFIG`."""
+    config = tomllib.loads(CONFIG.read_text())
+    for table, values in tomllib.loads(path.read_text()).items():
+        config[table] |= values
+    return config
 
 
 @dataclass(frozen=True)

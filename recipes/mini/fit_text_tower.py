@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from skimage.color import rgb2hsv
 from clip_feature_codec.devices import pick_device
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.files import atomic_writer, write_atomic
-from data import Pictures, load_pictures
+from data import CONFIG, Pictures, load_pictures, read_config
 
 CLASS_TEMPLATES = ["{c}", "a {c}", "the {c}", "a photo of a {c}", "a picture of a {c}", "an image of the {c}"]
 BOTH_TEMPLATES = ["a {a} {c}", "{a} {c}", "a photo of a {a} {c}", "the {a} {c}"]
@@ -139,7 +138,7 @@ def save_model(model: Any, config: dict[str, Any], folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, default=Path(__file__).with_name("config.toml"))
+    parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="pictures with class names")
     parser.add_argument(
         "--out", type=Path, required=True, help="folder with image_tower.pt; gets clip/, vectors.npy"
@@ -147,7 +146,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
-    config = tomllib.loads(args.config.read_text())["clip"]
+    config = read_config(args.config)["clip"]
     device = pick_device(args.device)
 
     torch.manual_seed(config["seed"])

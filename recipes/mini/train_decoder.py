@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.train.config import TrainConfig
 from clip_feature_codec.train.dataset import ArrayDataset
 from clip_feature_codec.train.diffusion_train import fit
-from data import load_layouts, load_pictures
+from data import CONFIG, load_layouts, load_pictures, read_config
 
 _CODED_AT_ONCE = 4096
 
@@ -87,7 +86,7 @@ def make_dataset(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, default=Path(__file__).with_name("config.toml"))
+    parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="pictures, as for stage 2")
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of stage 2; gets codec.json, decoder/"
@@ -98,7 +97,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    recipe = tomllib.loads(args.config.read_text())
+    recipe = read_config(args.config)
     config = TrainConfig.from_dict(recipe["decoder"])
 
     embedder = ClipEmbedder.load(str(args.out / "clip"), device=args.device)

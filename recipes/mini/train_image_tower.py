@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import math
 import time
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from torch import nn
 
 from clip_feature_codec.devices import autocast_dtype, pick_device
 from clip_feature_codec.files import atomic_writer
-from data import Pictures, load_pictures
+from data import CONFIG, Pictures, load_pictures, read_config
 
 
 class Teacher(nn.Module):
@@ -63,7 +62,7 @@ def augment(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, default=Path(__file__).with_name("config.toml"))
+    parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument(
         "--small", type=Path, nargs="+", required=True, help="64-px pictures (Parquet, folders)"
     )
@@ -72,7 +71,7 @@ def main() -> None:
     parser.add_argument("--init", type=Path, help="an earlier image_tower.pt to begin with")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
-    config = tomllib.loads(args.config.read_text())["clip"]
+    config = read_config(args.config)["clip"]
 
     pools = [load_pictures(args.small, 64)] + ([load_pictures(args.large, 96)] if args.large else [])
     pools = [pool.subset(pool.rows_without(config["held_out"])) for pool in pools]

@@ -16,7 +16,6 @@ import argparse
 import copy
 import itertools
 import time
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +27,14 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from clip_feature_codec.devices import autocast_dtype, pick_device
 from clip_feature_codec.diffusion.checkpoint import load_decoder
-from clip_feature_codec.diffusion.samplers import noise_generators, sample
+from clip_feature_codec.diffusion.samplers import noise_generators
 from clip_feature_codec.diffusion.unet import layout_planes
 from clip_feature_codec.diffusion.upsampler import Upsampler
 from clip_feature_codec.files import atomic_writer
 from clip_feature_codec.images import to_pictures
 from clip_feature_codec.reconstruct import PaintOptions
 from clip_feature_codec.store.feature_store import DECODER_FILE
-from data import load_pictures
+from data import CONFIG, load_pictures, read_config
 
 
 class Discriminator(nn.Module):
@@ -103,20 +102,16 @@ def painted_canvases(work: Path, count: int, device: torch.device) -> np.ndarray
     with np.load(conditions) as arrays:
         vectors = torch.from_numpy(arrays["vectors"][-count:])
         layouts = torch.from_numpy(arrays["layouts"][-count:])
-    size, canvases = decoder.image_size, []
+    canvases = []
     for start in range(0, count, 64):
         rows = torch.arange(start, min(count, start + 64))
         version = rows % vectors.shape[1]
         planes = layout_planes(layouts[rows, version], torch.ones(len(rows), dtype=torch.bool)).to(device)
         canvases += to_pictures(
-            sample(
-                decoder.unet,
-                decoder.scheduler,
+            decoder.sample(
                 vectors[rows, version],
-                size=size,
+                planes,
                 guidance=PaintOptions.guidance,
-                layout=planes,
-                residual=decoder.unet.residual(planes, (size, size)),
                 generators=noise_generators(0, [b"%d" % row for row in rows]),
             )
         )
@@ -143,12 +138,11 @@ def worn(small: Tensor, config: dict[str, Any], generator: torch.Generator) -> T
 
 
 def detail(painted: Tensor, real: Tensor, cycles: float) -> float:
-    """Ratio of the spectral energy above so many cycles per picture."""
+    """Ratio of the spectral energy above so many cycles per picture, geometric mean over (N, 3, H, W)."""
 
     def energy(x: Tensor) -> Tensor:
-        side = x.shape[-1]
-        f = torch.fft.fftfreq(side, 1 / side)
-        high = (f[:, None] ** 2 + f**2).sqrt() > cycles
+        down, across = (torch.fft.fftfreq(side, 1 / side, device=x.device) for side in x.shape[-2:])
+        high = torch.hypot(down[:, None], across) > cycles
         power: Tensor = (torch.fft.fft2(x.mean(1)).abs().square() * high).sum((1, 2))
         return power
 
@@ -239,14 +233,14 @@ def look(state: State, images: np.ndarray, device: torch.device) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, default=Path(__file__).with_name("config.toml"))
+    parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument(
         "--data", type=Path, nargs="+", required=True, help="photographs: the last of stage 3's --data"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of stage 3; gets upsampler.pt")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
-    recipe = tomllib.loads(args.config.read_text())
+    recipe = read_config(args.config)
     config, device = recipe["upsampler"], pick_device(args.device)
 
     images = load_pictures(args.data, Upsampler.factor * recipe["decoder"]["out_size"]).images

@@ -14,7 +14,7 @@ from torch import Tensor
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.diffusion.checkpoint import Decoder
 from clip_feature_codec.diffusion.conditions import Conditions, read_conditions
-from clip_feature_codec.diffusion.samplers import noise_generators, sample
+from clip_feature_codec.diffusion.samplers import noise_generators
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.images import output_size, resize_to, to_pictures
 
@@ -101,27 +101,20 @@ def _canvases(
     decoder: Decoder, conditions: Conditions, options: PaintOptions, batch: Sequence[bytes], largest: int
 ) -> Tensor:
     """Square pictures (N, 3, S, S) in [-1, 1], enlarged if ``largest`` pixels a side will be needed."""
-    layout, side = conditions.planes(), decoder.image_size
-
-    def painted(steps: int, eta: float | None, guidance: float) -> Tensor:
-        return sample(
-            decoder.unet,
-            decoder.scheduler,
-            conditions.vectors,
-            size=side,
-            steps=steps,
-            eta=eta,
-            guidance=guidance,
-            layout=layout,
-            residual=decoder.unet.residual(layout, (side, side)),
-            generators=noise_generators(options.seed, batch),
-        )
-
-    mean = painted(1, None, 1.0) if options.fidelity else None
-    if mean is not None and options.fidelity == 1:
-        return mean
-    canvases = painted(options.steps, options.eta, options.guidance)
-    if decoder.upsampler is not None and largest > side:
+    told, keys = (conditions.vectors, conditions.planes()), (options.seed, batch)
+    mean = None
+    if options.fidelity:
+        mean = decoder.sample(*told, steps=1, generators=noise_generators(*keys))
+        if options.fidelity == 1:
+            return mean
+    canvases = decoder.sample(
+        *told,
+        steps=options.steps,
+        eta=options.eta,
+        guidance=options.guidance,
+        generators=noise_generators(*keys),
+    )
+    if decoder.upsampler is not None and largest > decoder.image_size:
         with torch.no_grad():
             canvases = decoder.upsampler(canvases).clamp(-1.0, 1.0)
     if mean is None:

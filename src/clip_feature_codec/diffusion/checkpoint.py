@@ -9,6 +9,7 @@ The file is what ``torch.save`` makes of plain types and tensors, so that it loa
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from clip_feature_codec.codec.space import ClipSpace
+from clip_feature_codec.diffusion.samplers import sample
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
 from clip_feature_codec.diffusion.unet import CLIPCondUNet
 from clip_feature_codec.diffusion.upsampler import Upsampler
@@ -75,6 +77,30 @@ class Decoder:
         multiple = self.unet.size_multiple
         if self.image_size < 1 or self.image_size % multiple:
             raise ConfigError(f"image size is {self.image_size}; this U-Net takes multiples of {multiple}")
+
+    def sample(
+        self,
+        vectors: Tensor,
+        layout: Tensor | None,
+        *,
+        steps: int = 8,
+        eta: float | None = None,
+        guidance: float = 1.0,
+        generators: Sequence[torch.Generator],
+    ) -> Tensor:
+        """Sample pictures of ``image_size``, not enlarged: (N, 3, S, S) in [-1, 1]; see `samplers`."""
+        return sample(
+            self.unet,
+            self.scheduler,
+            vectors,
+            size=self.image_size,
+            steps=steps,
+            eta=eta,
+            guidance=guidance,
+            layout=layout,
+            residual=self.unet.residual(layout, (self.image_size, self.image_size)),
+            generators=generators,
+        )
 
 
 def save_decoder(

@@ -7,6 +7,7 @@ what the layout does not say (residual prediction of SRDiff, Li et al. 2022, sec
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,14 +33,14 @@ class Residual:
         return cls(torch.zeros(1, 1, 1, 1, device=device), torch.ones(1, 1, 1, 1, device=device))
 
     @classmethod
-    def around(cls, layout: Tensor, size: tuple[int, int], gain: float) -> Residual:
+    def around(cls, layout: Tensor, size: Sequence[int], gain: float) -> Residual:
         """Around layouts: ``(N, 4, S, S)`` as `layout_planes` gives them, for pictures of ``size`` (H, W).
 
         A row without a layout has base 0 and gain 1.
         """
         colours, present = layout[:, :3], layout[:, 3:, :1, :1]
-        if colours.shape[-2:] != size:
-            colours = F.interpolate(colours, size, mode="bicubic").clamp(-1.0, 1.0)
+        if list(colours.shape[-2:]) != list(size):
+            colours = F.interpolate(colours, list(size), mode="bicubic").clamp(-1.0, 1.0)
         return cls(colours, 1.0 + (gain - 1.0) * present)
 
     def to(self, device: torch.device) -> Residual:

@@ -183,7 +183,7 @@ class CLIPCondUNet(nn.Module):
             x = self.shrinkage(folded, t, x)
         return F.pixel_shuffle(x, self._patch) if self._patch > 1 else x
 
-    def residual(self, layout: Tensor | None, size: tuple[int, int]) -> Residual:
+    def residual(self, layout: Tensor | None, size: Sequence[int]) -> Residual:
         """What x_t and the output are of, for pictures of ``size`` (H, W) with layouts as for `forward`."""
         gain = self.config["residual_gain"]
         if not gain or layout is None:

@@ -135,7 +135,7 @@ class Loop:
             shown = torch.rand(rows, generator=generator, device=device) >= self.config.layout_dropout
             layout = _drawn(layouts.to(device, non_blocking=True), generator)
             layout = layout * shown[:, None, None, None]
-        residual = self.state.unet.residual(layout, (x0.shape[-2], x0.shape[-1]))
+        residual = self.state.unet.residual(layout, x0.shape[-2:])
         x_t = self.scheduler.q_sample(residual.of(x0), t, noise)
         output = self.network(x_t, z * kept[:, None], t, layout)
         with self.accelerator.autocast():

@@ -79,7 +79,7 @@ def validation_loss(
         noise = torch.randn(x0.shape, generator=generator).to(device)
         t, z = times[rows].to(device), pairs.vectors[rows].to(device)
         layout = None if pairs.layouts is None else pairs.layouts[rows].to(device)
-        y = unet.residual(layout, (x0.shape[-2], x0.shape[-1])).of(x0)
+        y = unet.residual(layout, x0.shape[-2:]).of(x0)
         output = unet(scheduler.q_sample(y, t, noise), z, t, layout)
         total += F.mse_loss(output, scheduler.target(y, noise, t)).item() * len(x0)
     return total / count
