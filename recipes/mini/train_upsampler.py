@@ -4,8 +4,10 @@ Learned from photographs alone: first by the absolute error, then against a disc
 of the result beside a bicubic enlargement of what it was made from (conditional PatchGAN, Isola et al. 2017;
 hinge loss, Lim & Ye 2017; spectral normalisation, Miyato et al. 2018; feature matching, Wang et al. 2018,
 pix2pixHD, eq. 4). Inputs are thumbnails, blurred and noised a little, since a decoder's canvas is no perfect
-one (conditioning augmentation, Ho et al. 2022, Cascaded Diffusion Models); in the last part of the training,
-half of them are what the decoder of stage 3 has painted of the same photographs.
+one (conditioning augmentation, Ho et al. 2022, Cascaded Diffusion Models). In the last part of the training,
+half of them are what the decoder of stage 3 makes of the same photographs, beginning from thumbnails under
+noise: a canvas that begins from noise alone differs from its photograph in all that the stream does not say,
+and an upsampler that is held to the photograph there learns to blur.
 
 Run again after an interruption, it goes on from its last checkpoint.
 """
@@ -26,8 +28,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from clip_feature_codec.devices import autocast_dtype, pick_device
-from clip_feature_codec.diffusion.checkpoint import load_decoder
-from clip_feature_codec.diffusion.samplers import noise_generators
+from clip_feature_codec.diffusion.checkpoint import Decoder, load_decoder
 from clip_feature_codec.diffusion.unet import layout_planes
 from clip_feature_codec.diffusion.upsampler import Upsampler
 from clip_feature_codec.files import atomic_writer
@@ -85,14 +86,62 @@ def crops(
             source[i, scale * y : scale * y + width, scale * x : scale * x + width][:, ::turn]
             for i, (y, x), turn in zip(rows, corners, turns, strict=True)
         ]
-        return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return to_tensor(np.stack(squares))
 
     return cut(images, factor), cut(painted, 1)
 
 
 @torch.no_grad()
-def painted_canvases(work: Path, count: int, device: torch.device) -> np.ndarray:
-    """What the decoder paints of the last ``count`` pictures of its training data, uint8 (count, S, S, 3)."""
+def repainted(
+    decoder: Decoder,
+    small: Tensor,
+    vectors: Tensor,
+    planes: Tensor,
+    start: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
+    """Drown pictures in noise in part, and paint them from there (SDEdit, Meng et al. 2022).
+
+    Args:
+        decoder: paints, with the guidance that is the default.
+        small: pictures (N, 3, S, S) in [-1, 1], S being the decoder's size.
+        vectors: their CLIP vectors (N, D).
+        planes: their layouts, as `layout_planes` gives them.
+        start: timesteps (N,) to begin from.
+        generator: of the noise.
+
+    Returns:
+        Pictures as ``small``.
+    """
+    unet, scheduler = decoder.unet, decoder.scheduler
+    residual = unet.residual(planes, small.shape[-2:])
+    noise = torch.randn(small.shape, generator=generator).to(small.device)
+    x0 = residual.of(small)
+    for i in range(PaintOptions.steps):
+        t = start * (PaintOptions.steps - i) // PaintOptions.steps
+        x = scheduler.q_sample(x0, t, noise)
+        output = torch.lerp(
+            unet(x, torch.zeros_like(vectors), t, planes), unet(x, vectors, t, planes), PaintOptions.guidance
+        )
+        x0 = residual.of(residual.picture(scheduler.predict_x0(x, t, output)).clamp(-1.0, 1.0))
+        noise = scheduler.predict_eps(x, t, x0)
+    return residual.picture(x0)
+
+
+def painted_canvases(
+    work: Path, photographs: np.ndarray, start: tuple[float, float], device: torch.device
+) -> np.ndarray:
+    """What the decoder makes of photographs, the last pictures of its training data.
+
+    Args:
+        work: folder of stage 3; the result is kept there.
+        photographs: uint8 (N, F S, F S, 3), F being the upsampler's factor.
+        start: where the painting begins, drawn from this range for each: shares of all timesteps.
+        device: to paint on.
+
+    Returns:
+        uint8 (N, S, S, 3).
+    """
     kept = work / "painted.npy"
     if kept.exists():
         found: np.ndarray = np.load(kept)
@@ -100,25 +149,33 @@ def painted_canvases(work: Path, count: int, device: torch.device) -> np.ndarray
     decoder = load_decoder(work / "decoder" / DECODER_FILE, device)
     (conditions,) = work.glob("conditions-*.npz")
     with np.load(conditions) as arrays:
-        vectors = torch.from_numpy(arrays["vectors"][-count:])
-        layouts = torch.from_numpy(arrays["layouts"][-count:])
+        vectors = torch.from_numpy(arrays["vectors"][-len(photographs) :])
+        layouts = torch.from_numpy(arrays["layouts"][-len(photographs) :])
+    generator = torch.Generator().manual_seed(0)
+    low, high = (round(share * decoder.scheduler.timesteps) for share in start)
     canvases = []
-    for start in range(0, count, 64):
-        rows = torch.arange(start, min(count, start + 64))
+    for first in range(0, len(photographs), 64):
+        rows = torch.arange(first, min(first + 64, len(photographs)))
         version = rows % vectors.shape[1]
-        planes = layout_planes(layouts[rows, version], torch.ones(len(rows), dtype=torch.bool)).to(device)
         canvases += to_pictures(
-            decoder.sample(
-                vectors[rows, version],
-                planes,
-                guidance=PaintOptions.guidance,
-                generators=noise_generators(0, [b"%d" % row for row in rows]),
+            repainted(
+                decoder,
+                shrink(to_tensor(photographs[rows]).to(device)),
+                vectors[rows, version].to(device),
+                layout_planes(layouts[rows, version], torch.ones(len(rows), dtype=torch.bool)).to(device),
+                torch.randint(low, high + 1, (len(rows),), generator=generator).to(device),
+                generator,
             )
         )
     painted = np.stack([np.asarray(canvas) for canvas in canvases])
     with atomic_writer(kept) as file:
         np.save(file, painted)
     return painted
+
+
+def to_tensor(images: np.ndarray) -> Tensor:
+    """Pictures uint8 (N, H, W, 3) -> float32 (N, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def shrink(x: Tensor) -> Tensor:
@@ -135,6 +192,16 @@ def worn(small: Tensor, config: dict[str, Any], generator: torch.Generator) -> T
     noise = torch.randn(small.shape, generator=generator)
     worse: Tensor = small + noise * config["noise"] * torch.rand(shape, generator=generator)
     return worse
+
+
+def draw(images: np.ndarray, painted: np.ndarray, step: int, config: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """The batch of a step: squares of photographs, and what the upsampler is to make them of."""
+    rng, generator = np.random.default_rng([config["seed"], step]), torch.Generator().manual_seed(step)
+    real, canvases = crops(images, painted, config["batch_size"], config["crop"], rng)
+    small = worn(shrink(real), config, generator)
+    if step >= config["painted_from"] * config["steps"]:
+        small[::2] = canvases[::2]
+    return real, small
 
 
 def detail(painted: Tensor, real: Tensor, cycles: float) -> float:
@@ -222,13 +289,16 @@ def train_step(state: State, real: Tensor, small: Tensor, config: dict[str, Any]
     return {name: loss.detach() for name, loss in losses.items()}
 
 
-def look(state: State, images: np.ndarray, device: torch.device) -> str:
-    """PSNR and detail of the averaged weights on whole pictures."""
-    real = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
-    with torch.no_grad():
-        painted = torch.cat([state.average(part) for part in torch.split(shrink(real), 4)]).clamp(-1, 1)
-    psnr = (10 * torch.log10(4 / (painted - real).square().mean((1, 2, 3)))).mean().item()
-    return f"{psnr:.2f} dB, detail {detail(painted, real, 24):.2f}"
+def look(state: State, images: np.ndarray, painted: np.ndarray, device: torch.device) -> str:
+    """PSNR and detail of the averaged weights on whole pictures, from thumbnails and from canvases."""
+    real = to_tensor(images).to(device)
+    found = []
+    for name, small in (("thumbnails", shrink(real)), ("canvases", to_tensor(painted).to(device))):
+        with torch.no_grad():
+            large = torch.cat([state.average(part) for part in torch.split(small, 4)]).clamp(-1, 1)
+        psnr = (10 * torch.log10(4 / (large - real).square().mean((1, 2, 3)))).mean().item()
+        found.append(f"from {name} {psnr:.2f} dB, detail {detail(large, real, 24):.2f}")
+    return "; ".join(found)
 
 
 def main() -> None:
@@ -244,24 +314,17 @@ def main() -> None:
     config, device = recipe["upsampler"], pick_device(args.device)
 
     images = load_pictures(args.data, Upsampler.factor * recipe["decoder"]["out_size"]).images
-    painted = painted_canvases(args.out, len(images), device)
-    shown = images[: config["shown"]]
-    images, painted = images[config["shown"] :], painted[config["shown"] :]
+    painted = painted_canvases(args.out, images, config["start"], device)
+    shown = config["shown"]
     state = State(config, device)
     checkpoint = args.out / "upsampler.pt"
     if checkpoint.exists():
         state.load(checkpoint)
     began, first = time.time(), state.step
     while state.step < config["steps"]:
-        rng = np.random.default_rng([config["seed"], state.step])
-        generator = torch.Generator().manual_seed(state.step)
-        real, canvases = crops(images, painted, config["batch_size"], config["crop"], rng)
-        small = worn(shrink(real), config, generator)
-        done = state.step / config["steps"]
-        if done >= config["painted_from"]:
-            small[::2] = canvases[::2]
+        real, small = draw(images[shown:], painted[shown:], state.step, config)
         for group in (*state.painter.param_groups, *state.judge.param_groups):
-            group["lr"] = config["lr"] * min(1.0, 4 * (1 - done))
+            group["lr"] = config["lr"] * min(1.0, 4 * (1 - state.step / config["steps"]))
         losses = train_step(state, real.to(device), small.to(device), config)
         state.step += 1
         if state.step % 50 == 0:
@@ -270,7 +333,7 @@ def main() -> None:
             print(f"step {state.step}/{config['steps']}: {values}, {speed:.2f} steps/s", flush=True)
         if state.step % 500 == 0 or state.step == config["steps"]:
             state.save(checkpoint)
-            print(look(state, shown, device), flush=True)
+            print(look(state, images[:shown], painted[:shown], device), flush=True)
 
 
 if __name__ == "__main__":

@@ -298,12 +298,14 @@ def test_every_codec_keeps_every_budget(evaluate: Callable[..., Evaluation], sto
         assert found == sorted(found)  # type: ignore[type-var]
 
 
-def test_the_title_names_steps_and_sampler(prepare: Prepare):
-    def title(steps: int, eta: float | None) -> str:
-        return prepare(PaintOptions(steps=steps, eta=eta)).contestants[0].series.title
+def test_the_title_names_steps_sampler_and_fidelity(prepare: Prepare):
+    def title(steps: int, eta: float | None, fidelity: float = 0.0) -> str:
+        options = PaintOptions(steps=steps, eta=eta, fidelity=fidelity)
+        return prepare(options).contestants[0].series.title
 
     assert title(8, None) == "clp, 8 steps"
     assert title(1, 0.0) == "clp, 1 DDIM step"
+    assert title(8, None, 0.5) == "clp, 8 steps, fidelity 0.5"
 
 
 def test_our_streams_are_those_that_encoding_to_the_budget_gives(

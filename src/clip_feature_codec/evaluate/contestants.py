@@ -147,9 +147,10 @@ class Clp:
         self._layers = "both" if decoder.unet.config["layout"] else "semantic"
         self.seeds: Sequence[int | None] = range(options.seed, options.seed + seeds)
         sampler = "" if options.eta is None else "DDIM "
+        fidelity = f", fidelity {options.fidelity:g}" if options.fidelity else ""
         self.series = Series(
             id=f"clp@{options.steps}",
-            title=f"clp, {options.steps} {sampler}step{'s' if options.steps > 1 else ''}",
+            title=f"clp, {options.steps} {sampler}step{'s' if options.steps > 1 else ''}{fidelity}",
             kind="ours",
             version=f"clip-feature-codec {__version__}",
             steps=options.steps,
