@@ -92,15 +92,15 @@ def paint(
             logger.info("this decoder takes no layouts: the layout layers of the streams are ignored")
             told = True
         sizes = [painted_size(blob, codec, options) for blob in batch]
-        canvases = _canvases(decoder, conditions, options, batch, max(max(size) for size in sizes))
+        canvases = _canvases(decoder, conditions, options, batch)
         for size, canvas in zip(sizes, to_pictures(canvases), strict=True):
             yield resize_to(canvas, size)
 
 
 def _canvases(
-    decoder: Decoder, conditions: Conditions, options: PaintOptions, batch: Sequence[bytes], largest: int
+    decoder: Decoder, conditions: Conditions, options: PaintOptions, batch: Sequence[bytes]
 ) -> Tensor:
-    """Square pictures (N, 3, S, S) in [-1, 1], enlarged if ``largest`` pixels a side will be needed."""
+    """Square pictures (N, 3, S, S) in [-1, 1]."""
     told, keys = (conditions.vectors, conditions.planes()), (options.seed, batch)
     mean = None
     if options.fidelity:
@@ -114,7 +114,8 @@ def _canvases(
         guidance=options.guidance,
         generators=noise_generators(*keys),
     )
-    if decoder.upsampler is not None and largest > decoder.image_size:
+    if decoder.upsampler is not None:
+        # For small pictures, too: it mends the canvas's own flaws, and a picture is the same at every size.
         with torch.no_grad():
             canvases = decoder.upsampler(canvases).clamp(-1.0, 1.0)
     if mean is None:
