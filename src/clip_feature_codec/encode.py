@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.rate import DEFAULT_RATE, Rate
+from clip_feature_codec.devices import usable_cores
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.errors import ConfigError, ImageError, StoreError
 from clip_feature_codec.images import IMAGE_SUFFIXES, load_image
@@ -164,7 +165,7 @@ def _embed_chunks(plan: Plan, embedder: ClipEmbedder, layers: str, workers: int 
 
 def _default_workers(device: torch.device) -> int:
     # Where the forward pass has every core, each reader that takes one makes the others wait for it.
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     return min(8, cores // 4 if device.type == "cpu" else max(1, cores - 1))
 
 
