@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 
 from clip_feature_codec.errors import ImageError
 from clip_feature_codec.images import IMAGE_SUFFIXES, load_image, squash
@@ -77,6 +78,11 @@ def load_pictures(sources: list[Path], size: int) -> Pictures:
             labels.append(names[0])
             synonyms[names[0]] = names
     return Pictures(np.stack(images), labels, synonyms)
+
+
+def as_batch(images: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+    """Pictures uint8 (N, H, W, 3) -> float32 (N, 3, H, W) in [-1, 1] on ``device``."""
+    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def load_layouts(sources: list[Path]) -> np.ndarray:

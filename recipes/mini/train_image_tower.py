@@ -24,7 +24,7 @@ from torch import nn
 
 from clip_feature_codec.devices import autocast_dtype, pick_device
 from clip_feature_codec.files import atomic_writer
-from data import CONFIG, Pictures, load_pictures, read_config
+from data import CONFIG, Pictures, as_batch, load_pictures, read_config
 
 
 class Teacher(nn.Module):
@@ -55,7 +55,7 @@ def augment(
     theta[:, 0, 0] = scale[:, 0] * rng.choice(np.array([-1, 1], np.float32), n)
     theta[:, 1, 1] = scale[:, 1]
     theta[:, :, 2] = rng.uniform(-1, 1, (n, 2)) * (1 - scale)
-    x = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    x = as_batch(images, device)
     grid = F.affine_grid(torch.from_numpy(theta).to(device), [n, 3, size, size], align_corners=False)
     return F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
 

@@ -35,7 +35,7 @@ from clip_feature_codec.files import atomic_writer
 from clip_feature_codec.images import to_pictures
 from clip_feature_codec.reconstruct import PaintOptions
 from clip_feature_codec.store.feature_store import DECODER_FILE
-from data import CONFIG, load_pictures, read_config
+from data import CONFIG, as_batch, load_pictures, read_config
 
 
 class Discriminator(nn.Module):
@@ -86,7 +86,7 @@ def crops(
             source[i, scale * y : scale * y + width, scale * x : scale * x + width][:, ::turn]
             for i, (y, x), turn in zip(rows, corners, turns, strict=True)
         ]
-        return to_tensor(np.stack(squares))
+        return as_batch(np.stack(squares))
 
     return cut(images, factor), cut(painted, 1)
 
@@ -142,17 +142,17 @@ def painted_canvases(
     Returns:
         uint8 (N, S, S, 3).
     """
-    kept = work / "painted.npy"
+    decoder = load_decoder(work / "decoder" / DECODER_FILE, device)
+    low, high = (round(share * decoder.scheduler.timesteps) for share in start)
+    kept = work / f"painted-{decoder.extra['steps']}-{low}to{high}.npy"
     if kept.exists():
         found: np.ndarray = np.load(kept)
         return found
-    decoder = load_decoder(work / "decoder" / DECODER_FILE, device)
     (conditions,) = work.glob("conditions-*.npz")
     with np.load(conditions) as arrays:
         vectors = torch.from_numpy(arrays["vectors"][-len(photographs) :])
         layouts = torch.from_numpy(arrays["layouts"][-len(photographs) :])
     generator = torch.Generator().manual_seed(0)
-    low, high = (round(share * decoder.scheduler.timesteps) for share in start)
     canvases = []
     for first in range(0, len(photographs), 64):
         rows = torch.arange(first, min(first + 64, len(photographs)))
@@ -160,7 +160,7 @@ def painted_canvases(
         canvases += to_pictures(
             repainted(
                 decoder,
-                shrink(to_tensor(photographs[rows]).to(device)),
+                shrink(as_batch(photographs[rows], device)),
                 vectors[rows, version].to(device),
                 layout_planes(layouts[rows, version], torch.ones(len(rows), dtype=torch.bool)).to(device),
                 torch.randint(low, high + 1, (len(rows),), generator=generator).to(device),
@@ -171,11 +171,6 @@ def painted_canvases(
     with atomic_writer(kept) as file:
         np.save(file, painted)
     return painted
-
-
-def to_tensor(images: np.ndarray) -> Tensor:
-    """Pictures uint8 (N, H, W, 3) -> float32 (N, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def shrink(x: Tensor) -> Tensor:
@@ -291,9 +286,9 @@ def train_step(state: State, real: Tensor, small: Tensor, config: dict[str, Any]
 
 def look(state: State, images: np.ndarray, painted: np.ndarray, device: torch.device) -> str:
     """PSNR and detail of the averaged weights on whole pictures, from thumbnails and from canvases."""
-    real = to_tensor(images).to(device)
+    real = as_batch(images, device)
     found = []
-    for name, small in (("thumbnails", shrink(real)), ("canvases", to_tensor(painted).to(device))):
+    for name, small in (("thumbnails", shrink(real)), ("canvases", as_batch(painted, device))):
         with torch.no_grad():
             large = torch.cat([state.average(part) for part in torch.split(small, 4)]).clamp(-1, 1)
         psnr = (10 * torch.log10(4 / (large - real).square().mean((1, 2, 3)))).mean().item()
