@@ -123,16 +123,16 @@ def decoder_figures(
     )
     result = evaluator.run()
     shown = {key: load_image(data) for key, data in evaluator.pictures.items()}
+    # Smaller pictures hardly reach above CYCLES.
+    names = [image.name for image in result.images] if options.size >= 4 * CYCLES else []
     for point in summarise(result).points:
         means = {name: value.mean for name, value in point.metrics.items()}
         figures = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items() if mean is not None)
+        painted = {name: shown.get((name, point.series, BYTES)) for name in names}
         ratios = [
-            math.log(detail(painted, to_tensor([shown[image, ORIGINAL, None]]), CYCLES))
-            for image, painted in (
-                (original.name, to_tensor([shown[original.name, point.series, BYTES]]))
-                for original in result.images
-                if options.size >= 4 * CYCLES and (original.name, point.series, BYTES) in shown
-            )
+            math.log(detail(to_tensor([picture]), to_tensor([shown[name, ORIGINAL, None]]), CYCLES))
+            for name, picture in painted.items()
+            if picture is not None
         ]
         fine = f", detail {math.exp(np.mean(ratios)):.2f} of {len(ratios)} originals'" if ratios else ""
         print(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -108,9 +108,7 @@ def test_recipe_makes_a_pack_that_encodes_and_decodes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["config.toml", "gpu.toml"])
 def test_what_a_configuration_makes_is_small_enough_for_the_package(name: str) -> None:
-    recipe = tomllib.loads((RECIPE / "config.toml").read_text())
-    for table, values in tomllib.loads((RECIPE / name).read_text()).items():
-        recipe[table] |= values
+    recipe = runpy.run_path(str(RECIPE / "data.py"))["read_config"](RECIPE / name)
     clip = open_clip.CLIP(**recipe["clip"]["model"])
     decoder = TrainConfig.from_dict(recipe["decoder"]).build_unet(recipe["clip"]["model"]["embed_dim"])
     upsampler = Upsampler(recipe["upsampler"]["channels"], recipe["upsampler"]["blocks"])
