@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clip_feature_codec.codec import bitstream
-from clip_feature_codec.codec.layout import LayoutCoder
+from clip_feature_codec.codec.layout.coder import LayoutCoder
 from clip_feature_codec.evaluate.metrics.pixels import psnr, ssim
 from clip_feature_codec.evaluate.provenance import describe_machine
 from clip_feature_codec.evaluate.rivals.baseline import Baseline

@@ -23,9 +23,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.codec.affine import AffineQuantizer
-from clip_feature_codec.codec.int8 import Int8Coder
-from clip_feature_codec.codec.klt import UNIT_BITS, KltCoder
+from clip_feature_codec.codec.semantic.affine import AffineQuantizer
+from clip_feature_codec.codec.semantic.int8 import Int8Coder
+from clip_feature_codec.codec.semantic.klt import UNIT_BITS, KltCoder
 from clip_feature_codec.evaluate.provenance import describe_machine
 
 HEADER = 6

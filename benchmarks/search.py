@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.evaluate.provenance import describe_machine
-from clip_feature_codec.store.duplicates import DEFAULT_THRESHOLD, find_duplicates
 from clip_feature_codec.store.feature_store import INDEX_FILE, FeatureStore
-from clip_feature_codec.store.index_file import IndexFile
-from clip_feature_codec.store.indexing import updated_index
 from clip_feature_codec.store.manifest import Entry
-from clip_feature_codec.store.search import SearchIndex
+from clip_feature_codec.store.search.duplicates import DEFAULT_THRESHOLD, find_duplicates
+from clip_feature_codec.store.search.index_file import IndexFile
+from clip_feature_codec.store.search.indexing import updated_index
+from clip_feature_codec.store.search.nearest import SearchIndex
 
 ROWS_AT_ONCE = 16_384
 

@@ -1,6 +1,6 @@
 """Counts the entropy coder's table family on vectors of a CLIP model, and freezes it as integers.
 
-    python recipes/codec/fit_magnitudes.py vectors.npy src/clip_feature_codec/codec/magnitudes.json
+    python recipes/codec/fit_magnitudes.py vectors.npy src/clip_feature_codec/codec/entropy/magnitudes.json
 
 Half of the vectors fit a transform, the other half is quantised at steps from fine to coarse. The encoder
 weighs rates by the very tables that are to be counted, so this goes round a few times, from smooth
@@ -18,10 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.codec import trellis
-from clip_feature_codec.codec.compiled import compiled
-from clip_feature_codec.codec.klt import KltCoder
-from clip_feature_codec.codec.magnitudes import (
+from clip_feature_codec.codec.entropy.compiled import compiled
+from clip_feature_codec.codec.entropy.magnitudes import (
     DIRECT,
     ESCAPE,
     ORIGIN,
@@ -31,6 +29,8 @@ from clip_feature_codec.codec.magnitudes import (
     Magnitudes,
     code_lengths,
 )
+from clip_feature_codec.codec.semantic import trellis
+from clip_feature_codec.codec.semantic.klt import KltCoder
 
 ROUNDS = 4
 WEIGHT = 1750

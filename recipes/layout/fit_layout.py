@@ -1,6 +1,6 @@
 """Trains the tables of the layout layer and freezes them as integers.
 
-    python recipes/layout/fit_layout.py photos-*.parquet -o src/clip_feature_codec/codec/layout.json
+    python recipes/layout/fit_layout.py photos-*.parquet -o src/clip_feature_codec/codec/layout/tables.json
 
 Pictures are coded at steps from fine to coarse with the tables so far. Then a small model is fitted to what
 was coded: a level that is linear in the features of `layout_trellis`, with an offset for each coefficient
@@ -24,10 +24,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from clip_feature_codec.codec import layout, layout_trellis, trellis
-from clip_feature_codec.codec.layout import LayoutCoder
-from clip_feature_codec.codec.layout_tables import FEATURES, LayoutTables, geometry
-from clip_feature_codec.codec.magnitudes import DIRECT, ESCAPE, ORIGIN, PRECISION, ROWS, SYMBOLS, Magnitudes
+from clip_feature_codec.codec.entropy.magnitudes import (
+    DIRECT,
+    ESCAPE,
+    ORIGIN,
+    PRECISION,
+    ROWS,
+    SYMBOLS,
+    Magnitudes,
+)
+from clip_feature_codec.codec.layout import coder as layout
+from clip_feature_codec.codec.layout import trellis as layout_trellis
+from clip_feature_codec.codec.layout.coder import LayoutCoder
+from clip_feature_codec.codec.layout.tables import FEATURES, LayoutTables, geometry
+from clip_feature_codec.codec.semantic import trellis
 from clip_feature_codec.images import load_image, squash
 
 ROUNDS = ((100, 1200), (140, 1500), (220, 3000))  # pictures at each step, and updates, of each round
@@ -267,7 +277,7 @@ def canvases(sources: list[Path]) -> Iterator[NDArray[np.uint8]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Trains the tables of the layout layer.")
     parser.add_argument("pictures", type=Path, nargs="+", help="Parquet files with a column image")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="where layout.json goes")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="where tables.json goes")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)

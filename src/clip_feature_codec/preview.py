@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
-from clip_feature_codec.codec.layout import LayoutCoder
+from clip_feature_codec.codec.layout.coder import LayoutCoder
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.images import output_size, squash
 

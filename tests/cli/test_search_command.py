@@ -16,7 +16,7 @@ from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.store.feature_store import INDEX_FILE, FeatureStore
 from clip_feature_codec.store.pending import NewPicture
-from clip_feature_codec.store.search import SearchIndex
+from clip_feature_codec.store.search.nearest import SearchIndex
 from samples import make_picture
 
 Search = Callable[..., Result]

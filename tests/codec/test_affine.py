@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from clip_feature_codec.codec.affine import AffineQuantizer
+from clip_feature_codec.codec.semantic.affine import AffineQuantizer
 from clip_feature_codec.errors import ConfigError
 
 

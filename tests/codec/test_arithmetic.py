@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from clip_feature_codec.codec.arithmetic import (
+from clip_feature_codec.codec.entropy.arithmetic import (
     complete,
     flush,
     pop,
@@ -15,7 +15,7 @@ from clip_feature_codec.codec.arithmetic import (
     reader,
     writer,
 )
-from clip_feature_codec.codec.magnitudes import PRECISION
+from clip_feature_codec.codec.entropy.magnitudes import PRECISION
 
 TOTAL = 1 << PRECISION
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from clip_feature_codec.codec.affine import AffineQuantizer
 from clip_feature_codec.codec.feature_codec import FeatureCodec
-from clip_feature_codec.codec.int8 import Int8Coder
+from clip_feature_codec.codec.semantic.affine import AffineQuantizer
+from clip_feature_codec.codec.semantic.int8 import Int8Coder
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
 

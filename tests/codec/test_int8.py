@@ -6,9 +6,9 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_feature_codec.codec.affine import AffineQuantizer
 from clip_feature_codec.codec.bitstream import MAX_DIM
-from clip_feature_codec.codec.int8 import Int8Coder
+from clip_feature_codec.codec.semantic.affine import AffineQuantizer
+from clip_feature_codec.codec.semantic.int8 import Int8Coder
 from clip_feature_codec.errors import BitstreamError, ConfigError
 
 

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from clip_feature_codec.codec import klt_fit
-from clip_feature_codec.codec.klt import KltCoder
+from clip_feature_codec.codec.semantic import klt_fit
+from clip_feature_codec.codec.semantic.klt import KltCoder
 from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
 
 DIM = 48
@@ -345,7 +345,7 @@ def test_python_gives_what_compiled_code_gives():
 
 
 def test_importing_it_does_not_load_the_compiler():
-    code = "import clip_feature_codec.codec.klt, sys; print('numba' in sys.modules)"
+    code = "import clip_feature_codec.codec.semantic.klt, sys; print('numba' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )

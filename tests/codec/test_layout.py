@@ -9,9 +9,9 @@ import scipy.fft
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip_feature_codec.codec import layout_tables
-from clip_feature_codec.codec.layout import MAX_BYTES, MAX_STEP, UNITS, LayoutCoder
-from clip_feature_codec.codec.layout_tables import geometry
+from clip_feature_codec.codec.layout import tables as layout_tables
+from clip_feature_codec.codec.layout.coder import MAX_BYTES, MAX_STEP, UNITS, LayoutCoder
+from clip_feature_codec.codec.layout.tables import geometry
 from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
 
 CODER = LayoutCoder.builtin()

@@ -5,8 +5,15 @@ import base64
 import numpy as np
 import pytest
 
-from clip_feature_codec.codec import trellis
-from clip_feature_codec.codec.magnitudes import DIRECT, ORIGIN, PRECISION, Magnitudes, builtin, code_lengths
+from clip_feature_codec.codec.entropy.magnitudes import (
+    DIRECT,
+    ORIGIN,
+    PRECISION,
+    Magnitudes,
+    builtin,
+    code_lengths,
+)
+from clip_feature_codec.codec.semantic import trellis
 from clip_feature_codec.errors import StoreError
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from clip_feature_codec.codec import trellis
-from clip_feature_codec.codec.magnitudes import Magnitudes, builtin
+from clip_feature_codec.codec.entropy.magnitudes import Magnitudes, builtin
+from clip_feature_codec.codec.semantic import trellis
 
 LAMBDA = 1350
 SCALES = np.array([60, 40, 9, 0, -3, -8, -20, -30, -39, -41])  # at step 0 the last one is not coded

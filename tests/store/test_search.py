@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip_feature_codec.codec.affine import AffineQuantizer
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.rate import Rate
+from clip_feature_codec.codec.semantic.affine import AffineQuantizer
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.errors import ConfigError, SpaceMismatchError
-from clip_feature_codec.store import indexing
 from clip_feature_codec.store.feature_store import FeatureStore
-from clip_feature_codec.store.index_file import IndexFile
-from clip_feature_codec.store.indexing import INDEX_FILE
 from clip_feature_codec.store.pending import NewPicture
-from clip_feature_codec.store.search import SearchIndex
+from clip_feature_codec.store.search import indexing
+from clip_feature_codec.store.search.index_file import IndexFile
+from clip_feature_codec.store.search.indexing import INDEX_FILE
+from clip_feature_codec.store.search.nearest import SearchIndex
 
 DIM = 16
 
@@ -110,8 +110,8 @@ def test_few_candidates_are_enough_and_where_they_are_not_more_are_taken(
     tmp_path: Path, dim: int, large: float, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One channel may be far larger than the others, as in CLIP; in three dimensions vectors are crowded."""
-    monkeypatch.setattr("clip_feature_codec.store.search._FIRST_CANDIDATES", 5)
-    monkeypatch.setattr("clip_feature_codec.store.search._ODD", 9)
+    monkeypatch.setattr("clip_feature_codec.store.search.nearest._FIRST_CANDIDATES", 5)
+    monkeypatch.setattr("clip_feature_codec.store.search.nearest._ODD", 9)
     vectors = unit_vectors(600, 1, dim)
     vectors[:, 1] = large * (vectors[:, 1] + 1)
     index = SearchIndex.open(make_store(tmp_path / "store", vectors))
@@ -125,7 +125,7 @@ def test_few_candidates_are_enough_and_where_they_are_not_more_are_taken(
 
 
 def test_limits_are_never_below_the_cosines(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clip_feature_codec.store.search._ODD", 3)
+    monkeypatch.setattr("clip_feature_codec.store.search.nearest._ODD", 3)
     index = SearchIndex.open(store)
     vectors = store.vectors().astype(np.float64)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -418,8 +418,8 @@ def test_an_index_is_the_same_whether_it_grew_or_was_made_at_once(tmp_path: Path
 def test_a_large_store_is_read_a_block_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(indexing, "_STREAMS_AT_ONCE", 7)
     monkeypatch.setattr(indexing, "_SAMPLE", 5)
-    monkeypatch.setattr("clip_feature_codec.store.search._ROWS_AT_ONCE", 7)
-    monkeypatch.setattr("clip_feature_codec.store.index_file._ROWS_AT_ONCE", 3)
+    monkeypatch.setattr("clip_feature_codec.store.search.nearest._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("clip_feature_codec.store.search.index_file._ROWS_AT_ONCE", 3)
     vectors = np.repeat(unit_vectors(20), 2, axis=0)
     index = SearchIndex.open(make_store(tmp_path / "store", vectors))
     assert len(index.file.rows) == 20

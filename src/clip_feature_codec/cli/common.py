@@ -210,6 +210,34 @@ def make_rate(options: dict[str, Any]) -> Rate:
     return Rate(**{name: options.pop(name) for name in names})
 
 
+class ProgressBars:
+    """A bar on stderr for each stage of the work that is reported to it (see `progress.Progress`)."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._stage = ""
+        self._bar: Any = None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show how far a stage is; the bar of the stage before is closed."""
+        if self._quiet:
+            return
+        if stage != self._stage or self._bar is None:
+            from tqdm import tqdm
+
+            self.close()
+            self._stage = stage
+            # What was done when the bar began was done by an earlier run: it says nothing of the speed.
+            self._bar = tqdm(total=total, initial=done, unit="img", desc=stage)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """Leave the last bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
 def remark(text: str, quiet: bool) -> None:
     """Say something beside the result, on stderr."""
     if not quiet:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from clip_feature_codec.embed import ClipEmbedder
     from clip_feature_codec.store.feature_store import FeatureStore
     from clip_feature_codec.store.manifest import Entry
-    from clip_feature_codec.store.search import SearchIndex
+    from clip_feature_codec.store.search.nearest import SearchIndex
 
 _COUNT = 10
 _MOST_TILES = 200
@@ -139,7 +139,7 @@ def _list_duplicates(
     quiet: bool,
     **_: Any,
 ) -> None:
-    from clip_feature_codec.store.duplicates import DEFAULT_THRESHOLD, find_duplicates
+    from clip_feature_codec.store.search.duplicates import DEFAULT_THRESHOLD, find_duplicates
 
     threshold = DEFAULT_THRESHOLD if threshold is None else threshold
     index = _index(_open(store_dir), quiet)
@@ -173,7 +173,7 @@ def _open(store_dir: Path) -> FeatureStore:
 
 def _index(store: FeatureStore, quiet: bool) -> SearchIndex:
     """The index of a store; refused where not one stream can be decoded."""
-    from clip_feature_codec.store.search import SearchIndex
+    from clip_feature_codec.store.search.nearest import SearchIndex
 
     index = SearchIndex.open(store, quiet=quiet)
     if not len(index):

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_feature_codec.codec.bitstream import MAX_LAYOUT_BYTES, overhead
-from clip_feature_codec.codec.int8 import Int8Coder
-from clip_feature_codec.codec.klt import KltCoder
-from clip_feature_codec.codec.layout import LayoutCoder
+from clip_feature_codec.codec.layout.coder import LayoutCoder
 from clip_feature_codec.codec.rate import DEFAULT_QUALITY
+from clip_feature_codec.codec.semantic.int8 import Int8Coder
+from clip_feature_codec.codec.semantic.klt import KltCoder
 from clip_feature_codec.errors import ConfigError
 
 Payloads = list[bytes | None]

@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_feature_codec.codec import bitstream
-from clip_feature_codec.codec.affine import AffineQuantizer
 from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.budget import Payloads, code_to_budget
-from clip_feature_codec.codec.int8 import Int8Coder
-from clip_feature_codec.codec.klt import KltCoder
-from clip_feature_codec.codec.layout import LayoutCoder
+from clip_feature_codec.codec.layout.coder import LayoutCoder
 from clip_feature_codec.codec.rate import DEFAULT_QUALITY, DEFAULT_RATE, Rate
+from clip_feature_codec.codec.semantic.affine import AffineQuantizer
+from clip_feature_codec.codec.semantic.int8 import Int8Coder
+from clip_feature_codec.codec.semantic.klt import KltCoder
+from clip_feature_codec.codec.semantic.vectors import unit_vectors
 from clip_feature_codec.codec.space import ClipSpace
-from clip_feature_codec.codec.vectors import unit_vectors
 from clip_feature_codec.errors import BitstreamError, ConfigError, MissingLayerError, StoreError
 from clip_feature_codec.files import write_atomic
 

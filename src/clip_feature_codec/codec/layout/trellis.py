@@ -17,11 +17,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.codec.arithmetic import complete, flush, pop, pop_bits, reader, writer
-from clip_feature_codec.codec.compiled import compiled
-from clip_feature_codec.codec.layout_tables import FEATURES, LOOKED_AT, Geometry, LayoutTables
-from clip_feature_codec.codec.magnitudes import ESCAPE, Magnitudes
-from clip_feature_codec.codec.trellis import MAX_SYMBOL, _address, _branches, _point, put_magnitude
+from clip_feature_codec.codec.entropy.arithmetic import complete, flush, pop, pop_bits, reader, writer
+from clip_feature_codec.codec.entropy.compiled import compiled
+from clip_feature_codec.codec.entropy.magnitudes import ESCAPE, Magnitudes
+from clip_feature_codec.codec.layout.tables import FEATURES, LOOKED_AT, Geometry, LayoutTables
+from clip_feature_codec.codec.semantic.trellis import MAX_SYMBOL, _address, _branches, _point, put_magnitude
 
 Ints: TypeAlias = NDArray[np.int64]
 Shorts: TypeAlias = NDArray[np.int16]
@@ -210,8 +210,8 @@ def quantise(
         targets: int64 (L,), coefficients in 2^-8 of the step.
         step: its byte.
         weight: lambda, in 2^-12 of the step squared per bit.
-        tables: `layout_tables.LayoutTables`.
-        geometry: `layout_tables.geometry()`.
+        tables: `tables.LayoutTables`.
+        geometry: `tables.geometry()`.
         arrivals: of `MACHINE`.
         symbols: int64 (L,), the result.
         quantisers: int64 (L,), those they belong to; nothing where no symbol is coded.

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.codec.affine import AffineQuantizer
+from clip_feature_codec.codec.semantic.affine import AffineQuantizer
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.errors import CodecError
 from clip_feature_codec.files import atomic_writer

@@ -10,8 +10,8 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from clip_feature_codec.codec.affine import AffineQuantizer
-from clip_feature_codec.codec.vectors import ROWS_AT_ONCE, lengths
+from clip_feature_codec.codec.semantic.affine import AffineQuantizer
+from clip_feature_codec.codec.semantic.vectors import ROWS_AT_ONCE, lengths
 from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
 
 _ZSTD_MAGIC = zstandard.FRAME_HEADER  # streams leave these four bytes out

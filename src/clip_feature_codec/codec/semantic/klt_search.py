@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from clip_feature_codec.errors import ConfigError
 
 if TYPE_CHECKING:
-    from clip_feature_codec.codec.klt import KltCoder
+    from clip_feature_codec.codec.semantic.klt import KltCoder
 
 STEPS = 256
 WEIGHT = 1475  # the usual lambda: 0.36 step^2 per bit, in 2^-12

@@ -18,8 +18,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.codec.compiled import compiled
-from clip_feature_codec.codec.magnitudes import PRECISION
+from clip_feature_codec.codec.entropy.compiled import compiled
+from clip_feature_codec.codec.entropy.magnitudes import PRECISION
 
 Ints: TypeAlias = NDArray[np.int64]
 Bytes: TypeAlias = NDArray[np.uint8]

@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.codec.magnitudes import Magnitudes
-from clip_feature_codec.codec.tables import from_base64, to_base64
+from clip_feature_codec.codec.entropy.magnitudes import Magnitudes
+from clip_feature_codec.codec.entropy.tables import from_base64, to_base64
 from clip_feature_codec.errors import StoreError
 
 CHANNELS = 3
 RADII = (1640, 650, 650)  # a channel has the frequencies (u, v) with u^2 + v^2 up to this
 SIDE = 41  # frequencies 0 to 40 in each direction
 _BANDS = (9, 49, 169)  # u^2 + v^2 at which the next set of weights begins
-FEATURES = 8  # what a coefficient's spread is estimated from (see layout_trellis)
+FEATURES = 8  # what a coefficient's spread is estimated from (see trellis)
 _SAME_CHANNEL = ((-1, 0), (0, -1), (-2, 0), (0, -2), (-1, 1), (-2, 2), (-3, 0), (0, -3))
 LOOKED_AT = len(_SAME_CHANNEL)
 
@@ -131,7 +131,7 @@ MAX_WEIGHT = 16384
 @cache
 def builtin() -> LayoutTables:
     """The package's tables."""
-    text = resources.files("clip_feature_codec.codec").joinpath("layout.json").read_text("ascii")
+    text = resources.files("clip_feature_codec.codec.layout").joinpath("tables.json").read_text("ascii")
     return LayoutTables.from_json(json.loads(text))
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.codec.tables import from_base64, to_base64
+from clip_feature_codec.codec.entropy.tables import from_base64, to_base64
 from clip_feature_codec.errors import StoreError
 
 PRECISION = 15  # a table's frequencies add up to 2^15
@@ -109,7 +109,7 @@ class Magnitudes(NamedTuple):
 @cache
 def builtin() -> Magnitudes:
     """The package's tables."""
-    text = resources.files("clip_feature_codec.codec").joinpath("magnitudes.json").read_text("utf-8")
+    text = resources.files("clip_feature_codec.codec.entropy").joinpath("magnitudes.json").read_text("utf-8")
     return Magnitudes.from_json(json.loads(text))
 
 

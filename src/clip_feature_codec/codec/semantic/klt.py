@@ -19,9 +19,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.codec.klt_search import STEPS, WEIGHT, ByteSearch, CosineSearch
-from clip_feature_codec.codec.magnitudes import Magnitudes, builtin
-from clip_feature_codec.codec.tables import STEP_MANTISSAS, from_base64, to_base64
+from clip_feature_codec.codec.entropy.magnitudes import Magnitudes, builtin
+from clip_feature_codec.codec.entropy.tables import STEP_MANTISSAS, from_base64, to_base64
+from clip_feature_codec.codec.semantic.klt_search import STEPS, WEIGHT, ByteSearch, CosineSearch
 from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
 
 MAX_DIM = 8192
@@ -93,7 +93,7 @@ class KltCoder:
         Raises:
             ConfigError: a shape is not (N, D) with the same D from 1 to 8192, or there is no vector.
         """
-        from clip_feature_codec.codec import klt_fit
+        from clip_feature_codec.codec.semantic import klt_fit
 
         mean, basis, spreads = klt_fit.fit(vectors)
         unit = 1 << UNIT_BITS
@@ -176,7 +176,7 @@ class KltCoder:
         self, coefficients: NDArray[np.float64], steps: NDArray[np.int64], weights: NDArray[np.int64]
     ) -> list[bytes]:
         """Payloads of coefficients (N, D) at steps (N,) and lambdas (N,)."""
-        from clip_feature_codec.codec import trellis
+        from clip_feature_codec.codec.semantic import trellis
 
         coded = self._coded_width(int(steps.min(initial=STEPS - 1)))
         factors = _FINEST_UNITS / _step_sizes(steps)
@@ -230,7 +230,7 @@ class KltCoder:
 
     def _coded_width(self, step: int) -> int:
         """How many coefficients are coded at a step byte: up to the last one that is wide enough."""
-        from clip_feature_codec.codec import trellis
+        from clip_feature_codec.codec.semantic import trellis
 
         wide = np.flatnonzero(self.scales - _step_levels(np.array(step)) >= trellis.LOWEST_LEVEL)
         return int(wide[-1]) + 1 if wide.size else 0
@@ -247,7 +247,7 @@ class KltCoder:
         return vectors
 
     def _decoded(self, payloads: Sequence[bytes]) -> NDArray[np.float32]:
-        from clip_feature_codec.codec import trellis
+        from clip_feature_codec.codec.semantic import trellis
 
         if not all(payloads):
             raise BitstreamError("klt payload: found 0 bytes, expected 1 or more")

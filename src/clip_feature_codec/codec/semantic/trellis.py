@@ -22,7 +22,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.codec.arithmetic import (
+from clip_feature_codec.codec.entropy.arithmetic import (
     complete,
     flush,
     pop,
@@ -32,8 +32,8 @@ from clip_feature_codec.codec.arithmetic import (
     reader,
     writer,
 )
-from clip_feature_codec.codec.compiled import compiled
-from clip_feature_codec.codec.magnitudes import DIRECT, ESCAPE, FINE, ORIGIN, Magnitudes
+from clip_feature_codec.codec.entropy.compiled import compiled
+from clip_feature_codec.codec.entropy.magnitudes import DIRECT, ESCAPE, FINE, ORIGIN, Magnitudes
 
 Ints: TypeAlias = NDArray[np.int64]
 Bytes: TypeAlias = NDArray[np.uint8]

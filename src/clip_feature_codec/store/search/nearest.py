@@ -28,12 +28,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.codec.affine import LEVELS
+from clip_feature_codec.codec.semantic.affine import LEVELS
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.store.feature_store import FeatureStore
-from clip_feature_codec.store.index_file import IndexFile
-from clip_feature_codec.store.indexing import Streams, key_of, rows_of, updated_index
 from clip_feature_codec.store.manifest import Entry
+from clip_feature_codec.store.search.index_file import IndexFile
+from clip_feature_codec.store.search.indexing import Streams, key_of, rows_of, updated_index
 
 if TYPE_CHECKING:
     import faiss

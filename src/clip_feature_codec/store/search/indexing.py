@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from clip_feature_codec.codec.affine import LEVELS, AffineQuantizer
+from clip_feature_codec.codec.semantic.affine import LEVELS, AffineQuantizer
 from clip_feature_codec.errors import BitstreamError, SpaceMismatchError
 from clip_feature_codec.store.feature_store import INDEX_FILE, FeatureStore
-from clip_feature_codec.store.index_file import KEY_BYTES, IndexFile, IndexRows
 from clip_feature_codec.store.manifest import Entry
+from clip_feature_codec.store.search.index_file import KEY_BYTES, IndexFile, IndexRows
 
 log = logging.getLogger(__name__)
 

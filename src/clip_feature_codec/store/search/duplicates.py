@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_feature_codec.errors import ConfigError
-from clip_feature_codec.store.index_file import IndexFile
 from clip_feature_codec.store.manifest import Entry
-from clip_feature_codec.store.search import SearchIndex
+from clip_feature_codec.store.search.index_file import IndexFile
+from clip_feature_codec.store.search.nearest import SearchIndex
 
 DEFAULT_THRESHOLD = 0.95
 """Above what different photographs reach, mostly, and below what copies do that were compressed, resized,

@@ -2,7 +2,7 @@
 
 The picture, squashed to a square, goes through a discrete cosine transform (DCT-II) in an opponent colour
 space; the lowest frequencies are quantised with one step and coded with trained integer tables
-(`layout_trellis`). A payload is a step byte b and an arithmetic code; the step is 2^(b / 16) / 8, in units in
+(`trellis`). A payload is a step byte b and an arithmetic code; the step is 2^(b / 16) / 8, in units in
 which the squares of all coefficients of a picture add up to three times its mean square.
 
 What is coded and what comes back are integers and the same on every machine; the picture that is drawn of
@@ -19,9 +19,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.codec import layout_tables
-from clip_feature_codec.codec.layout_tables import CHANNELS, SIDE, LayoutTables, geometry
-from clip_feature_codec.codec.tables import STEP_MANTISSAS
+from clip_feature_codec.codec.entropy.tables import STEP_MANTISSAS
+from clip_feature_codec.codec.layout import tables as layout_tables
+from clip_feature_codec.codec.layout.tables import CHANNELS, SIDE, LayoutTables, geometry
 from clip_feature_codec.errors import BitstreamError, ConfigError
 
 MAX_BYTES = 255
@@ -42,7 +42,7 @@ _COARSEST_QUALITY, _FINEST_QUALITY = 92, 32  # step bytes of quality 0 and 100
 class LayoutCoder:
     """Layout coefficients to payloads and back.
 
-    Coefficients are integers in 1/64, in the order of `layout_tables.geometry`: L of them.
+    Coefficients are integers in 1/64, in the order of `tables.geometry`: L of them.
 
     Attributes:
         tables: the trained numbers.
@@ -148,7 +148,8 @@ class LayoutCoder:
 
     def _coded(self, row: NDArray[np.int64], step: int, weight: int) -> tuple[bytes, int]:
         """Payload of one picture at a step and a lambda, and its squared error."""
-        from clip_feature_codec.codec import layout_trellis, trellis
+        from clip_feature_codec.codec.layout import trellis as layout_trellis
+        from clip_feature_codec.codec.semantic import trellis
 
         size = _step_size(step)
         targets = ((np.abs(row) << (8 + _STEP_BITS)) + size // 2) // size * np.sign(row)
@@ -213,7 +214,7 @@ class LayoutCoder:
 
     def _values(self, payload: bytes) -> NDArray[np.int64]:
         """Coefficients of one payload, less their mean."""
-        from clip_feature_codec.codec import layout_trellis
+        from clip_feature_codec.codec.layout import trellis as layout_trellis
 
         if not payload:
             raise BitstreamError("layout payload: found 0 bytes, expected 1 or more")

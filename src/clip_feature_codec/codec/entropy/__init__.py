@@ -1,0 +1,1 @@
+"""Integers to bytes and back: arithmetic coder, frozen tables, compiled loops."""

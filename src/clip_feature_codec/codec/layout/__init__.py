@@ -1,0 +1,1 @@
+"""The layout layer: coarse colour pictures to payloads and back."""

@@ -1,0 +1,1 @@
+"""The semantic layer: CLIP vectors to payloads and back, by profile."""

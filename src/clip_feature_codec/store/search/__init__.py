@@ -1,0 +1,1 @@
+"""Searching a store: its index, the nearest pictures, duplicates."""
