@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 Progress = Callable[[str, int, int], None]
-"""Called as ``progress(stage, done, total)``: with 0 done when a stage begins, and whenever more of it is done.
+"""Called as ``progress(stage, done, total)``: with 0 done at the beginning of a stage, then as more is done.
 
 ``stage`` is one word for what is being done, such as ``encoding``; ``done`` and ``total`` count its pictures
 (or steps). Work that takes no ``progress`` from its caller reports to `silent`.
