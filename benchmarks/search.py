@@ -22,7 +22,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.evaluate.provenance import describe_machine
 from clip_feature_codec.store.feature_store import INDEX_FILE, FeatureStore
@@ -46,9 +48,9 @@ class MemoryStore(FeatureStore):
         ]
         super().__init__(folder, codec, entries)
 
-    def read(self, entry: Entry) -> bytes:
+    def read(self, entry: Entry) -> Stream:
         """An entry's stream."""
-        return self.blobs[entry.name]
+        return self.codec.parse(self.blobs[entry.name])
 
 
 def clip_like(count: int, dim: int, seed: int) -> NDArray[np.float32]:
@@ -97,7 +99,7 @@ def main() -> None:
     codec = FeatureCodec.fit(sample, ClipSpace("synthetic", "none", "00" * 32, args.dim, {}))
     blobs: list[bytes] = []
     for first in range(0, args.count, ROWS_AT_ONCE):
-        blobs += codec.encode(clip_like(min(ROWS_AT_ONCE, args.count - first), args.dim, 2 + first))
+        blobs += codec.encode(Layers(clip_like(min(ROWS_AT_ONCE, args.count - first), args.dim, 2 + first)))
     with tempfile.TemporaryDirectory() as folder:
         store = MemoryStore(Path(folder), codec, blobs)
         measure(store, args)

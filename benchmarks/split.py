@@ -19,6 +19,7 @@ from PIL import Image
 from clip_feature_codec import ClipCodec
 from clip_feature_codec.codec import bitstream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.evaluate.metrics.pixels import psnr
 from clip_feature_codec.evaluate.provenance import describe_machine
@@ -39,15 +40,15 @@ def joined(
 ) -> list[bytes]:
     """Streams of at most ``budget`` bytes whose layout layer has at most ``share``; without it for 0."""
     if share == 0:
-        return features.encode(vectors, aspects, None, Rate(max_bytes=budget))
+        return features.encode(Layers(vectors, aspects=aspects), Rate(max_bytes=budget))
     digest = bytes.fromhex(features.tables_sha256)
     blobs = []
     for row, aspect in enumerate(aspects):
         alone = Rate(max_bytes=bitstream.overhead(aspect, 1) + share)
-        (blob,) = features.encode(None, [aspect], layouts[row : row + 1], alone)
+        (blob,) = features.encode(Layers(layout=layouts[row : row + 1], aspects=[aspect]), alone)
         layout = features.parse(blob).layout
         room = Rate(max_bytes=budget - 1 - len(layout or b""))
-        (blob,) = features.encode(vectors[row : row + 1], [aspect], None, room)
+        (blob,) = features.encode(Layers(vectors[row : row + 1], aspects=[aspect]), room)
         blobs.append(bitstream.pack(digest, features.profile, features.parse(blob).semantic, layout, aspect))
     return blobs
 
@@ -80,19 +81,21 @@ def main() -> None:
     print("budget  layout  cosine  layout's PSNR  decoded PSNR  CLIP similarity")
     for budget in args.budgets:
         for share in [share for share in args.shares if share <= budget - 8 - features.semantic.smallest]:
-            blobs = joined(features, vectors, layouts, aspects, budget, share)
-            cosine = float((vectors * features.decode(blobs)).sum(axis=1).mean())
+            streams = features.parse_all(joined(features, vectors, layouts, aspects, budget, share))
+            cosine = float((vectors * features.vectors(streams)).sum(axis=1).mean())
             flat = "-"
             if share:
                 shown = [
-                    fitted(preview(blob, features, SIZE), one)
-                    for blob, one in zip(blobs, originals, strict=True)
+                    fitted(preview(stream, features, SIZE), one)
+                    for stream, one in zip(streams, originals, strict=True)
                 ]
                 flat = f"{np.mean(decibels(originals, shown)):.2f}"
             close, alike = [], []
             for seed in range(args.seeds):
                 painted = list(
-                    paint(blobs, features, codec.decoder, PaintOptions(steps=args.steps, eta=0.0, seed=seed))
+                    paint(
+                        streams, features, codec.decoder, PaintOptions(steps=args.steps, eta=0.0, seed=seed)
+                    )
                 )
                 painted = [fitted(one, original) for one, original in zip(painted, originals, strict=True)]
                 close += decibels(originals, painted)

@@ -8,6 +8,7 @@ from PIL import Image
 
 from clip_feature_codec import ClipCodec
 from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.diffusion.checkpoint import save_decoder
 from clip_feature_codec.embed import ClipEmbedder
@@ -84,7 +85,9 @@ def test_many_pictures_keep_their_order(codec: ClipCodec, monkeypatch: pytest.Mo
     alone = np.stack([codec.embed(picture) for picture in pictures])
     # Streams in another order would pair unlike vectors.
     assert (vectors @ alone.T).argmax(axis=1).tolist() == [0, 1, 2, 3, 4]
-    assert [codec.features.aspect(blob) for blob in blobs] == pytest.approx([1, 1.2, 1.4, 1.6, 1.8], abs=0.02)
+    assert [stream.aspect for stream in codec.features.parse_all(blobs)] == pytest.approx(
+        [1, 1.2, 1.4, 1.6, 1.8], abs=0.02
+    )
     assert codec.encode_many([]) == []
 
 
@@ -92,7 +95,7 @@ def test_vectors_that_are_there_already_need_no_model(store: Path):
     lone = ClipCodec(FeatureCodec.load(store / "codec.json"), weights=None)
     vectors = np.random.default_rng(0).normal(size=(3, 32))
     blobs = lone.encode_vectors(vectors, [0.5, None, 2.0])
-    assert blobs == lone.features.encode(vectors.astype(np.float32), [0.5, 1.0, 2.0])
+    assert blobs == lone.features.encode(Layers(vectors.astype(np.float32), aspects=[0.5, 1.0, 2.0]))
     assert lone.vectors(blobs).shape == (3, 32)
 
 

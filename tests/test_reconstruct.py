@@ -9,7 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.diffusion.checkpoint import Decoder, load_decoder, save_decoder
 from clip_feature_codec.diffusion.conditions import read_conditions
@@ -31,9 +33,9 @@ def codec() -> FeatureCodec:
 
 
 @pytest.fixture(scope="module")
-def blobs(codec: FeatureCodec) -> list[bytes]:
+def streams(codec: FeatureCodec) -> list[Stream]:
     vectors = np.random.default_rng(1).normal(size=(len(ASPECTS), 24)).astype(np.float32)
-    return codec.encode(vectors, ASPECTS)
+    return codec.parse_all(codec.encode(Layers(vectors, aspects=ASPECTS)))
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +48,9 @@ def pixels(picture: Image.Image) -> np.ndarray:
 
 
 def test_a_square_picture_at_the_canvas_s_size_is_the_sample_itself(
-    blobs: list[bytes], codec: FeatureCodec, decoder: Decoder
+    streams: list[Stream], codec: FeatureCodec, decoder: Decoder
 ):
-    z = torch.from_numpy(codec.decode(blobs[:1]))
+    z = torch.from_numpy(codec.vectors(streams[:1]))
     x = sample(
         decoder.unet,
         decoder.scheduler,
@@ -56,63 +58,65 @@ def test_a_square_picture_at_the_canvas_s_size_is_the_sample_itself(
         size=16,
         steps=QUICK.steps,
         guidance=QUICK.guidance,
-        generators=noise_generators(0, blobs[:1]),
+        generators=noise_generators(0, [streams[0].blob]),
     )
     expected = np.rint((x[0].permute(1, 2, 0).double().numpy() + 1) * 127.5)
-    (picture,) = paint(blobs[:1], codec, decoder, QUICK)
+    (picture,) = paint(streams[:1], codec, decoder, QUICK)
     assert (picture.mode, picture.size) == ("RGB", (16, 16))
     assert np.abs(pixels(picture) - expected).max() <= 1
 
 
 def test_a_picture_is_the_same_alone_and_in_any_batch(
-    blobs: list[bytes], codec: FeatureCodec, decoder: Decoder
+    streams: list[Stream], codec: FeatureCodec, decoder: Decoder
 ):
     options = PaintOptions(steps=4, eta=0.8, guidance=1.5, size=20)
-    alone = [next(paint([blob], codec, decoder, options)) for blob in blobs]
+    alone = [next(paint([stream], codec, decoder, options)) for stream in streams]
     assert all(pixels(picture).std() > 5 for picture in alone[:4])
-    for batch_size in (2, len(blobs)):
-        together = list(paint(blobs, codec, decoder, options, batch_size))
-        assert len(together) == len(blobs)
+    for batch_size in (2, len(streams)):
+        together = list(paint(streams, codec, decoder, options, batch_size))
+        assert len(together) == len(streams)
         for first, second in zip(alone, together, strict=True):
             assert np.abs(pixels(first) - pixels(second)).max() <= 1
-    turned = list(paint(blobs[::-1], codec, decoder, options))
+    turned = list(paint(streams[::-1], codec, decoder, options))
     assert np.abs(pixels(turned[-1]) - pixels(alone[0])).max() <= 1
 
 
 def test_size_is_the_longer_side_and_the_stream_s_aspect_the_shape(
-    blobs: list[bytes], codec: FeatureCodec, decoder: Decoder
+    streams: list[Stream], codec: FeatureCodec, decoder: Decoder
 ):
     options = replace(QUICK, steps=1, size=60)
-    sizes = [picture.size for picture in paint(blobs, codec, decoder, options)]
+    sizes = [picture.size for picture in paint(streams, codec, decoder, options)]
     assert sizes == [(60, 60), (60, 30), (30, 60), (60, 40), (1, 60)]
-    assert [painted_size(blob, codec, options) for blob in blobs] == sizes
+    assert [painted_size(stream, options) for stream in streams] == sizes
 
 
-def test_square_leaves_the_canvas_as_it_is(blobs: list[bytes], codec: FeatureCodec, decoder: Decoder):
+def test_square_leaves_the_canvas_as_it_is(streams: list[Stream], codec: FeatureCodec, decoder: Decoder):
     options = replace(QUICK, steps=1, square=True)
-    assert [picture.size for picture in paint(blobs, codec, decoder, options)] == [(16, 16)] * len(blobs)
+    assert [picture.size for picture in paint(streams, codec, decoder, options)] == [(16, 16)] * len(streams)
 
 
 def test_saved_weights_paint_the_same_picture(
-    blobs: list[bytes], codec: FeatureCodec, decoder: Decoder, tmp_path: Path
+    streams: list[Stream], codec: FeatureCodec, decoder: Decoder, tmp_path: Path
 ):
     save_decoder(tmp_path / "decoder.pt", decoder)
     loaded = load_decoder(tmp_path / "decoder.pt")
     for first, second in zip(
-        paint(blobs, codec, decoder, QUICK), paint(blobs, codec, loaded, QUICK), strict=True
+        paint(streams, codec, decoder, QUICK), paint(streams, codec, loaded, QUICK), strict=True
     ):
         assert np.abs(pixels(first) - pixels(second)).max() <= 1
 
 
-def test_the_vector_the_seed_and_guidance_decide(blobs: list[bytes], codec: FeatureCodec, decoder: Decoder):
-    def painted(blob: bytes, **options: float) -> np.ndarray:
+def test_the_vector_the_seed_and_guidance_decide(
+    streams: list[Stream], codec: FeatureCodec, decoder: Decoder
+):
+    def painted(stream: Stream, **options: float) -> np.ndarray:
         return pixels(
-            next(paint([blob], codec, decoder, PaintOptions(steps=2, size=16, square=True, **options)))
+            next(paint([stream], codec, decoder, PaintOptions(steps=2, size=16, square=True, **options)))
         )
 
-    first = painted(blobs[0])
-    assert (painted(blobs[0]) == first).all()
-    for other in (painted(blobs[1]), painted(blobs[0], seed=1), painted(blobs[0], guidance=4.0)):
+    first = painted(streams[0])
+    assert (painted(streams[0]) == first).all()
+    for other in (painted(streams[1]), painted(streams[0], seed=1), painted(streams[0], guidance=4.0)):
         assert np.abs(other - first).max() > 5
 
 
@@ -128,32 +132,36 @@ def shown(codec: FeatureCodec) -> Decoder:
 
 
 @pytest.fixture(scope="module")
-def mixed(codec: FeatureCodec) -> list[bytes]:
+def mixed(codec: FeatureCodec) -> list[Stream]:
     """Streams with both layers, the vector alone, and the layout alone, all of different pictures."""
     vectors = np.random.default_rng(2).normal(size=(2, 24)).astype(np.float32)
     layouts = make_layouts(codec, 2)
-    both, alone = codec.encode(vectors[:1], [1.5], layouts[:1]), codec.encode(vectors[1:], [0.5])
-    return [*both, *alone, *codec.encode(None, [2.0], layouts[1:])]
+    pictures = [
+        Layers(vectors[:1], layouts[:1], [1.5]),
+        Layers(vectors[1:], aspects=[0.5]),
+        Layers(layout=layouts[1:], aspects=[2.0]),
+    ]
+    return [codec.parse(codec.encode(picture)[0]) for picture in pictures]
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_streams_with_either_layer_or_both_stand_side_by_side(
-    mixed: list[bytes], codec: FeatureCodec, shown: Decoder, guidance: float
+    mixed: list[Stream], codec: FeatureCodec, shown: Decoder, guidance: float
 ):
     options = PaintOptions(steps=4, size=20, guidance=guidance)
-    alone = [next(paint([blob], codec, shown, options)) for blob in mixed]
+    alone = [next(paint([stream], codec, shown, options)) for stream in mixed]
     assert [picture.size for picture in alone] == [(20, 13), (10, 20), (20, 10)]
     for together in (paint(mixed, codec, shown, options), paint(mixed, codec, shown, options, 2)):
         for first, second in zip(alone, together, strict=True):
             assert np.abs(pixels(first) - pixels(second)).max() <= 1
 
 
-def test_each_layer_decides(mixed: list[bytes], codec: FeatureCodec, shown: Decoder):
+def test_each_layer_decides(mixed: list[Stream], codec: FeatureCodec, shown: Decoder):
     """Noise follows from the stream's bytes, so it is held still here to see what the layers do."""
 
-    def painted(vector: bytes | None, layout: bytes | None) -> np.ndarray:
+    def painted(vector: Stream | None, layout: Stream | None) -> np.ndarray:
         parts = {"vector": vector, "layout": layout}
-        told = {name: read_conditions([blob], codec, 6) for name, blob in parts.items() if blob}
+        told = {name: read_conditions([stream], codec, 6) for name, stream in parts.items() if stream}
         return sample(
             shown.unet,
             shown.scheduler,
@@ -171,7 +179,7 @@ def test_each_layer_decides(mixed: list[bytes], codec: FeatureCodec, shown: Deco
 
 
 def test_a_decoder_without_layouts_says_once_that_it_ignores_them(
-    mixed: list[bytes], codec: FeatureCodec, decoder: Decoder, caplog: pytest.LogCaptureFixture
+    mixed: list[Stream], codec: FeatureCodec, decoder: Decoder, caplog: pytest.LogCaptureFixture
 ):
     with caplog.at_level(logging.INFO):
         list(paint([mixed[0]] * 3, codec, decoder, QUICK, batch_size=1))
@@ -188,15 +196,16 @@ def test_no_streams_are_no_pictures(codec: FeatureCodec, decoder: Decoder):
     assert list(paint([], codec, decoder, QUICK)) == []
 
 
-def test_a_decoder_of_another_space_is_refused(blobs: list[bytes], codec: FeatureCodec):
+def test_a_decoder_of_another_space_is_refused(streams: list[Stream], codec: FeatureCodec):
     other = make_decoder(replace(SPACE, model="other", weights_sha256="cd" * 32))
     with pytest.raises(SpaceMismatchError, match=r"tiny/test.*other/test"):
-        next(paint(blobs, codec, other, QUICK))
+        next(paint(streams, codec, other, QUICK))
 
 
-def test_a_damaged_stream_is_refused(blobs: list[bytes], codec: FeatureCodec, decoder: Decoder):
+def test_a_damaged_stream_is_refused(streams: list[Stream], codec: FeatureCodec, decoder: Decoder):
+    bad = replace(streams[1], semantic=b"")
     with pytest.raises(BitstreamError, match="stream 2 of 2"):
-        list(paint([blobs[0], blobs[1][:-1]], codec, decoder, QUICK))
+        list(paint([streams[0], bad], codec, decoder, QUICK))
 
 
 def floats(picture: Image.Image) -> np.ndarray:
@@ -204,13 +213,13 @@ def floats(picture: Image.Image) -> np.ndarray:
 
 
 def test_fidelity_goes_from_the_sample_to_one_evaluation_without_guidance(
-    blobs: list[bytes], codec: FeatureCodec
+    streams: list[Stream], codec: FeatureCodec
 ):
     terminal = make_decoder(SPACE, zero_terminal_snr=True)
     square = replace(QUICK, square=True)
-    chosen = {f: list(paint(blobs, codec, terminal, replace(square, fidelity=f))) for f in (0.0, 0.25, 1.0)}
-    means = list(paint(blobs, codec, terminal, replace(square, steps=1, guidance=1.0)))
-    samples = list(paint(blobs, codec, terminal, square))
+    chosen = {f: list(paint(streams, codec, terminal, replace(square, fidelity=f))) for f in (0.0, 0.25, 1.0)}
+    means = list(paint(streams, codec, terminal, replace(square, steps=1, guidance=1.0)))
+    samples = list(paint(streams, codec, terminal, square))
     for i, (sampled, mean) in enumerate(zip(samples, means, strict=True)):
         assert np.array_equal(floats(chosen[0.0][i]), floats(sampled))
         assert np.array_equal(floats(chosen[1.0][i]), floats(mean))
@@ -220,25 +229,25 @@ def test_fidelity_goes_from_the_sample_to_one_evaluation_without_guidance(
 
 
 def test_fidelity_needs_a_decoder_that_begins_with_pure_noise(
-    blobs: list[bytes], codec: FeatureCodec, decoder: Decoder
+    streams: list[Stream], codec: FeatureCodec, decoder: Decoder
 ):
     with pytest.raises(ConfigError, match="zero_terminal_snr"):
-        next(paint(blobs, codec, decoder, replace(QUICK, fidelity=0.5)))
+        next(paint(streams, codec, decoder, replace(QUICK, fidelity=0.5)))
 
 
 @pytest.mark.parametrize("size", [8, 16, 17, 64, 80])
 def test_the_upsampler_has_its_part_in_every_size(
-    size: int, blobs: list[bytes], codec: FeatureCodec, decoder: Decoder
+    size: int, streams: list[Stream], codec: FeatureCodec, decoder: Decoder
 ):
     torch.manual_seed(0)
     upsampler = Upsampler(channels=8, blocks=1)
     torch.nn.init.normal_(upsampler.head.weight, std=0.1)
     with_detail = replace(decoder, upsampler=upsampler)
-    whole = next(paint(blobs, codec, with_detail, replace(QUICK, size=64)))
+    whole = next(paint(streams, codec, with_detail, replace(QUICK, size=64)))
     options = replace(QUICK, size=size)
-    found = next(paint(blobs, codec, with_detail, options))
+    found = next(paint(streams, codec, with_detail, options))
     assert np.array_equal(floats(found), floats(resize_to(whole, (size, size))))
-    assert np.abs(floats(found) - floats(next(paint(blobs, codec, decoder, options)))).max() > 2
+    assert np.abs(floats(found) - floats(next(paint(streams, codec, decoder, options)))).max() > 2
 
 
 @pytest.mark.parametrize("fidelity", [-0.1, 1.1, float("nan")])
@@ -257,7 +266,7 @@ def test_options_are_checked_when_they_are_made(option: str, value: int):
     ("option", "value"), [("steps", 0), ("steps", 101), ("eta", 1.5), ("guidance", np.inf)]
 )
 def test_options_of_the_sampler_are_checked_on_sampling(
-    option: str, value: float, blobs: list[bytes], codec: FeatureCodec, decoder: Decoder
+    option: str, value: float, streams: list[Stream], codec: FeatureCodec, decoder: Decoder
 ):
     with pytest.raises(ConfigError, match=option):
-        next(paint(blobs, codec, decoder, PaintOptions(**{option: value})))
+        next(paint(streams, codec, decoder, PaintOptions(**{option: value})))

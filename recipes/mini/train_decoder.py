@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.diffusion.conditions import read_conditions
@@ -59,8 +60,8 @@ def decoded_versions(
             alike = np.flatnonzero(drawn == quality)
             for start in range(0, len(alike), _CODED_AT_ONCE):
                 rows = alike[start : start + _CODED_AT_ONCE]
-                blobs = codec.encode(vectors[rows], layouts=layouts[rows], rate=Rate(quality=quality))
-                conditions = read_conditions(blobs, codec, side)
+                blobs = codec.encode(Layers(vectors[rows], layouts[rows]), Rate(quality=quality))
+                conditions = read_conditions(codec.parse_all(blobs), codec, side)
                 unit[rows, version] = conditions.vectors.numpy()
                 if conditions.layouts is not None:
                     pictures[rows, version] = conditions.layouts.numpy()

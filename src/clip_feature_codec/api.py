@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.codec.transcode import transcode
 from clip_feature_codec.errors import CheckpointError, ImageError, StoreError
@@ -161,10 +162,12 @@ class ClipCodec:
     def _encode_batch(self, pictures: Sequence[Image.Image], rate: Rate) -> list[bytes]:
         if not pictures:
             return []
-        vectors = None if rate.layers == "layout" else self.embedder.embed_images(pictures)
-        layouts = None if rate.layers == "semantic" else np.stack([analyse(picture) for picture in pictures])
-        aspects = [picture.width / picture.height for picture in pictures]
-        return self.features.encode(vectors, aspects, layouts, rate)
+        layers = Layers(
+            None if rate.layers == "layout" else self.embedder.embed_images(pictures),
+            None if rate.layers == "semantic" else np.stack([analyse(picture) for picture in pictures]),
+            [picture.width / picture.height for picture in pictures],
+        )
+        return self.features.encode(layers, rate)
 
     def encode_vectors(
         self,
@@ -185,7 +188,7 @@ class ClipCodec:
             quality: as for `encode`.
         """
         rate = Rate(max_bytes, target_cosine, quality)
-        return self.features.encode(np.asarray(vectors, np.float32), aspects, rate=rate)
+        return self.features.encode(Layers(np.asarray(vectors, np.float32), aspects=aspects), rate)
 
     def vector(self, blob: bytes) -> np.ndarray:
         """The CLIP vector in a stream: float32 (D,), unit length.
@@ -198,7 +201,7 @@ class ClipCodec:
 
     def vectors(self, blobs: Sequence[bytes]) -> np.ndarray:
         """The CLIP vectors in N streams: float32 (N, D), unit length."""
-        return self.features.decode(blobs)
+        return self.features.vectors(self.features.parse_all(blobs))
 
     def preview(self, blob: bytes, *, size: int = 256, square: bool = False) -> Image.Image:
         """Show the layout layer alone: a coarse picture, without any network.
@@ -213,7 +216,7 @@ class ClipCodec:
             BitstreamError: the stream is damaged or was written with other tables.
             ConfigError: ``size`` is out of range.
         """
-        return preview(blob, self.features, size, square)
+        return preview(self.features.parse(blob), self.features, size, square)
 
     def transcode(
         self,
@@ -226,7 +229,7 @@ class ClipCodec:
     ) -> list[bytes]:
         """Make N streams smaller without their pictures (see `encode` and `codec.transcode.transcode`)."""
         rate = Rate(max_bytes, target_cosine, quality, layers)
-        return transcode(blobs, rate, self.features, self.features)
+        return transcode(self.features.parse_all(blobs), rate, self.features, self.features)
 
     def decode(
         self,
@@ -284,7 +287,7 @@ class ClipCodec:
         from clip_feature_codec.reconstruct import PaintOptions, paint
 
         options = PaintOptions(steps, eta, guidance, fidelity, seed, size, square)
-        return list(paint(blobs, self.features, self.decoder, options))
+        return list(paint(self.features.parse_all(blobs), self.features, self.decoder, options))
 
 
 def _decoder_of(codec_file: Path, features: FeatureCodec) -> Path | None:

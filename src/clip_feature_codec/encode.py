@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import DEFAULT_RATE, Rate
 from clip_feature_codec.devices import usable_cores
 from clip_feature_codec.embed import ClipEmbedder
@@ -116,7 +117,9 @@ def encode_folder(
         if store is None:
             store = _new_store(out_dir, plan, embedder, codec, failures)
         for chunk in plan.finished():
-            store.add(img_dir, chunk.pictures, chunk.vectors, chunk.layouts, rate)
+            if chunk.pictures:
+                aspects = [picture.width / picture.height for picture in chunk.pictures]
+                store.add(img_dir, chunk.pictures, Layers(chunk.vectors, chunk.layouts, aspects), rate)
         plan.remove()
     return EncodeResult(store, len(todo) - len(failures), unchanged, failures)
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layout.coder import LayoutCoder
 from clip_feature_codec.errors import ConfigError
@@ -19,21 +20,21 @@ def analyse(picture: Image.Image) -> NDArray[np.float32]:
     return LayoutCoder.builtin().analyse(np.asarray(squash(picture, LayoutCoder.canvas)))
 
 
-def preview(blob: bytes, codec: FeatureCodec, size: int = 256, square: bool = False) -> Image.Image:
+def preview(stream: Stream, codec: FeatureCodec, size: int = 256, square: bool = False) -> Image.Image:
     """Show the layout layer of a stream alone.
 
     Args:
-        blob: the bytes of a ``.clp`` file.
+        stream: a stream of ``codec``.
         codec: the tables that it was coded with.
         size: longer side of the result, 1 to 8192 pixels.
         square: give out the square canvas instead of the picture's own shape.
 
     Raises:
         MissingLayerError: the stream has no layout layer.
-        BitstreamError: the stream is damaged or was written with other tables.
+        BitstreamError: the layer is no layout of ours.
         ConfigError: ``size`` is out of range.
     """
     if not 1 <= size <= MAX_SIZE:
         raise ConfigError(f"size is {size}; it must be 1 to {MAX_SIZE} pixels")
-    width, height = output_size(1.0 if square else codec.aspect(blob), size)
-    return Image.fromarray(codec.preview(blob, width, height))
+    width, height = output_size(1.0 if square else stream.aspect, size)
+    return Image.fromarray(codec.preview(stream, width, height))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.diffusion.checkpoint import Decoder
 from clip_feature_codec.diffusion.conditions import Conditions, read_conditions
@@ -59,7 +60,7 @@ class PaintOptions:
 
 
 def paint(
-    blobs: Sequence[bytes],
+    streams: Sequence[Stream],
     codec: FeatureCodec,
     decoder: Decoder,
     options: PaintOptions,
@@ -77,7 +78,7 @@ def paint(
     Raises:
         SpaceMismatchError: codec and decoder belong to different CLIP spaces.
         MissingLayerError: a stream holds nothing that the decoder takes.
-        BitstreamError: a stream is damaged or was written with other tables.
+        BitstreamError: a stream's payload is none of ours.
         ConfigError: an option is out of range, or there is a fidelity and the decoder's last timestep is not
             pure noise.
     """
@@ -85,23 +86,24 @@ def paint(
         raise ConfigError("this decoder has no fidelity to choose: it was trained without zero_terminal_snr")
     decoder.space.require_same(codec.space, "the streams' codec")
     told = False
-    for start in range(0, len(blobs), batch_size):
-        batch = blobs[start : start + batch_size]
+    for start in range(0, len(streams), batch_size):
+        batch = streams[start : start + batch_size]
         conditions = read_conditions(batch, codec, decoder.unet.config["layout"])
         if conditions.ignored and not told:
             logger.info("this decoder takes no layouts: the layout layers of the streams are ignored")
             told = True
-        sizes = [painted_size(blob, codec, options) for blob in batch]
+        sizes = [painted_size(stream, options) for stream in batch]
         canvases = _canvases(decoder, conditions, options, batch)
         for size, canvas in zip(sizes, to_pictures(canvases), strict=True):
             yield resize_to(canvas, size)
 
 
 def _canvases(
-    decoder: Decoder, conditions: Conditions, options: PaintOptions, batch: Sequence[bytes]
+    decoder: Decoder, conditions: Conditions, options: PaintOptions, batch: Sequence[Stream]
 ) -> Tensor:
     """Square pictures (N, 3, S, S) in [-1, 1]."""
-    told, keys = (conditions.vectors, conditions.planes()), (options.seed, batch)
+    told = conditions.vectors, conditions.planes()
+    keys = options.seed, [stream.blob for stream in batch]
     mean = None
     if options.fidelity:
         mean = decoder.sample(*told, steps=1, generators=noise_generators(*keys))
@@ -123,6 +125,6 @@ def _canvases(
     return torch.lerp(canvases, F.interpolate(mean, canvases.shape[-2:], mode="bicubic"), options.fidelity)
 
 
-def painted_size(blob: bytes, codec: FeatureCodec, options: PaintOptions) -> tuple[int, int]:
+def painted_size(stream: Stream, options: PaintOptions) -> tuple[int, int]:
     """Give the (width, height) in pixels that `paint` brings a stream's picture to."""
-    return output_size(1.0 if options.square else codec.aspect(blob), options.size)
+    return output_size(1.0 if options.square else stream.aspect, options.size)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from clip_feature_codec.cli.search import search as command
 from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.store.feature_store import INDEX_FILE, FeatureStore
@@ -93,7 +94,7 @@ def test_a_stream_of_other_tables_of_the_same_space_is_a_query(
     other = FeatureCodec.fit(own.vectors() + 0.01, own.codec.space)
     other.save(tmp_path / "other/codec.json")
     stream = tmp_path / "other/q.clp"
-    stream.write_bytes(other.encode(own.vectors()[2:3])[0])
+    stream.write_bytes(other.encode(Layers(own.vectors()[2:3]))[0])
     assert table(search(work / "store", "--image", stream))[1][2] == own.entries[2].name
     away = shutil.copy(stream, tmp_path / "away.clp")
     result = search(work / "store", "--image", away)
@@ -108,7 +109,7 @@ def test_a_stream_of_another_space_is_refused_with_both_names(
     other = ClipSpace("other-model", "other-weights", "cd" * 32, 32, {"size": 32})
     tables = FeatureCodec.fit(np.eye(32, dtype=np.float32), other)
     tables.save(tmp_path / "other/codec.json")
-    (tmp_path / "other/q.clp").write_bytes(tables.encode(np.ones((1, 32), np.float32))[0])
+    (tmp_path / "other/q.clp").write_bytes(tables.encode(Layers(np.ones((1, 32), np.float32)))[0])
     result = search(work / "store", "--image", tmp_path / "other/q.clp")
     own = FeatureStore.open(work / "store").codec.space
     assert (result.exit_code, result.stdout) == (2, "")
@@ -124,7 +125,7 @@ def test_another_model_and_an_index_of_another_space_are_refused_with_both_names
     assert (result.exit_code, "mini/pack" in result.stderr, own.label in result.stderr) == (2, True, True)
     other = ClipSpace("other-model", "other-weights", "cd" * 32, 32, {"size": 32})
     store = FeatureStore.create(tmp_path / "other", FeatureCodec.fit(np.eye(32, dtype=np.float32), other))
-    store.add(tmp_path, [NewPicture("x.jpg", 4, 3, 1, 1)], np.ones((1, 32), np.float32))
+    store.add(tmp_path, [NewPicture("x.jpg", 4, 3, 1, 1)], Layers(np.ones((1, 32), np.float32)))
     SearchIndex.open(store)
     shutil.copy(store.folder / INDEX_FILE, work / "store" / INDEX_FILE)
     result = search(work / "store", "sky")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from codec_samples import ASPECTS, COUNT, cosines
+from codec_samples import ASPECTS, COUNT, coded, cosines
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,8 +20,8 @@ BUDGETS = (20, 64, 140, 222, 340, 1000)
 def test_budgets_are_kept_and_used_up(
     klt: FeatureCodec, vectors: np.ndarray, layouts: np.ndarray, budget: int, layers: str
 ) -> None:
-    blobs = klt.encode(vectors, ASPECTS, layouts, Rate(max_bytes=budget, layers=layers))
-    more = klt.encode(vectors, ASPECTS, layouts, Rate(max_bytes=1000, layers=layers))
+    blobs = coded(klt, vectors, ASPECTS, layouts, Rate(max_bytes=budget, layers=layers))
+    more = coded(klt, vectors, ASPECTS, layouts, Rate(max_bytes=1000, layers=layers))
     for blob, most in zip(blobs, more, strict=True):
         assert len(blob) <= budget
         # Nothing is left over unless a large budget does not use it either.
@@ -33,7 +33,7 @@ def test_the_parts_of_a_budget_grow_with_it(
 ) -> None:
     worst, parts = 0.0, (0.0, 0.0)
     for budget in BUDGETS:
-        blobs = klt.encode(vectors, ASPECTS, layouts, Rate(max_bytes=budget))
+        blobs = coded(klt, vectors, ASPECTS, layouts, Rate(max_bytes=budget))
         streams = [klt.parse(blob) for blob in blobs]
         found = tuple(
             float(np.mean([len(getattr(stream, layer) or b"") for stream in streams]))
@@ -48,20 +48,20 @@ def test_the_parts_of_a_budget_grow_with_it(
 
 @pytest.mark.parametrize("target", [0.5, 0.9, 0.99, 0.9995])
 def test_every_vector_meets_the_target(klt: FeatureCodec, vectors: np.ndarray, target: float) -> None:
-    blobs = klt.encode(vectors, rate=Rate(target_cosine=target))
+    blobs = coded(klt, vectors, rate=Rate(target_cosine=target))
     assert cosines(klt, vectors, blobs).min() >= target
-    smaller = klt.encode(vectors, rate=Rate(target_cosine=target - 0.05))
+    smaller = coded(klt, vectors, rate=Rate(target_cosine=target - 0.05))
     assert sum(map(len, smaller)) <= sum(map(len, blobs))
 
 
 def test_quality_is_a_plain_number(klt: FeatureCodec, vectors: np.ndarray, layouts: np.ndarray) -> None:
     sizes = [
-        sum(map(len, klt.encode(vectors, ASPECTS, layouts, Rate(quality=quality))))
+        sum(map(len, coded(klt, vectors, ASPECTS, layouts, Rate(quality=quality))))
         for quality in (0, 10, 30, 50, 70, 90, 100)
     ]
     assert sizes == sorted(sizes)
     assert sizes[-1] > 3 * sizes[0]
-    assert klt.encode(vectors, ASPECTS, layouts) == klt.encode(vectors, ASPECTS, layouts, Rate(quality=50))
+    assert coded(klt, vectors, ASPECTS, layouts) == coded(klt, vectors, ASPECTS, layouts, Rate(quality=50))
 
 
 @settings(max_examples=40, deadline=None)
@@ -79,25 +79,25 @@ def test_any_budget_is_kept_or_refused_with_the_smallest(
     aspects = None if square else [2.0] * COUNT
     rate = Rate(max_bytes=budget, layers=layers)
     try:
-        blobs = codec.encode(vectors, aspects, layouts, rate)
+        blobs = coded(codec, vectors, aspects, layouts, rate)
     except ConfigError as error:
         smallest = int(str(error).split("expected at least ")[1].split()[0])
         assert budget < smallest
-        again = codec.encode(vectors, aspects, layouts, Rate(max_bytes=smallest, layers=layers))
+        again = coded(codec, vectors, aspects, layouts, Rate(max_bytes=smallest, layers=layers))
         assert all(len(blob) <= smallest for blob in again)
     else:
         assert all(len(blob) <= budget for blob in blobs)
         for blob in blobs:
-            codec.check(blob)
+            codec.decode([codec.parse(blob)])
 
 
 def test_a_stream_does_not_depend_on_its_batch(
     klt: FeatureCodec, vectors: np.ndarray, layouts: np.ndarray
 ) -> None:
     for rate in (Rate(), Rate(max_bytes=100), Rate(target_cosine=0.97), Rate(layers="layout")):
-        together = klt.encode(vectors, ASPECTS, layouts, rate)
+        together = coded(klt, vectors, ASPECTS, layouts, rate)
         alone = [
-            klt.encode(vectors[i : i + 1], ASPECTS[i : i + 1], layouts[i : i + 1], rate)[0]
+            coded(klt, vectors[i : i + 1], ASPECTS[i : i + 1], layouts[i : i + 1], rate)[0]
             for i in range(COUNT)
         ]
         assert together == alone
@@ -120,9 +120,9 @@ def test_rates_that_make_no_sense(options: dict[str, object], message: str) -> N
 
 
 def test_layers_that_are_not_given(klt: FeatureCodec, vectors: np.ndarray, layouts: np.ndarray) -> None:
-    assert klt.parse(klt.encode(vectors[:1])[0]).layout is None
-    assert klt.parse(klt.encode(None, None, layouts[:1])[0]).semantic is None
+    assert klt.parse(coded(klt, vectors[:1])[0]).layout is None
+    assert klt.parse(coded(klt, None, None, layouts[:1])[0]).semantic is None
     with pytest.raises(ConfigError, match="layers: found nothing to code for 'layout'"):
-        klt.encode(vectors, rate=Rate(layers="layout"))
-    with pytest.raises(ConfigError, match="layouts: found 2, expected 12, one for each vector"):
-        klt.encode(vectors, None, layouts[:2])
+        coded(klt, vectors, rate=Rate(layers="layout"))
+    with pytest.raises(ConfigError, match="layout: found 2, expected 12, one for each picture"):
+        coded(klt, vectors, None, layouts[:2])

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from codec_samples import coded
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -34,7 +35,7 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def test_vectors_come_back(codec: FeatureCodec) -> None:
     vectors = vectors_like(codec, 100)
-    decoded = codec.decode(codec.encode(vectors))
+    decoded = codec.vectors(codec.parse_all(coded(codec, vectors)))
     assert decoded.dtype == np.float32
     assert decoded.shape == vectors.shape
     np.testing.assert_allclose(np.linalg.norm(decoded.astype(np.float64), axis=1), 1, atol=1e-6)
@@ -44,47 +45,47 @@ def test_vectors_come_back(codec: FeatureCodec) -> None:
 def test_length_of_the_input_does_not_matter(codec: FeatureCodec) -> None:
     vectors = vectors_like(codec, 20)
     for scale in (2.0**-100, 2.0**60):
-        assert codec.encode(vectors * np.float32(scale)) == codec.encode(vectors)
+        assert coded(codec, vectors * np.float32(scale)) == coded(codec, vectors)
 
 
 def test_a_stream_does_not_depend_on_its_batch(codec: FeatureCodec) -> None:
     vectors = vectors_like(codec, 33)
-    together = codec.encode(vectors)
-    assert together == [codec.encode(row[None])[0] for row in vectors]
-    assert together == codec.encode(np.asfortranarray(vectors))
-    assert together == codec.encode(np.repeat(vectors, 2, axis=0)[::2])
-    alone = np.concatenate([codec.decode([blob]) for blob in together])
-    np.testing.assert_array_equal(codec.decode(together), alone)
+    together = coded(codec, vectors)
+    assert together == [coded(codec, row[None])[0] for row in vectors]
+    assert together == coded(codec, np.asfortranarray(vectors))
+    assert together == coded(codec, np.repeat(vectors, 2, axis=0)[::2])
+    alone = np.concatenate([codec.vectors(codec.parse_all([blob])) for blob in together])
+    np.testing.assert_array_equal(codec.vectors(codec.parse_all(together)), alone)
 
 
 def test_more_vectors_than_one_block(codec: FeatureCodec) -> None:
     vectors = np.tile(vectors_like(codec, 3), (2000, 1))
-    decoded = codec.decode(codec.encode(vectors))
+    decoded = codec.vectors(codec.parse_all(coded(codec, vectors)))
     np.testing.assert_array_equal(decoded, np.tile(decoded[:3], (2000, 1)))
 
 
 def test_no_vectors_at_all(codec: FeatureCodec) -> None:
-    assert codec.encode(np.empty((0, codec.dim), np.float32)) == []
-    assert codec.decode([]).shape == (0, codec.dim)
+    assert coded(codec, np.empty((0, codec.dim), np.float32)) == []
+    assert codec.vectors([]).shape == (0, codec.dim)
 
 
 def test_values_outside_the_range_are_clamped(codec: FeatureCodec) -> None:
     spike = np.zeros((1, codec.dim), np.float32)
     spike[0, 5] = 1
-    (blob,) = codec.encode(spike)
-    assert codec.decode([blob]).argmax() == 5
+    (blob,) = coded(codec, spike)
+    assert codec.vectors([codec.parse(blob)]).argmax() == 5
 
 
 def test_one_vector_is_enough_to_begin(space: ClipSpace, codec: FeatureCodec) -> None:
     vectors = np.random.default_rng(9).normal(0, 1, (50, space.dim)).astype(np.float32)
     begun = FeatureCodec.fit(vectors[:1], space)
-    assert cosines(vectors, begun.decode(begun.encode(vectors))).mean() > 0.995
+    assert cosines(vectors, begun.vectors(begun.parse_all(coded(begun, vectors)))).mean() > 0.995
 
 
 def test_aspects(codec: FeatureCodec) -> None:
     aspects = [None, 2.0, 0.25]
-    blobs = codec.encode(vectors_like(codec, 3), aspects)
-    assert [codec.aspect(blob) for blob in blobs] == [1.0, 2.0, 0.25]
+    blobs = coded(codec, vectors_like(codec, 3), aspects)
+    assert [codec.parse(blob).aspect for blob in blobs] == [1.0, 2.0, 0.25]
     assert [len(blob) for blob in blobs] == [70, 71, 71]
 
 
@@ -92,7 +93,7 @@ def test_aspects(codec: FeatureCodec) -> None:
 def test_any_finite_vector_makes_a_stream(codec: FeatureCodec, vectors: np.ndarray) -> None:
     if not vectors.any(axis=1).all():
         vectors[:, 0] = 1
-    decoded = codec.decode(codec.encode(vectors))
+    decoded = codec.vectors(codec.parse_all(coded(codec, vectors)))
     np.testing.assert_allclose(np.linalg.norm(decoded, axis=1), 1, atol=1e-5)
 
 
@@ -104,7 +105,7 @@ def test_vectors_without_direction_are_refused(codec: FeatureCodec, value: float
     vectors[2] = value
     message = f"^vector 2: found length {found}, expected a finite, positive one$"
     with pytest.raises(ConfigError, match=message):
-        codec.encode(vectors)
+        coded(codec, vectors)
     with pytest.raises(ConfigError, match=message):
         FeatureCodec.fit(vectors, codec.space)
 
@@ -112,12 +113,12 @@ def test_vectors_without_direction_are_refused(codec: FeatureCodec, value: float
 @pytest.mark.parametrize("shape", [(64,), (1, 63), (1, 1, 64)])
 def test_other_shapes_are_refused(codec: FeatureCodec, shape: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match=r"vectors: found shape \(.*\), expected \(N, 64\)"):
-        codec.encode(np.ones(shape, np.float32))
+        coded(codec, np.ones(shape, np.float32))
 
 
 def test_as_many_aspects_as_vectors(codec: FeatureCodec) -> None:
     with pytest.raises(ConfigError, match="aspects: found 1, expected 2"):
-        codec.encode(vectors_like(codec, 2), [1.0])
+        coded(codec, vectors_like(codec, 2), [1.0])
 
 
 def test_dimensions_must_agree(codec: FeatureCodec) -> None:
@@ -129,22 +130,23 @@ def test_dimension_has_a_limit(space: ClipSpace) -> None:
     with pytest.raises(ConfigError, match="codec, dim: found 8193, expected at most 8192"):
         FeatureCodec.fit(np.ones((1, 8193), np.float32), dataclasses.replace(space, dim=8193))
     largest = FeatureCodec.fit(np.ones((1, 8192), np.float32), dataclasses.replace(space, dim=8192))
-    assert largest.decode(largest.encode(np.ones((1, 8192), np.float32))).shape == (1, 8192)
+    streams = largest.parse_all(coded(largest, np.ones((1, 8192), np.float32)))
+    assert largest.vectors(streams).shape == (1, 8192)
 
 
 def test_a_bad_stream_among_others_is_named_by_position(codec: FeatureCodec) -> None:
-    blobs = codec.encode(vectors_like(codec, 3))
+    blobs = coded(codec, vectors_like(codec, 3))
     blobs[1] = blobs[1][:-1]
     with pytest.raises(BitstreamError, match=r"^stream 2 of 3: checksum: found 0x"):
-        codec.decode(blobs)
+        codec.vectors(codec.parse_all(blobs))
     with pytest.raises(BitstreamError, match=r"^checksum: found 0x"):
-        codec.decode(blobs[1:2])
+        codec.vectors(codec.parse_all(blobs[1:2]))
 
 
 def test_a_foreign_stream_is_refused(codec: FeatureCodec) -> None:
     foreign = FeatureCodec.load(GOLDEN / "int8" / "codec.json")
-    (blob,) = codec.encode(vectors_like(codec, 1))
-    for use in (lambda: foreign.decode([blob]), lambda: foreign.aspect(blob)):
+    (blob,) = coded(codec, vectors_like(codec, 1))
+    for use in (lambda: foreign.vectors(foreign.parse_all([blob])), lambda: foreign.parse(blob).aspect):
         with pytest.raises(BitstreamError, match=r"codec id: found \w{4}, expected [0-9a-f]{4};"):
             use()
 
@@ -152,9 +154,9 @@ def test_a_foreign_stream_is_refused(codec: FeatureCodec) -> None:
 def test_the_zero_vector_is_refused(space: ClipSpace) -> None:
     tables = AffineQuantizer(np.zeros(64, np.float32), np.ones(64, np.float32))
     codec = FeatureCodec(space, Int8Coder(tables))
-    fine, zero = codec.encode(np.stack([np.eye(64)[0], -np.ones(64)]).astype(np.float32))
+    fine, zero = coded(codec, np.stack([np.eye(64)[0], -np.ones(64)]).astype(np.float32))
     with pytest.raises(BitstreamError, match=r"^stream 2 of 2: vector: found length 0, expected a direction"):
-        codec.decode([fine, zero])
+        codec.vectors(codec.parse_all([fine, zero]))
 
 
 def test_save_and_load(codec: FeatureCodec, tmp_path: Path) -> None:
@@ -163,8 +165,10 @@ def test_save_and_load(codec: FeatureCodec, tmp_path: Path) -> None:
     again = FeatureCodec.load(path)
     assert again.space == codec.space
     assert again.tables_sha256 == codec.tables_sha256
-    blobs = codec.encode(vectors_like(codec, 5))
-    np.testing.assert_array_equal(again.decode(blobs), codec.decode(blobs))
+    blobs = coded(codec, vectors_like(codec, 5))
+    np.testing.assert_array_equal(
+        again.vectors(again.parse_all(blobs)), codec.vectors(codec.parse_all(blobs))
+    )
     assert [file.name for file in path.parent.iterdir()] == ["codec.json"]
 
 

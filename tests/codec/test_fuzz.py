@@ -50,22 +50,22 @@ def outcome(codec: FeatureCodec, blob: bytes) -> str:
     message = ""
     try:
         stream = codec.parse(blob)
-        codec.check(blob)
+        codec.decode([stream])
     except BitstreamError as error:
         message = str(error)
     if message:
         assert re.fullmatch(r"[^\n:]+: found [^\n]+, expected [^\n]+", message)
-        for use in (codec.decode, codec.decode_layouts):
+        for use in (codec.vectors, codec.layouts):
             with suppress(BitstreamError):  # one of the layers may be whole
-                use([blob])
+                use([codec.parse(blob)])
         return message.split(":")[0]
     assert 1 / 128 <= stream.aspect <= 128
     if stream.semantic is not None:
-        vector = codec.decode([blob])
+        vector = codec.vectors([stream])
         assert vector.shape == (1, codec.dim)
         assert abs(float(np.linalg.norm(vector)) - 1) < 1e-5
     if stream.layout is not None:
-        shown = codec.preview(blob, 8, 6)
+        shown = codec.preview(stream, 8, 6)
         assert (shown.dtype, shown.shape) == (np.uint8, (6, 8, 3))
     return "stream"
 

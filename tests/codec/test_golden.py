@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.errors import MissingLayerError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -46,16 +47,16 @@ def test_files_decode(profile: str, name: str) -> None:
     stream = codec.parse(blob)
     if rate.layers == "layout":
         with pytest.raises(MissingLayerError):
-            codec.decode([blob])
+            codec.vectors([stream])
     else:
-        np.testing.assert_array_equal(codec.decode([blob])[0], row_of(profile, "decoded_vectors", name))
+        np.testing.assert_array_equal(codec.vectors([stream])[0], row_of(profile, "decoded_vectors", name))
     if rate.layers == "semantic":
         with pytest.raises(MissingLayerError):
-            codec.decode_layouts([blob])
+            codec.layouts([stream])
     else:
-        decoded = codec.decode_layouts([blob])[0]
+        decoded = codec.layouts([stream])[0]
         np.testing.assert_array_equal(decoded, row_of(profile, "decoded_layouts", name))
-        shown = codec.preview(blob, *PREVIEW).astype(np.int64)
+        shown = codec.preview(stream, *PREVIEW).astype(np.int64)
         np.testing.assert_allclose(shown, row_of(profile, "previews", name), atol=1)
     assert min(stream.aspect, 1 / stream.aspect) == pytest.approx(
         max(min(aspect, 1 / aspect), 1 / 128), abs=1 / 256
@@ -68,7 +69,7 @@ def test_files_are_written_again_byte_for_byte(profile: str, name: str) -> None:
         return  # zstd's encoder may improve
     aspect, rate = CASES[name]
     vectors, layouts = (row_of(profile, array, name)[None] for array in ("vectors", "layouts"))
-    assert codec_of(profile).encode(vectors, [aspect], layouts, rate) == [read(profile, name)]
+    assert codec_of(profile).encode(Layers(vectors, layouts, [aspect]), rate) == [read(profile, name)]
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -82,13 +83,14 @@ def test_tables_keep_their_identity(profile: str) -> None:
 def test_a_decoder_written_from_the_document_agrees(profile: str, name: str) -> None:
     tables = json.loads((GOLDEN / profile / "codec.json").read_text())
     found = minimal_decoder.decode(tables, read(profile, name), *PREVIEW)
-    codec, blob = codec_of(profile), read(profile, name)
-    assert found.aspect == codec.aspect(blob)
+    codec = codec_of(profile)
+    stream = codec.parse(read(profile, name))
+    assert found.aspect == stream.aspect
     rate = CASES[name][1]
     assert (found.vector is None) == (rate.layers == "layout")
     assert (found.preview is None) == (rate.layers == "semantic")
     if found.vector is not None:
-        np.testing.assert_allclose(codec.decode([blob])[0], found.vector, rtol=0, atol=1e-7)
+        np.testing.assert_allclose(codec.vectors([stream])[0], found.vector, rtol=0, atol=1e-7)
     if found.preview is not None:
-        assert found.layout == codec.decode_layouts([blob])[0].tolist()
-        np.testing.assert_allclose(codec.preview(blob, *PREVIEW).astype(np.int64), found.preview, atol=1)
+        assert found.layout == codec.layouts([stream])[0].tolist()
+        np.testing.assert_allclose(codec.preview(stream, *PREVIEW).astype(np.int64), found.preview, atol=1)

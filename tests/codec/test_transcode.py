@@ -4,17 +4,21 @@ import dataclasses
 
 import numpy as np
 import pytest
-from codec_samples import ASPECTS, COUNT, correlated, cosines
+from codec_samples import ASPECTS, COUNT, coded, correlated, cosines
 
+from clip_feature_codec.codec import transcode as transcoding
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.rate import Rate
-from clip_feature_codec.codec.transcode import transcode
 from clip_feature_codec.errors import BitstreamError, ConfigError, MissingLayerError, SpaceMismatchError
+
+
+def transcode(blobs: list[bytes], rate: Rate, source: FeatureCodec, target: FeatureCodec) -> list[bytes]:
+    return transcoding.transcode(source.parse_all(blobs), rate, source, target)
 
 
 @pytest.fixture
 def blobs(klt: FeatureCodec, vectors: np.ndarray, layouts: np.ndarray) -> list[bytes]:
-    return klt.encode(vectors, ASPECTS, layouts, Rate(quality=80))
+    return coded(klt, vectors, ASPECTS, layouts, Rate(quality=80))
 
 
 def test_smaller_streams_of_the_same_pictures(
@@ -22,8 +26,8 @@ def test_smaller_streams_of_the_same_pictures(
 ) -> None:
     again = transcode(blobs, Rate(max_bytes=90), klt, klt)
     assert all(len(new) <= 90 < len(old) for old, new in zip(blobs, again, strict=True))
-    assert [klt.aspect(blob) for blob in again] == [klt.aspect(blob) for blob in blobs]
-    direct = klt.encode(vectors, ASPECTS, layouts, Rate(max_bytes=90))
+    assert [klt.parse(blob).aspect for blob in again] == [klt.parse(blob).aspect for blob in blobs]
+    direct = coded(klt, vectors, ASPECTS, layouts, Rate(max_bytes=90))
     assert cosines(klt, vectors, again).mean() > cosines(klt, vectors, direct).mean() - 0.01
 
 
@@ -43,7 +47,7 @@ def test_streams_with_different_layers_keep_their_order(
     klt: FeatureCodec, vectors: np.ndarray, layouts: np.ndarray
 ) -> None:
     both, semantic, layout = (
-        klt.encode(vectors, ASPECTS, layouts, Rate(layers=layers))
+        coded(klt, vectors, ASPECTS, layouts, Rate(layers=layers))
         for layers in ("both", "semantic", "layout")
     )
     mixed = [(both, semantic, layout)[i % 3][i] for i in range(COUNT)]
@@ -61,7 +65,7 @@ def test_streams_with_different_layers_keep_their_order(
 
 def test_to_other_tables(klt: FeatureCodec, vectors: np.ndarray, layouts: np.ndarray) -> None:
     plain = FeatureCodec.fit(correlated(100, klt.dim, 7), klt.space)
-    old = plain.encode(vectors, ASPECTS, layouts)
+    old = coded(plain, vectors, ASPECTS, layouts)
     new = transcode(old, Rate(target_cosine=0.98), plain, klt)
     assert sum(map(len, new)) < sum(map(len, old))
     assert cosines(klt, vectors, new).min() > 0.975

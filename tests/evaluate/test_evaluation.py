@@ -18,6 +18,7 @@ import torchvision
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.diffusion.checkpoint import load_decoder
 from clip_feature_codec.embed import ClipEmbedder
@@ -83,8 +84,8 @@ def original(store: FeatureStore, name: str) -> Image.Image:
 
 
 def painted(store: FeatureStore, name: str, options: PaintOptions = OPTIONS) -> Image.Image:
-    blob = (store.folder / f"{name}.clp").read_bytes()
-    return next(paint([blob], store.codec, load_decoder(store.folder / DECODER_FILE), options))
+    stream = store.codec.parse((store.folder / f"{name}.clp").read_bytes())
+    return next(paint([stream], store.codec, load_decoder(store.folder / DECODER_FILE), options))
 
 
 def figures(evaluation: Evaluation) -> list[dict[str, object]]:
@@ -315,8 +316,8 @@ def test_our_streams_are_those_that_encoding_to_the_budget_gives(
     assert not decoder.unet.config["layout"]
     result = evaluate(comparison={"budgets": (600,)})
     vectors = embedder.embed_images([original(store, name) for name in NAMES])
-    aspects = [store.codec.aspect((store.folder / f"{name}.clp").read_bytes()) for name in NAMES]
-    expected = store.codec.encode(vectors, aspects, rate=Rate(max_bytes=600, layers="semantic"))
+    aspects = [store.codec.parse((store.folder / f"{name}.clp").read_bytes()).aspect for name in NAMES]
+    expected = store.codec.encode(Layers(vectors, aspects=aspects), Rate(max_bytes=600, layers="semantic"))
     assert [row.bytes for row in result.rows] == [len(blob) for blob in expected]
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.preview import analyse
@@ -61,14 +62,14 @@ def make(folder: Path, codec: FeatureCodec, vectors: np.ndarray) -> None:
     folder.mkdir()
     codec.save(folder / "codec.json")
     for row, (name, (aspect, rate)) in enumerate(CASES.items()):
-        (blob,) = codec.encode(vectors[row : row + 1], [aspect], layouts[row : row + 1], rate)
+        (blob,) = codec.encode(Layers(vectors[row : row + 1], layouts[row : row + 1], [aspect]), rate)
         (folder / f"{name}.clp").write_bytes(blob)
         stream = codec.parse(blob)
         if stream.semantic is not None:
-            decoded_vectors[row] = codec.decode([blob])[0]
+            decoded_vectors[row] = codec.vectors([stream])[0]
         if stream.layout is not None:
-            decoded_layouts[row] = codec.decode_layouts([blob])[0]
-            previews[row] = codec.preview(blob, *PREVIEW)
+            decoded_layouts[row] = codec.layouts([stream])[0]
+            previews[row] = codec.preview(stream, *PREVIEW)
     np.save(folder / "vectors.npy", vectors)
     np.save(folder / "layouts.npy", layouts)
     np.save(folder / "decoded_vectors.npy", decoded_vectors)

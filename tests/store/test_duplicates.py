@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.store.feature_store import FeatureStore
@@ -26,7 +27,7 @@ def make_index(folder: Path, vectors: np.ndarray) -> SearchIndex:
     )
     store = FeatureStore.create(folder, tables)
     pictures = [NewPicture(f"p{i:04}.jpg", 4, 3, 1, 1) for i in range(len(vectors))]
-    store.add(folder / "photos", pictures, vectors.astype(np.float32))
+    store.add(folder / "photos", pictures, Layers(vectors.astype(np.float32)))
     return SearchIndex.open(store)
 
 

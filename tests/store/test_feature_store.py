@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.errors import BitstreamError, StoreError
 from clip_feature_codec.store.feature_store import FeatureStore, exclusive, remove_strays
@@ -45,7 +46,7 @@ def new_picture(photos: Path, inside: str, width: int = 40, height: int = 30) ->
 
 def add(store: FeatureStore, photos: Path, *insides: str, seed: int = 0) -> np.ndarray:
     vectors = unit_vectors(len(insides), seed)
-    store.add(photos, [new_picture(photos, inside) for inside in insides], vectors)
+    store.add(photos, [new_picture(photos, inside) for inside in insides], Layers(vectors))
     return vectors
 
 
@@ -63,14 +64,16 @@ def test_a_store_is_the_same_when_opened_again(store: FeatureStore, photos: Path
 
 
 def test_entries_say_what_is_in_the_files(store: FeatureStore, photos: Path) -> None:
-    store.add(photos, [new_picture(photos, "deep/wide.jpg", 200, 100)], unit_vectors(1))
+    store.add(
+        photos, [new_picture(photos, "deep/wide.jpg", 200, 100)], Layers(unit_vectors(1), aspects=[2.0])
+    )
     (entry,) = store.entries
     assert store.stream_path(entry) == store.folder / "deep" / "wide.clp"
     assert store.stream_path(entry).stat().st_size == entry.bytes
     assert store.source_path(entry).resolve() == (photos / "deep" / "wide.jpg").resolve()
     assert (entry.width, entry.height) == (200, 100)
     assert entry.source_bytes == (photos / "deep" / "wide.jpg").stat().st_size
-    assert store.codec.aspect(store.read(entry)) == pytest.approx(2.0, rel=0.01)
+    assert store.read(entry).aspect == pytest.approx(2.0, rel=0.01)
 
 
 def test_names_do_not_collide(store: FeatureStore, photos: Path) -> None:
@@ -102,7 +105,7 @@ def test_a_changed_picture_keeps_its_name_and_place(store: FeatureStore, photos:
     add(store, photos, "a.jpg", "b.jpg")
     changed = new_picture(photos, "a.jpg", 10, 90)
     vectors = unit_vectors(1, seed=9)
-    store.add(photos, [changed], vectors)
+    store.add(photos, [changed], Layers(vectors))
     again = FeatureStore.open(store.folder)
     assert [entry.name for entry in again.entries] == ["a", "b"]
     assert again.entries[0].height == 90
@@ -112,9 +115,9 @@ def test_a_changed_picture_keeps_its_name_and_place(store: FeatureStore, photos:
 def test_adding_the_same_again_changes_nothing(store: FeatureStore, photos: Path) -> None:
     vectors = unit_vectors(2)
     pictures = [new_picture(photos, name) for name in ("a.jpg", "b.jpg")]
-    store.add(photos, pictures, vectors)
+    store.add(photos, pictures, Layers(vectors))
     before = {path: path.read_bytes() for path in store.folder.rglob("*.*")}
-    FeatureStore.open(store.folder).add(photos, pictures, vectors)
+    FeatureStore.open(store.folder).add(photos, pictures, Layers(vectors))
     assert {path: path.read_bytes() for path in store.folder.rglob("*.*")} == before
 
 
@@ -149,7 +152,9 @@ def test_links_to_folders_are_seen_through_but_two_names_are_two_pictures(
     assert not store.is_current(photos / "same.jpg")
     status = (photos / "a.jpg").stat()
     store.add(
-        photos, [NewPicture("same.jpg", 40, 30, status.st_size, status.st_mtime_ns)], unit_vectors(1, seed=3)
+        photos,
+        [NewPicture("same.jpg", 40, 30, status.st_size, status.st_mtime_ns)],
+        Layers(unit_vectors(1, seed=3)),
     )
     assert [entry.name for entry in store.entries] == ["a", "same"]
 

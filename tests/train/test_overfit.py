@@ -11,6 +11,7 @@ from PIL import Image
 from skimage import data
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.diffusion.checkpoint import load_decoder
 from clip_feature_codec.diffusion.samplers import ddim_sample, noise_generators
@@ -41,7 +42,7 @@ def test_eight_photos_come_back_from_their_streams(tmp_path):
     # Random directions stand in for CLIP's; what is tested is that the decoder learns what they stand for.
     vectors = np.random.default_rng(0).normal(size=(8, 64)).astype(np.float32)
     codec = FeatureCodec.fit(vectors, ClipSpace("random", "none", "0" * 64, 64, {}))
-    streams = codec.encode(vectors)
+    streams = codec.parse_all(codec.encode(Layers(vectors)))
     config = TrainConfig(
         out_size=SIZE,
         max_steps=2200,
@@ -64,10 +65,10 @@ def test_eight_photos_come_back_from_their_streams(tmp_path):
         sample_every=0,
         workers=0,
     )
-    dataset = ArrayDataset(originals, codec.decode(streams))
+    dataset = ArrayDataset(originals, codec.vectors(streams))
     decoder = load_decoder(fit(dataset, codec.space, config, tmp_path, "cpu", quiet=True))
 
-    z = torch.from_numpy(codec.decode(streams))
+    z = torch.from_numpy(codec.vectors(streams))
     painted = ddim_sample(
         decoder.unet,
         decoder.scheduler,

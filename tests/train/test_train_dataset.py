@@ -11,6 +11,7 @@ from PIL import Image
 from train_helpers import DIM, SIZE, SPACE, tiny_config
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.diffusion.checkpoint import load_decoder
 from clip_feature_codec.errors import BitstreamError, ConfigError, ImageError, MissingLayerError, StoreError
 from clip_feature_codec.files import write_atomic
@@ -32,7 +33,7 @@ def store_dir(tmp_path):
     codec = FeatureCodec.fit(vectors, SPACE)
     store = FeatureStore.create(tmp_path / "store", codec)
     entries = []
-    for number, stream in enumerate(codec.encode(vectors, [20 / 10] * 6)):
+    for number, stream in enumerate(codec.encode(Layers(vectors, aspects=[20 / 10] * 6))):
         photo = tmp_path / "photos" / f"{number}.png"
         photo.parent.mkdir(exist_ok=True)
         Image.new("RGB", (20, 10), (40 * number, 10, 20)).save(photo)
@@ -58,7 +59,7 @@ def test_pairs_are_squashed_pictures_and_decoded_vectors(store_dir):
     assert len(layouts) == 0
     assert (image.dtype, tuple(image.shape)) == (torch.uint8, (3, SIZE, SIZE))
     assert image[:, 3, 5].tolist() == [160, 10, 20]
-    expected = store.codec.decode([(store_dir / "4.clp").read_bytes()])[0]
+    expected = store.codec.vectors(store.codec.parse_all([(store_dir / "4.clp").read_bytes()]))[0]
     assert np.array_equal(vector.numpy(), expected)
     assert dataset.unusable == frozenset()
 
@@ -67,7 +68,7 @@ def replace_stream(store_dir, number, **content):
     """Code a picture of the store anew: with ``vectors``, ``layouts`` or both."""
     store = FeatureStore.open(store_dir)
     entry = store.entries[number]
-    stream = store.codec.encode(content.get("vectors"), layouts=content.get("layouts"))[0]
+    stream = store.codec.encode(Layers(content.get("vectors"), content.get("layouts")))[0]
     write_atomic(store.stream_path(entry), stream)
     changed = {"sha256": hashlib.sha256(stream).hexdigest(), "bytes": len(stream)}
     append_to_manifest(store_dir / "manifest.jsonl", [Entry(**{**vars(entry), **changed})])
@@ -80,7 +81,7 @@ def test_streams_give_what_they_hold(store_dir):
     stream = replace_stream(store_dir, 1, vectors=vectors, layouts=layouts)
     replace_stream(store_dir, 2, layouts=layouts)
     dataset = StoreDataset(FeatureStore.open(store_dir), SIZE, layout=7)
-    shown = codec.layout.render(codec.decode_layouts([stream])[0], 7, 7)
+    shown = codec.layout.render(codec.layouts(codec.parse_all([stream]))[0], 7, 7)
     expected = torch.from_numpy(shown.copy()).permute(2, 0, 1) / 127.5 - 1
     held = [
         (row.vectors.any().item(), row.layouts.any().item()) for row in map(dataset.__getitem__, range(4))

@@ -6,17 +6,19 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from clip_feature_codec.codec.rate import LAYERS, Rate
+from clip_feature_codec.codec.rate import CHOICES, Rate
 from clip_feature_codec.errors import BitstreamError, CodecError, ConfigError, PartialFailureError
 from clip_feature_codec.files import write_atomic
 
 if TYPE_CHECKING:
+    from clip_feature_codec.codec.bitstream import Stream
     from clip_feature_codec.codec.feature_codec import FeatureCodec
     from clip_feature_codec.codec.space import ClipSpace
     from clip_feature_codec.reconstruct import PaintOptions
@@ -158,7 +160,7 @@ rate_options = stack(
     click.option("--quality", type=click.FloatRange(0, 100), help="0: smallest, 100: best. [default: 50]"),
     click.option(
         "--layers",
-        type=click.Choice(LAYERS),
+        type=click.Choice(CHOICES),
         default="both",
         show_default=True,
         help="The vector, the coarse colour layout, or both.",
@@ -265,14 +267,20 @@ def read_bytes(path: Path) -> bytes:
     return sys.stdin.buffer.read() if path == STDIO else path.read_bytes()
 
 
-def read_stream(path: Path, codec: FeatureCodec) -> bytes:
-    """Read a ``.clp`` file that ``codec`` decodes; what is wrong with it is said with its name."""
+def read_stream(path: Path, codec: FeatureCodec) -> Stream:
+    """Read a ``.clp`` file of ``codec`` and take it apart; what is wrong with it is said with its name."""
     blob = read_bytes(path)
+    with naming(path):
+        return codec.parse(blob)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Say whose stream it is that the block finds to be bad."""
     try:
-        codec.check(blob)
+        yield
     except BitstreamError as error:
-        raise BitstreamError(f"{'standard input' if path == STDIO else path}: {error}") from None
-    return blob
+        raise type(error)(f"{'standard input' if path == STDIO else path}: {error}") from None
 
 
 def check_outputs(*paths: Path | None) -> None:

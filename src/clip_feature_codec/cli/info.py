@@ -14,6 +14,7 @@ from clip_feature_codec.cli.common import (
     codec_of,
     codec_option,
     json_option,
+    naming,
     raise_failures,
     read_stream,
     write_json,
@@ -49,11 +50,12 @@ def _stream_facts(source: Path, codec_source: Path | str) -> dict[str, Any]:
     from clip_feature_codec.api import ClipCodec
 
     codec = ClipCodec.load(codec_source).features
-    blob = read_stream(source, codec)
-    stream = codec.parse(blob)
+    stream = read_stream(source, codec)
+    with naming(source):
+        codec.decode([stream])
     return {
         "file": str(source),
-        "bytes": len(blob),
+        "bytes": len(stream.blob),
         "header_bytes": stream.header,
         "semantic_bytes": len(stream.semantic or b""),
         "layout_bytes": len(stream.layout or b""),
@@ -66,7 +68,7 @@ def _store_facts(source: Path) -> tuple[dict[str, Any], list[tuple[str, str]]]:
 
     store = FeatureStore.open(source)
     whole, failures = store.whole_streams()
-    streams = [store.codec.parse(blob) for _, blob in whole]
+    streams = [stream for _, stream in whole]
     parts = {
         "header": sum(stream.header for stream in streams),
         "semantic": sum(len(stream.semantic or b"") for stream in streams),

@@ -22,6 +22,7 @@ from clip_feature_codec.cli.common import (
     codec_option,
     device_option,
     make_paint_options,
+    naming,
     paint_options,
     quiet_option,
     raise_failures,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from clip_feature_codec.api import ClipCodec
+    from clip_feature_codec.codec.bitstream import Stream
 
 _decode_options = stack(weights_option, paint_options, batch_option, device_option, quiet_option)
 
@@ -104,15 +106,16 @@ def _decode_file(
     if out != STDIO:
         check_picture_name(out)
     codec = ClipCodec.load(codec_source, weights=weights, device=device)
-    blob = read_stream(source, codec.features)
-    picture = next(_pictures([blob], codec, quiet, **options))
+    stream = read_stream(source, codec.features)
+    with naming(source):
+        picture = next(_pictures([stream], codec, quiet, **options))
     if out == STDIO:
         encoded = io.BytesIO()
         picture.save(encoded, "PNG")
         write_bytes(encoded.getvalue(), out)
     else:
         save_image(picture, out)
-    remark(f"{out}: {picture.width}×{picture.height} pixels from {len(blob)} bytes", quiet)
+    remark(f"{out}: {picture.width}×{picture.height} pixels from {len(stream.blob)} bytes", quiet)
 
 
 def _decode_store(
@@ -136,14 +139,14 @@ def _decode_store(
     whole, failures = store.whole_streams()
     if options.get("preview_only"):
         shown = []
-        for entry, blob in whole:
-            if store.codec.parse(blob).layout is None:
+        for entry, stream in whole:
+            if stream.layout is None:
                 path = str(store.stream_path(entry))
                 failures.append((path, f"{path}: there is no layout layer to show"))
             else:
-                shown.append((entry, blob))
+                shown.append((entry, stream))
         whole = shown
-    pictures = _pictures([blob for _, blob in whole], codec, quiet, **options)
+    pictures = _pictures([stream for _, stream in whole], codec, quiet, **options)
     with tqdm(total=len(whole), unit="img", desc="decoding", disable=quiet) as bar:
         for (entry, _), picture in zip(whole, pictures, strict=True):
             save_image(picture, out / f"{entry.name}.png")
@@ -153,7 +156,7 @@ def _decode_store(
 
 
 def _pictures(
-    blobs: list[bytes],
+    streams: list[Stream],
     codec: ClipCodec,
     quiet: bool,
     preview_only: bool = False,
@@ -164,12 +167,12 @@ def _pictures(
     if preview_only:
         from clip_feature_codec.preview import preview
 
-        return (preview(blob, codec.features, options["size"], options["square"]) for blob in blobs)
+        return (preview(stream, codec.features, options["size"], options["square"]) for stream in streams)
     from clip_feature_codec.reconstruct import paint
 
     chosen = make_paint_options(options)
     remark_on_model(codec.features.space, quiet)
-    return paint(blobs, codec.features, codec.decoder, chosen, batch_size)
+    return paint(streams, codec.features, codec.decoder, chosen, batch_size)
 
 
 if __name__ == "__main__":

@@ -210,7 +210,7 @@ def _image_query(
     try:
         if not codec_path and data[2:4] != codec.codec_id:
             codec = ClipCodec.load(codec_of(image)).features  # the stream of another store, or of the pack
-        decoded: np.ndarray = codec.decode([data])[0]
+        decoded: np.ndarray = codec.vectors([codec.parse(data)])[0]
     except BitstreamError as error:
         raise BitstreamError(f"{name}: {error}") from None
     store.codec.space.require_same(codec.space, name)
@@ -286,9 +286,9 @@ def _preview(store: FeatureStore, entry: Entry) -> tuple[Image.Image | None, tup
     from clip_feature_codec.preview import preview
 
     try:
-        blob = store.read(entry)
-        size = output_size(store.codec.aspect(blob), CELL)
-        return preview(blob, store.codec, CELL), size
+        stream = store.read(entry)
+        size = output_size(stream.aspect, CELL)
+        return preview(stream, store.codec, CELL), size
     except MissingLayerError:
         return None, size
     except BitstreamError:  # gone since it was found

@@ -16,6 +16,7 @@ from clip_feature_codec.cli.common import (
     codec_of,
     json_option,
     make_rate,
+    naming,
     quiet_option,
     raise_failures,
     rate_options,
@@ -97,7 +98,8 @@ def _transcode_file(source: Path, out: Path, rate: Rate, codec: FeatureCodec | N
     from clip_feature_codec.codec.transcode import transcode as transcode_streams
 
     own = ClipCodec.load(codec_of(source)).features
-    blob = read_stream(source, own)
-    (smaller,) = transcode_streams([blob], rate, own, codec or own)
+    stream = read_stream(source, own)
+    with naming(source):
+        (smaller,) = transcode_streams([stream], rate, own, codec or own)
     write_bytes(smaller, out)
-    return [(len(blob), len(smaller))]
+    return [(len(stream.blob), len(smaller))]

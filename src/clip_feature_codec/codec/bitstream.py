@@ -37,6 +37,7 @@ class Stream:
         profile: how the semantic layer is coded, one of `PROFILES`; None without that layer.
         aspect: width / height of the picture, from 1/128 to 128; 1.0 for square.
         header: bytes of the file that belong to no layer.
+        blob: the file.
     """
 
     semantic: bytes | None
@@ -44,6 +45,12 @@ class Stream:
     profile: str | None
     aspect: float
     header: int
+    blob: bytes
+
+    def payload(self, layer: str) -> bytes | None:
+        """What the stream has of a layer, still coded, or None."""
+        found: bytes | None = getattr(self, layer)
+        return found
 
 
 def overhead(aspect: float | None, layers: int) -> int:
@@ -117,7 +124,7 @@ def parse(blob: bytes, tables_sha256: bytes) -> Stream:
             f"checksum: found {checksum:#06x}, expected {expected:#06x}; "
             "the stream is damaged or was written with other tables"
         )
-    return _take_apart(flags, blob[_HEADER.size :])
+    return _take_apart(flags, blob)
 
 
 def _check_flags(flags: int) -> None:
@@ -133,9 +140,9 @@ def _check_flags(flags: int) -> None:
         raise BitstreamError("layers: found none, expected at least one")
 
 
-def _take_apart(flags: int, body: bytes) -> Stream:
+def _take_apart(flags: int, blob: bytes) -> Stream:
     """Split what lies behind the header into its fields."""
-    aspect, at = 1.0, 0
+    body, aspect, at = blob[_HEADER.size :], 1.0, 0
     if flags & _FLAG_ASPECT:
         aspect, at = _aspect_value(_byte(body, at, "aspect")), 1
     profile = flags >> 3 & 3
@@ -143,14 +150,14 @@ def _take_apart(flags: int, body: bytes) -> Stream:
         size = len(body) - at
         if not 1 <= size <= MAX_LAYOUT_BYTES:
             raise BitstreamError(f"layout layer: found {size} bytes, expected 1 to {MAX_LAYOUT_BYTES}")
-        return Stream(None, body[at:], None, aspect, _HEADER.size + at)
+        return Stream(None, body[at:], None, aspect, _HEADER.size + at, blob)
     if not flags & _FLAG_LAYOUT:
-        return Stream(body[at:], None, PROFILES[profile], aspect, _HEADER.size + at)
+        return Stream(body[at:], None, PROFILES[profile], aspect, _HEADER.size + at, blob)
     size = _byte(body, at, "split")
     at += 1
     if not 1 <= size <= len(body) - at:
         raise BitstreamError(f"split: found a layout layer of {size} bytes, expected 1 to {len(body) - at}")
-    return Stream(body[at + size :], body[at : at + size], PROFILES[profile], aspect, _HEADER.size + at)
+    return Stream(body[at + size :], body[at : at + size], PROFILES[profile], aspect, _HEADER.size + at, blob)
 
 
 def _byte(body: bytes, at: int, field: str) -> int:

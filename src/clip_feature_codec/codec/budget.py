@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clip_feature_codec.codec.bitstream import MAX_LAYOUT_BYTES, overhead
-from clip_feature_codec.codec.layout.coder import LayoutCoder
+from clip_feature_codec.codec.coders import LayerCoder, SemanticCoder
+from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import DEFAULT_QUALITY
-from clip_feature_codec.codec.semantic.int8 import Int8Coder
-from clip_feature_codec.codec.semantic.klt import KltCoder
 from clip_feature_codec.errors import ConfigError
 
 Payloads = list[bytes | None]
@@ -23,30 +21,24 @@ _ROOM_FOR_BOTH = 40  # below this many bytes behind the header, all is the vecto
 
 
 def code_to_budget(
-    unit: NDArray[np.float32] | None,
-    layouts: NDArray[Any] | None,
-    aspects: Sequence[float | None],
-    max_bytes: int,
-    semantic: Int8Coder | KltCoder,
-    layout: LayoutCoder,
-) -> tuple[Payloads, Payloads]:
-    """Code the layers that are given, so that no file is larger than ``max_bytes``.
+    layers: Layers, max_bytes: int, semantic: SemanticCoder, layout: LayerCoder
+) -> list[Payloads]:
+    """Code the layers that are there, so that no file is larger than ``max_bytes``.
 
     Args:
-        unit: unit vectors, float32 (N, D), or None.
-        layouts: layout coefficients (N, L), or None; not both None.
-        aspects: width / height of each picture, None for square.
+        layers: N pictures; their vectors are of unit length.
         max_bytes: size of a file, header included.
         semantic: codes the vectors.
         layout: codes the layouts.
 
     Returns:
-        N payloads of the semantic layer and N of the layout layer, None where a stream goes without it.
+        N payloads of each layer, in the order of `LAYERS`; None where a stream goes without it.
 
     Raises:
         ConfigError: the budget is too small; the smallest possible one is named.
     """
-    headers = np.array([overhead(aspect, layers=1) for aspect in aspects], dtype=np.int64)
+    unit, layouts = layers.semantic, layers.layout
+    headers = np.array([overhead(aspect, layers=1) for aspect in layers.shapes], dtype=np.int64)
     rooms = max_bytes - headers
     least = layout.smallest if unit is None else semantic.smallest
     if len(rooms) and rooms.min() < least:
@@ -56,7 +48,7 @@ def code_to_budget(
         )
     coded: Payloads = [None] * len(rooms)
     if unit is None:
-        return [None] * len(rooms), _code_layouts(coded, layouts, rooms, layout)
+        return [[None] * len(rooms), _code_layouts(coded, layouts, rooms, layout)]
     if layouts is not None:
         coded = _code_layouts(coded, layouts, _layout_limits(unit, rooms, semantic), layout)
     taken = np.array([0 if p is None else _SPLIT + len(p) for p in coded], dtype=np.int64)
@@ -65,11 +57,11 @@ def code_to_budget(
         # What the vector has no use for is the layout's.
         taken = np.array([_SPLIT + len(payload) for payload in vectors], dtype=np.int64)
         coded = _code_layouts(coded, layouts, rooms - taken, layout)
-    return [*vectors], coded
+    return [[*vectors], coded]
 
 
 def _layout_limits(
-    unit: NDArray[np.float32], rooms: NDArray[np.int64], semantic: Int8Coder | KltCoder
+    unit: NDArray[np.float32], rooms: NDArray[np.int64], semantic: SemanticCoder
 ) -> NDArray[np.int64]:
     """The rule by which a budget is split (benchmarks/split.py): bytes of the layout layer.
 
@@ -89,7 +81,7 @@ def _layout_limits(
 
 
 def _code_layouts(
-    coded: Payloads, layouts: NDArray[Any] | None, limits: NDArray[np.int64], layout: LayoutCoder
+    coded: Payloads, layouts: NDArray[Any] | None, limits: NDArray[np.int64], layout: LayerCoder
 ) -> Payloads:
     """Code the layouts whose limit leaves room for notably more than what ``coded`` has of them already."""
     limits = np.minimum(limits, MAX_LAYOUT_BYTES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from clip_feature_codec.codec import bitstream
 from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.budget import Payloads, code_to_budget
+from clip_feature_codec.codec.coders import LayerCoder, SemanticCoder
+from clip_feature_codec.codec.layers import LAYERS, Layers
 from clip_feature_codec.codec.layout.coder import LayoutCoder
 from clip_feature_codec.codec.rate import DEFAULT_QUALITY, DEFAULT_RATE, Rate
 from clip_feature_codec.codec.semantic.affine import AffineQuantizer
@@ -32,6 +34,7 @@ _CODERS: dict[str, type[Int8Coder] | type[KltCoder]] = {
     coder.profile: coder for coder in (Int8Coder, KltCoder)
 }
 
+S = TypeVar("S", bytes, Stream)
 T = TypeVar("T")
 
 
@@ -49,7 +52,7 @@ class FeatureCodec:
     """
 
     space: ClipSpace
-    semantic: Int8Coder | KltCoder
+    semantic: SemanticCoder
     layout: LayoutCoder = field(default_factory=LayoutCoder.builtin)
 
     def __post_init__(self) -> None:
@@ -110,22 +113,16 @@ class FeatureCodec:
         """The two bytes of the tables' identity that every stream carries."""
         return self._digest[:2]
 
-    def encode(
-        self,
-        vectors: NDArray[np.float32] | None,
-        aspects: Sequence[float | None] | None = None,
-        layouts: NDArray[Any] | None = None,
-        rate: Rate = DEFAULT_RATE,
-    ) -> list[bytes]:
-        """Code pictures, each to its own stream; a stream does not depend on the rest of the batch.
+    def coder(self, layer: str) -> LayerCoder:
+        """What codes a layer, by its name in `LAYERS`."""
+        found: LayerCoder = getattr(self, layer)
+        return found
 
-        A layer that is asked for and not given is left out, unless nothing is left.
+    def encode(self, layers: Layers, rate: Rate = DEFAULT_RATE) -> list[bytes]:
+        """Code N pictures, each to its own stream; a stream does not depend on the rest of the batch.
 
         Args:
-            vectors: float32 (N, D), finite, of any positive length: normalised here; None without the
-                semantic layer.
-            aspects: width / height of each picture, None for square; no list means all are square.
-            layouts: coefficients (N, L) from `LayoutCoder.analyse`; None without the layout layer.
+            layers: the pictures; a layer that the rate asks for and that is not there is left out.
             rate: how large or how good the streams should be, and their layers.
 
         Returns:
@@ -133,49 +130,34 @@ class FeatureCodec:
 
         Raises:
             ConfigError: a shape is wrong, a vector is zero or not finite, an aspect is not a positive,
-                finite number, there is nothing to code, or the rate cannot be met; a budget that is too
-                small is answered with the smallest possible one.
+                finite number, nothing of what is asked for is there, or the rate cannot be met; a budget that
+                is too small is answered with the smallest possible one.
         """
-        unit = None if vectors is None or rate.layers == "layout" else unit_vectors(vectors, self.dim)
-        coefficients = None if rate.layers == "semantic" else layouts
-        given = coefficients if unit is None else unit
-        if given is None:
-            raise ConfigError(
-                f"layers: found nothing to code for {rate.layers!r}, expected vectors or layouts"
-            )
-        shapes = [None] * len(given) if aspects is None else list(aspects)
-        for name, rows in (("aspects", shapes), ("layouts", coefficients)):
-            if rows is not None and len(rows) != len(given):
-                raise ConfigError(f"{name}: found {len(rows)}, expected {len(given)}, one for each vector")
+        wanted = layers.only(rate.layers)
+        if wanted.semantic is not None:
+            wanted = replace(wanted, semantic=unit_vectors(wanted.semantic, self.dim))
         if rate.max_bytes is None:
-            semantic, layout = self._to_quality(unit, coefficients, rate, len(given))
+            coded = self._to_quality(wanted, rate)
         else:
-            semantic, layout = code_to_budget(
-                unit, coefficients, shapes, rate.max_bytes, self.semantic, self.layout
-            )
+            coded = code_to_budget(wanted, rate.max_bytes, self.semantic, self.layout)
         return [
-            bitstream.pack(self._digest, self.profile, vector, picture, shape)
-            for vector, picture, shape in zip(semantic, layout, shapes, strict=True)
+            bitstream.pack(self._digest, self.profile, semantic, layout, aspect)
+            for semantic, layout, aspect in zip(*coded, wanted.shapes, strict=True)
         ]
 
-    def _to_quality(
-        self,
-        unit: NDArray[np.float32] | None,
-        layouts: NDArray[Any] | None,
-        rate: Rate,
-        count: int,
-    ) -> tuple[Payloads, Payloads]:
-        """Code the layers that are given, each at the step that its quality asks for."""
+    def _to_quality(self, layers: Layers, rate: Rate) -> list[Payloads]:
+        """Code unit vectors and layouts at the steps of their quality; in the order of `LAYERS`."""
         quality = DEFAULT_QUALITY if rate.quality is None else rate.quality
-        semantic: Payloads = [None] * count
-        layout: Payloads = [None] * count
-        if unit is not None and rate.target_cosine is not None:
-            semantic = [*self.semantic.encode_to_cosine(unit, rate.target_cosine)]
-        elif unit is not None:
-            semantic = [*self.semantic.encode(unit, np.full(count, self.semantic.step_at(quality)))]
-        if layouts is not None:
-            layout = [*self.layout.encode(layouts, np.full(count, self.layout.step_at(quality)))]
-        return semantic, layout
+        coded: list[Payloads] = []
+        for name in LAYERS:
+            rows, coder = layers.rows(name), self.coder(name)
+            if rows is None:
+                coded.append([None] * len(layers))
+            elif name == "semantic" and rate.target_cosine is not None:
+                coded.append([*self.semantic.encode_to_cosine(rows, rate.target_cosine)])
+            else:
+                coded.append([*coder.encode(rows, np.full(len(rows), coder.step_at(quality)))])
+        return coded
 
     def parse(self, blob: bytes) -> Stream:
         """Check a stream and take it apart: its layers' payloads, still coded, and its aspect.
@@ -188,71 +170,53 @@ class FeatureCodec:
             raise BitstreamError(f"profile: found {stream.profile}, expected {self.profile}")
         return stream
 
-    def decode(self, blobs: Sequence[bytes]) -> NDArray[np.float32]:
-        """Bring vectors back from streams.
+    def parse_all(self, blobs: Sequence[bytes]) -> list[Stream]:
+        """Check N streams and take them apart (see `parse`); a bad one is named by its position."""
+        return _each_named(blobs, lambda some: [self.parse(blob) for blob in some])
 
-        Args:
-            blobs: N streams; any bytes at all.
-
-        Returns:
-            float32 (N, D), unit length.
+    def vectors(self, streams: Sequence[Stream]) -> NDArray[np.float32]:
+        """Bring vectors back: float32 (N, D), unit length.
 
         Raises:
             MissingLayerError: a stream has no semantic layer.
-            BitstreamError: a stream is damaged or was written with other tables. Of several streams,
-                the first bad one is named by its position.
+            BitstreamError: a payload is none of ours. Of several streams, the first bad one is named by its
+                position.
         """
-        return _each_named(blobs, lambda some: self.semantic.decode([self._semantic(b) for b in some]))
+        return self._decoded("semantic", streams)
 
-    def decode_layouts(self, blobs: Sequence[bytes]) -> NDArray[np.int64]:
-        """Bring layout coefficients (N, L) back from streams, to be shown by ``layout.render``.
+    def layouts(self, streams: Sequence[Stream]) -> NDArray[np.int64]:
+        """Bring layout coefficients back: int64 (N, L), to be shown by ``layout.render``.
 
         Raises:
             MissingLayerError: a stream has no layout layer.
-            BitstreamError: as for `decode`.
+            BitstreamError: as for `vectors`.
         """
-        return _each_named(blobs, lambda some: self.layout.decode([self._layout(b) for b in some]))
+        return self._decoded("layout", streams)
 
-    def preview(self, blob: bytes, width: int, height: int) -> NDArray[np.uint8]:
+    def decode(self, streams: Sequence[Stream]) -> Layers:
+        """Bring back all layers of N streams, N >= 1, that have the same ones.
+
+        Raises:
+            MissingLayerError: a stream lacks a layer that the first one has.
+            BitstreamError: as for `vectors`.
+        """
+        there = [name for name in LAYERS if streams[0].payload(name) is not None]
+        rows = {name: self._decoded(name, streams) for name in there}
+        return Layers(**rows, aspects=[stream.aspect for stream in streams])
+
+    def _decoded(self, layer: str, streams: Sequence[Stream]) -> NDArray[Any]:
+        """Rows (N, ...) of one layer."""
+        coder = self.coder(layer)
+        return _each_named(streams, lambda some: coder.decode([_payload(stream, layer) for stream in some]))
+
+    def preview(self, stream: Stream, width: int, height: int) -> NDArray[np.uint8]:
         """The layout layer alone as a picture: uint8 (height, width, 3).
 
         Raises:
             MissingLayerError: the stream has no layout layer.
-            BitstreamError: as for `decode`.
+            BitstreamError: as for `vectors`.
         """
-        return self.layout.render(self.decode_layouts([blob])[0], width, height)
-
-    def check(self, blob: bytes) -> None:
-        """Decode every layer of a stream.
-
-        Raises:
-            BitstreamError: the stream is damaged or was written with other tables.
-        """
-        stream = self.parse(blob)
-        if stream.semantic is not None:
-            self.semantic.decode([stream.semantic])
-        if stream.layout is not None:
-            self.layout.decode([stream.layout])
-
-    def aspect(self, blob: bytes) -> float:
-        """Width / height of the picture behind a stream, 1.0 for square.
-
-        Raises:
-            BitstreamError: the stream is damaged or was written with other tables.
-        """
-        return self.parse(blob).aspect
-
-    def _semantic(self, blob: bytes) -> bytes:
-        payload = self.parse(blob).semantic
-        if payload is None:
-            raise MissingLayerError("semantic layer: found none in the stream, expected a vector")
-        return payload
-
-    def _layout(self, blob: bytes) -> bytes:
-        payload = self.parse(blob).layout
-        if payload is None:
-            raise MissingLayerError("layout layer: found none in the stream, expected a coarse picture")
-        return payload
+        return self.layout.render(self.layouts([stream])[0], width, height)
 
     def to_json(self) -> dict[str, Any]:
         """The codec as a JSON-able dictionary, the contents of ``codec.json``."""
@@ -315,14 +279,21 @@ class FeatureCodec:
             raise StoreError(f"{path}: {error}") from None
 
 
-def _each_named(blobs: Sequence[bytes], decode: Callable[[Sequence[bytes]], T]) -> T:
-    """Decode streams together; when one is bad, find it and put its position in front of what is wrong."""
+def _payload(stream: Stream, layer: str) -> bytes:
+    payload = stream.payload(layer)
+    if payload is None:
+        raise MissingLayerError(f"{layer} layer: found none in the stream, expected one")
+    return payload
+
+
+def _each_named(streams: Sequence[S], work: Callable[[Sequence[S]], T]) -> T:
+    """Work on streams together; when one is bad, find it and put its position in front of what is wrong."""
     try:
-        return decode(blobs)
+        return work(streams)
     except BitstreamError:
-        for row, blob in enumerate(blobs) if len(blobs) > 1 else ():
+        for row, stream in enumerate(streams) if len(streams) > 1 else ():
             try:
-                decode([blob])
+                work([stream])
             except BitstreamError as error:
-                raise type(error)(f"stream {row + 1} of {len(blobs)}: {error}") from None
+                raise type(error)(f"stream {row + 1} of {len(streams)}: {error}") from None
         raise

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from clip_feature_codec.codec.layers import LAYERS
 from clip_feature_codec.errors import ConfigError
 
-LAYERS = ("both", "semantic", "layout")
+CHOICES = ("both", *LAYERS)
+"""What may be asked for as layers."""
 DEFAULT_QUALITY = 50.0
 
 
@@ -32,8 +34,8 @@ class Rate:
     layers: str = "both"
 
     def __post_init__(self) -> None:
-        if self.layers not in LAYERS:
-            raise ConfigError(f"layers: found {self.layers!r}, expected one of {', '.join(LAYERS)}")
+        if self.layers not in CHOICES:
+            raise ConfigError(f"layers: found {self.layers!r}, expected one of {', '.join(CHOICES)}")
         asked = [
             name for name in ("max_bytes", "target_cosine", "quality") if getattr(self, name) is not None
         ]

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from clip_feature_codec.codec import bitstream
 from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.layers import LAYERS
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.errors import MissingLayerError
 
 
-def transcode(blobs: Sequence[bytes], rate: Rate, source: FeatureCodec, target: FeatureCodec) -> list[bytes]:
+def transcode(
+    streams: Sequence[Stream], rate: Rate, source: FeatureCodec, target: FeatureCodec
+) -> list[bytes]:
     """Code streams again.
 
     Args:
-        blobs: N streams of ``source``.
+        streams: N streams of ``source``.
         rate: how large or how good the new ones should be, and which layers they keep; ``quality`` and
             ``target_cosine`` are measured against what the old ones decode to.
         source: the codec of the old streams.
@@ -30,46 +34,38 @@ def transcode(blobs: Sequence[bytes], rate: Rate, source: FeatureCodec, target: 
     Raises:
         SpaceMismatchError: the codecs are of different CLIP spaces.
         MissingLayerError: a stream has none of the layers that are to be kept.
-        BitstreamError: a stream is damaged or was not written with ``source``.
+        BitstreamError: a payload is none of ``source``'s.
         ConfigError: the rate cannot be met.
     """
     target.space.require_same(source.space, "the streams to transcode")
-    streams = [_kept(source.parse(blob), rate) for blob in blobs]
-    alike: defaultdict[tuple[bool, bool], list[int]] = defaultdict(list)
-    for row, stream in enumerate(streams):
-        if stream.semantic is None and stream.layout is None:
+    kept = [_without_dropped(stream, rate) for stream in streams]
+    alike: defaultdict[tuple[bool, ...], list[int]] = defaultdict(list)
+    for row, stream in enumerate(kept):
+        there = tuple(stream.payload(name) is not None for name in LAYERS)
+        if not any(there):
             raise MissingLayerError(
                 f"{rate.layers} layer: found none in stream {row + 1}, expected one to keep"
             )
-        alike[stream.semantic is None, stream.layout is None].append(row)
+        alike[there].append(row)
     results: dict[int, bytes] = {}
     for rows in alike.values():
-        chosen = [streams[row] for row in rows]
+        chosen = [kept[row] for row in rows]
         for row, blob in zip(rows, _coded_again(chosen, rate, source, target), strict=True):
             results[row] = blob
-    return [results[row] for row in range(len(blobs))]
+    return [results[row] for row in range(len(streams))]
 
 
-def _kept(stream: Stream, rate: Rate) -> Stream:
+def _without_dropped(stream: Stream, rate: Rate) -> Stream:
     """The stream without the layers that are to go."""
-    semantic = None if rate.layers == "layout" else stream.semantic
-    layout = None if rate.layers == "semantic" else stream.layout
-    return dataclasses.replace(stream, semantic=semantic, layout=layout)
+    dropped: dict[str, Any] = {name: None for name in LAYERS if rate.layers not in ("both", name)}
+    return replace(stream, **dropped)
 
 
 def _coded_again(
     streams: Sequence[Stream], rate: Rate, source: FeatureCodec, target: FeatureCodec
 ) -> list[bytes]:
     """Code streams that all have the same layers."""
-    semantic = [stream.semantic for stream in streams if stream.semantic is not None]
-    layout = [stream.layout for stream in streams if stream.layout is not None]
-    aspects = [stream.aspect for stream in streams]
-    coded = target.encode(
-        source.semantic.decode(semantic) if semantic else None,
-        aspects,
-        source.layout.decode(layout) if layout else None,
-        rate,
-    )
+    coded = target.encode(source.decode(streams), rate)
     if source.tables_sha256 != target.tables_sha256:
         return coded
     digest = bytes.fromhex(target.tables_sha256)

@@ -40,39 +40,31 @@ class Conditions:
         return layout_planes(self.layouts, self.present)
 
 
-def read_conditions(blobs: Sequence[bytes], codec: FeatureCodec, side: int) -> Conditions:
+def read_conditions(streams: Sequence[Stream], codec: FeatureCodec, side: int) -> Conditions:
     """Decode those layers of N streams that a decoder can use.
 
     Args:
-        blobs: streams; any bytes at all.
+        streams: streams of ``codec``.
         codec: their tables.
         side: of the square layouts that the decoder takes, its ``layout``; 0 for none.
 
     Raises:
         MissingLayerError: a stream holds nothing that the decoder can use.
-        BitstreamError: a stream is damaged or was written with other tables. Of several streams, the first
-            bad one is named by its position.
+        BitstreamError: a payload is none of ours. Of several streams, the first bad one is named by its
+            position.
     """
-    streams = [_parsed(blob, row, len(blobs), codec) for row, blob in enumerate(blobs)]
     semantic, layout = [stream.semantic for stream in streams], [stream.layout for stream in streams]
     if None in semantic and not side:
         alone = "layers: found a layout alone, expected a vector: this decoder takes no layouts"
-        raise _located(MissingLayerError(alone), semantic.index(None), len(blobs))
-    vectors = torch.zeros(len(blobs), codec.dim)
+        raise _located(MissingLayerError(alone), semantic.index(None), len(streams))
+    vectors = torch.zeros(len(streams), codec.dim)
     _fill(vectors, semantic, codec.semantic.decode)
     present = torch.tensor([payload is not None for payload in layout], dtype=torch.bool)
     if not side:
         return Conditions(vectors, None, torch.zeros_like(present), int(present.sum()))
-    pictures = torch.zeros(len(blobs), side, side, 3, dtype=torch.uint8)
+    pictures = torch.zeros(len(streams), side, side, 3, dtype=torch.uint8)
     _fill(pictures, layout, lambda some: codec.layout.render(codec.layout.decode(some), side, side))
     return Conditions(vectors, pictures.permute(0, 3, 1, 2), present, 0)
-
-
-def _parsed(blob: bytes, row: int, count: int, codec: FeatureCodec) -> Stream:
-    try:
-        return codec.parse(blob)
-    except BitstreamError as error:
-        raise _located(error, row, count) from None
 
 
 def _fill(

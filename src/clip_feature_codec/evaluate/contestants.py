@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clip_feature_codec import __version__
+from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.devices import usable_cores
 from clip_feature_codec.diffusion.checkpoint import Decoder
@@ -42,7 +44,7 @@ class Batch:
     Attributes:
         entries: N entries of the store.
         paths: where their streams lie, for messages.
-        blobs: these streams.
+        streams: these streams.
         references: the pictures, RGB, at the size at which they are compared.
         aspects: width / height as their streams have it.
         layouts: N arrays of layout coefficients (L,).
@@ -53,38 +55,38 @@ class Batch:
 
     entries: list[Entry] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
-    blobs: list[bytes] = field(default_factory=list)
+    streams: list[Stream] = field(default_factory=list)
     references: list[Image.Image] = field(default_factory=list)
     aspects: list[float] = field(default_factory=list)
     layouts: list[NDArray[np.float32]] = field(default_factory=list)
     analysis_ms: list[float] = field(default_factory=list)
     vectors: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     failures: list[Failure] = field(default_factory=list)
-    _streams: dict[tuple[str, Budget], list[Coded | None]] = field(default_factory=dict)
+    _coded_streams: dict[tuple[str, Budget], list[Coded | None]] = field(default_factory=dict)
 
     def limits(self, budget: Budget) -> list[int]:
         """Bytes that each picture may take."""
-        return [len(blob) if budget is None else budget for blob in self.blobs]
+        return [len(stream.blob) if budget is None else budget for stream in self.streams]
 
-    def streams(self, codec: FeatureCodec, layers: str, budget: Budget) -> list[Coded | None]:
+    def coded(self, codec: FeatureCodec, layers: str, budget: Budget) -> list[Coded | None]:
         """Our streams of some layers under a budget; coded once, however many decoders read them."""
         key = layers, budget
-        if key not in self._streams:
+        if key not in self._coded_streams:
             stored = budget is None and layers != LAYOUT
-            self._streams[key] = [
-                _described(blob, codec, None) if stored else self._coded(row, codec, layers, limit)
-                for row, (blob, limit) in enumerate(zip(self.blobs, self.limits(budget), strict=True))
+            self._coded_streams[key] = [
+                _described(stream, None) if stored else self._coded(row, codec, layers, limit)
+                for row, (stream, limit) in enumerate(zip(self.streams, self.limits(budget), strict=True))
             ]
-        return self._streams[key]
+        return self._coded_streams[key]
 
     def _coded(self, row: int, codec: FeatureCodec, layers: str, limit: int) -> Coded | None:
         rate = Rate(max_bytes=limit, layers=layers)
-        inputs = self.vectors[row : row + 1], [self.aspects[row]], self.layouts[row][None], rate
+        picture = Layers(self.vectors[row : row + 1], self.layouts[row][None], [self.aspects[row]])
         try:
-            blobs, cost = measure(partial(codec.encode, *inputs))
+            blobs, cost = measure(partial(codec.encode, picture, rate))
         except ConfigError:  # nothing is as small as that
             return None
-        return _described(blobs[0], codec, Cost(cost.ms + self.analysis_ms[row], cost.mb))
+        return _described(codec.parse(blobs[0]), Cost(cost.ms + self.analysis_ms[row], cost.mb))
 
 
 @dataclass(frozen=True)
@@ -96,21 +98,22 @@ class Coded:
         payload: bytes of it without header or container.
         settings: how the codec was set, in words.
         cost: of encoding it; None where it was there already.
+        stream: the file taken apart, where it is one of ours.
     """
 
     data: bytes
     payload: int
     settings: str
     cost: Cost | None
+    stream: Stream | None = None
 
 
-def _described(blob: bytes, codec: FeatureCodec, cost: Cost | None) -> Coded:
+def _described(stream: Stream, cost: Cost | None) -> Coded:
     """One of our streams, with the bytes of its layers."""
-    stream = codec.parse(blob)
     layers = {"vector": stream.semantic, "layout": stream.layout}
     sizes = {name: len(payload) for name, payload in layers.items() if payload is not None}
     words = ", ".join(f"{name} {size} bytes" for name, size in sizes.items())
-    return Coded(blob, sum(sizes.values()), words, cost)
+    return Coded(stream.blob, sum(sizes.values()), words, cost, stream)
 
 
 class Contestant(Protocol):
@@ -158,18 +161,18 @@ class Clp:
 
     def encode(self, batch: Batch, budgets: Sequence[Budget]) -> list[list[Coded | None]]:
         """See `Contestant`."""
-        return [batch.streams(self._codec, self._layers, budget) for budget in budgets]
+        return [batch.coded(self._codec, self._layers, budget) for budget in budgets]
 
     def decode(
         self, files: Sequence[Coded], sizes: Sequence[tuple[int, int]], seed: int | None
     ) -> list[tuple[Image.Image, Cost]]:
         """See `Contestant`; the time is shared evenly by the pictures of a batch."""
         options = replace(self._options, seed=seed or 0)
-        blobs = [coded.data for coded in files]
+        streams = [coded.stream for coded in files if coded.stream is not None]
         painted, cost = measure(
-            lambda: list(paint(blobs, self._codec, self._decoder, options, self._batch_size))
+            lambda: list(paint(streams, self._codec, self._decoder, options, self._batch_size))
         )
-        return [(picture, cost.shared_by(len(blobs))) for picture in painted]
+        return [(picture, cost.shared_by(len(streams))) for picture in painted]
 
 
 class LayoutAlone:
@@ -183,14 +186,15 @@ class LayoutAlone:
 
     def encode(self, batch: Batch, budgets: Sequence[Budget]) -> list[list[Coded | None]]:
         """See `Contestant`."""
-        return [batch.streams(self._codec, LAYOUT, budget) for budget in budgets]
+        return [batch.coded(self._codec, LAYOUT, budget) for budget in budgets]
 
     def decode(
         self, files: Sequence[Coded], sizes: Sequence[tuple[int, int]], seed: int | None
     ) -> list[tuple[Image.Image, Cost]]:
         """See `Contestant`."""
         size, square = self._options.size, self._options.square
-        return [measure(partial(preview, coded.data, self._codec, size, square)) for coded in files]
+        streams = [coded.stream for coded in files if coded.stream is not None]
+        return [measure(partial(preview, stream, self._codec, size, square)) for stream in streams]
 
 
 class Rival:

@@ -56,19 +56,19 @@ def read_batch(
     prepared: list[list[Any]] = [[] for _ in views]
     for entry in entries:
         try:
-            blob = store.read(entry)
-            store.codec.check(blob)
+            stream = store.read(entry)
+            store.codec.decode([stream])  # now, while it can be told whose it is
             picture = load_image(store.source_path(entry))
         except (BitstreamError, ImageError) as error:
             finding.data["failures"].append(Failure(str(store.stream_path(entry)), str(error)))
             continue
-        reference = resize_to(picture, painted_size(blob, store.codec, options))
+        reference = resize_to(picture, painted_size(stream, options))
         layout, cost = measure(partial(analyse, picture))
         batch.entries.append(entry)
         batch.paths.append(str(store.stream_path(entry)))
-        batch.blobs.append(blob)
+        batch.streams.append(stream)
         batch.references.append(reference)
-        batch.aspects.append(store.codec.aspect(blob))
+        batch.aspects.append(stream.aspect)
         batch.layouts.append(layout)
         batch.analysis_ms.append(cost.ms)
         for view, inputs in zip(views, prepared, strict=True):

@@ -13,7 +13,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from filelock import FileLock, Timeout
 
+from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import DEFAULT_RATE, Rate
 from clip_feature_codec.errors import BitstreamError, StoreError
 from clip_feature_codec.files import write_atomic
@@ -81,11 +83,11 @@ class FeatureStore:
         """Where an entry's picture lay when it was coded."""
         return self.folder / entry.source
 
-    def read(self, entry: Entry) -> bytes:
-        """An entry's stream, checked against the manifest's SHA-256.
+    def read(self, entry: Entry) -> Stream:
+        """An entry's stream, checked against the manifest's SHA-256 and taken apart.
 
         Raises:
-            BitstreamError: the file is missing or not the one that was written.
+            BitstreamError: the file is missing, not the one that was written, or no stream of this store's.
         """
         path = self.stream_path(entry)
         try:
@@ -96,25 +98,25 @@ class FeatureStore:
             raise BitstreamError(
                 f"{path}: SHA-256 differs from the manifest's: the file was changed or damaged"
             )
-        return blob
+        try:
+            return self.codec.parse(blob)
+        except BitstreamError as error:
+            raise BitstreamError(f"{path}: {error}") from None
 
-    def whole_streams(self) -> tuple[list[tuple[Entry, bytes]], list[tuple[str, str]]]:
-        """Every stream that can be decoded, with its entry, and (path, reason) of the others."""
+    def whole_streams(self) -> tuple[list[tuple[Entry, Stream]], list[tuple[str, str]]]:
+        """Every stream that is as it was written, with its entry, and (path, reason) of the others."""
         whole, failures = [], []
         for entry in self.entries:
             try:
-                blob = self.read(entry)
-                self.codec.check(blob)
+                whole.append((entry, self.read(entry)))
             except BitstreamError as error:
                 failures.append((str(self.stream_path(entry)), str(error)))
-            else:
-                whole.append((entry, blob))
         return whole, failures
 
     def vectors(self, entries: Sequence[Entry] | None = None) -> np.ndarray:
         """The decoded vectors of ``entries`` (by default of all): float32 (N, D), unit length."""
         chosen = self.entries if entries is None else entries
-        return self.codec.decode([self.read(entry) for entry in chosen])
+        return self.codec.vectors([self.read(entry) for entry in chosen])
 
     def is_current(self, path: Path) -> bool:
         """Whether a picture is in the store as it is now: same size and time, and its stream is there."""
@@ -132,8 +134,7 @@ class FeatureStore:
         self,
         img_dir: Path,
         pictures: Sequence[NewPicture],
-        vectors: np.ndarray | None,
-        layouts: np.ndarray | None = None,
+        layers: Layers,
         rate: Rate = DEFAULT_RATE,
     ) -> None:
         """Code pictures and add them: the streams first, then their manifest lines in one append.
@@ -144,17 +145,13 @@ class FeatureStore:
         Args:
             img_dir: the folder being encoded.
             pictures: N pictures in it.
-            vectors: their vectors, float32 (N, D), or None.
-            layouts: their layout coefficients (N, L), or None.
+            layers: what they are coded from.
             rate: how large or how good the streams should be, and their layers.
 
         Raises:
             ConfigError: the rate cannot be met.
         """
-        if not pictures:
-            return
-        aspects = [picture.width / picture.height for picture in pictures]
-        blobs = self.codec.encode(vectors, aspects, layouts, rate)
+        blobs = self.codec.encode(layers, rate)
         self._put(
             (self._entry(img_dir, picture), blob) for picture, blob in zip(pictures, blobs, strict=True)
         )

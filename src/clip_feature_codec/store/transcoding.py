@@ -41,7 +41,7 @@ def transcode_store(
         )
     whole, failures = store.whole_streams()
     entries = [entry for entry, _ in whole]
-    blobs = transcode([blob for _, blob in whole], rate, store.codec, codec)
+    blobs = transcode([stream for _, stream in whole], rate, store.codec, codec)
     with exclusive(out_dir):
         if not (out_dir / CODEC_FILE).is_file():
             result = FeatureStore.create(out_dir, codec)

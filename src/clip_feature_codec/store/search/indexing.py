@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.semantic.affine import LEVELS, AffineQuantizer
 from clip_feature_codec.errors import BitstreamError, SpaceMismatchError
 from clip_feature_codec.store.feature_store import INDEX_FILE, FeatureStore
@@ -64,26 +65,26 @@ class Streams:
 
     def decode(self, entries: Sequence[Entry]) -> tuple[list[Entry], NDArray[np.float64]]:
         """The entries that can be decoded, and their vectors: float64 (n, D), unit length."""
-        good, blobs = [], []
+        good, streams = [], []
         for entry in entries:
             try:
-                blobs.append(self._store.read(entry))
+                streams.append(self._store.read(entry))
                 good.append(entry)
             except BitstreamError as error:
                 self.failures[entry.name] = str(error)
-        return self._decode(good, blobs)
+        return self._decode(good, streams)
 
-    def _decode(self, entries: list[Entry], blobs: list[bytes]) -> tuple[list[Entry], NDArray[np.float64]]:
+    def _decode(self, entries: list[Entry], streams: list[Stream]) -> tuple[list[Entry], NDArray[np.float64]]:
         try:
-            vectors = self._store.codec.decode(blobs).astype(np.float64)
+            vectors = self._store.codec.vectors(streams).astype(np.float64)
         except BitstreamError as error:
             if len(entries) == 1:
                 self.failures[entries[0].name] = f"{self._store.stream_path(entries[0])}: {error}"
                 return [], np.zeros((0, self._store.codec.dim))
             half = len(entries) // 2  # finds a few bad ones among thousands in few steps
             first, last = (
-                self._decode(entries[:half], blobs[:half]),
-                self._decode(entries[half:], blobs[half:]),
+                self._decode(entries[:half], streams[:half]),
+                self._decode(entries[half:], streams[half:]),
             )
             return first[0] + last[0], np.concatenate([first[1], last[1]])
         return entries, vectors / np.sqrt(np.square(vectors).sum(axis=1, keepdims=True))
