@@ -1,0 +1,83 @@
+"""What a command costs as a whole process: its time and its peak memory, start and imports included.
+
+Each command runs once to warm up, then a few times; medians are printed. ``--against`` names the
+``clip-codec`` of another environment, such as one of an earlier release: the two take turns, so that a
+machine's moods meet both.
+
+    python benchmarks/startup.py --against ../before/.venv/bin/clip-codec
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import skimage.data
+
+from clip_feature_codec.evaluate.provenance import describe_machine
+from clip_feature_codec.images import load_image, resize_to, save_image
+
+COMMANDS = {
+    "encode, 140 bytes": "encode photo.png -o again.clp --max-bytes 140",
+    "decode, 256 pixels": "decode photo.clp -o painted.png",
+    "decode --preview": "decode photo.clp -o preview.png --preview",
+    "info": "info photo.clp",
+    "--help": "--help",
+}
+
+
+def run(program: Path, arguments: str, folder: Path) -> tuple[float, float]:
+    """Run a command; give its seconds and its peak memory in MB (of the largest process)."""
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [program, *arguments.split()], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{program} {arguments}: exit status {process.returncode}")
+    return seconds, usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--program", type=Path, default=Path(sys.executable).with_name("clip-codec"))
+    parser.add_argument("--against", type=Path, help="another clip-codec, to take turns with")
+    parser.add_argument("--runs", type=int, default=5)
+    args = parser.parse_args()
+    programs = [path.absolute() for path in (args.program, args.against) if path]
+    print(describe_machine())
+    print(
+        "| command | seconds | peak memory |"
+        + (" seconds before | peak before | ratio |" * bool(args.against))
+    )
+    print("|---|---|---|" + ("---|---|---|" * bool(args.against)))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        photo = load_image(Path(skimage.data.__file__).with_name("chelsea.png"))
+        save_image(resize_to(photo, (384, 256)), folder / "photo.png")
+        run(programs[0], "encode photo.png -o photo.clp --max-bytes 140", folder)
+        for title, arguments in COMMANDS.items():
+            found: list[list[tuple[float, float]]] = [[] for _ in programs]
+            for turn in range(args.runs + 1):  # the first warms up and is left out
+                for program, runs in zip(programs, found, strict=True):
+                    runs += [run(program, arguments, folder)][: turn > 0]
+            medians = [[statistics.median(figures) for figures in zip(*runs, strict=True)] for runs in found]
+            cells = [f"{seconds:.2f} | {peak:.0f} MB" for seconds, peak in medians]
+            if args.against:
+                ratios = [mine[0] / other[0] for mine, other in zip(*found, strict=True)]
+                cells.append(f"{statistics.median(ratios):.2f}")
+            print(f"| {title} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
