@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from clip_feature_codec import ClipCodec
+from clip_feature_codec.decoders.options import PaintOptions
 from clip_feature_codec.evaluate.analysis.summary import summarise
 from clip_feature_codec.evaluate.evaluation import Comparison, Evaluator
 from clip_feature_codec.evaluate.metrics.judge import Judge
@@ -25,7 +26,6 @@ from clip_feature_codec.evaluate.provenance import describe_machine
 from clip_feature_codec.evaluate.report import html_page, text_table, write_figure, write_figures
 from clip_feature_codec.files import write_atomic
 from clip_feature_codec.packs import PACK_DECODER
-from clip_feature_codec.reconstruct import PaintOptions
 from clip_feature_codec.store.feature_store import CODEC_FILE
 from stores import make_store
 
@@ -90,7 +90,7 @@ def main() -> None:
         ("small pictures", args.small, 64, args.small_count),
     ):
         if count != 0:
-            options = PaintOptions(size=size, eta=args.eta, fidelity=args.fidelity)
+            options = PaintOptions.of(size=size, eta=args.eta, fidelity=args.fidelity)
             run(codec, parquet, args.out / name, count, options, settings)
 
 

@@ -15,19 +15,19 @@ from pathlib import Path
 import numpy as np
 
 from clip_feature_codec import ClipCodec
+from clip_feature_codec.decoders.options import PaintOptions
 from clip_feature_codec.evaluate.analysis.statistics import Interval, intervals
 from clip_feature_codec.evaluate.evaluation import Comparison, Evaluator
 from clip_feature_codec.evaluate.metrics.judge import Judge
 from clip_feature_codec.evaluate.provenance import describe_machine
 from clip_feature_codec.evaluate.results import Row
-from clip_feature_codec.reconstruct import PaintOptions
 from stores import make_store
 
 JUDGE = Path(__file__).parent / "judge"
 METRICS = ("psnr", "clip_similarity", "judge_similarity")
 SAMPLERS = {
-    "DDIM, 50 steps": PaintOptions(steps=50, eta=0.0),
-    "DDIM, 8 steps": PaintOptions(steps=8, eta=0.0),
+    "DDIM, 50 steps": PaintOptions(steps=50, sampler="ddim"),
+    "DDIM, 8 steps": PaintOptions(steps=8, sampler="ddim"),
     "DPM-Solver++, 8 steps": PaintOptions(steps=8),
     "DPM-Solver++, 4 steps": PaintOptions(steps=4),
     "DPM-Solver++, 2 steps": PaintOptions(steps=2),

@@ -22,6 +22,7 @@ from PIL import Image, ImageOps
 from scipy.stats import mannwhitneyu
 
 from clip_feature_codec import ClipCodec
+from clip_feature_codec.decoders.options import PaintOptions
 from clip_feature_codec.evaluate.analysis.summary import summarise
 from clip_feature_codec.evaluate.contact_sheet import CELL, Tile, contact_sheet
 from clip_feature_codec.evaluate.evaluation import Comparison, Evaluator
@@ -29,7 +30,6 @@ from clip_feature_codec.evaluate.metrics.judge import Judge
 from clip_feature_codec.evaluate.provenance import describe_machine
 from clip_feature_codec.evaluate.results import ORIGINAL
 from clip_feature_codec.images import load_image, save_image, to_tensor
-from clip_feature_codec.reconstruct import PaintOptions
 from clip_feature_codec.store.feature_store import FeatureStore
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "mini"

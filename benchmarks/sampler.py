@@ -18,7 +18,9 @@ from diffusers import DDIMScheduler, UNet2DModel
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from clip_feature_codec.diffusion.samplers import ddim_sample, noise_generators
+from clip_feature_codec.diffusion.config import UNetConfig
+from clip_feature_codec.diffusion.plans import sampling_plan
+from clip_feature_codec.diffusion.samplers import noise_generators, sample
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
 from clip_feature_codec.diffusion.unet import CLIPCondUNet
 from clip_feature_codec.evaluate.provenance import describe_machine
@@ -37,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
-    ours = CLIPCondUNet(CLIP_DIM, base=32, ch_mult=(1, 2, 2)).eval()
+    ours = CLIPCondUNet(UNetConfig(CLIP_DIM, base=32, ch_mult=(1, 2, 2))).eval()
     theirs = build_theirs(options.size).eval()
     x = torch.randn(options.rows, 3, options.size, options.size, generator=torch.Generator().manual_seed(0))
     z = nn.functional.normalize(torch.ones(options.rows, CLIP_DIM))
@@ -82,7 +84,8 @@ def build_theirs(size: int) -> UNet2DModel:
 
 def sample_ours(model: CLIPCondUNet, z: Tensor, size: int, steps: int) -> Tensor:
     generators = noise_generators(0, [bytes([row]) for row in range(len(z))])
-    return ddim_sample(model, NoiseScheduler(TIMESTEPS), z, size=size, steps=steps, generators=generators)
+    plan = sampling_plan("ddim", NoiseScheduler(TIMESTEPS), steps)
+    return sample(model, plan, z, size=size, generators=generators)
 
 
 def sample_theirs(model: UNet2DModel, noise: Tensor, steps: int) -> Tensor:

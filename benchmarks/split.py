@@ -18,14 +18,16 @@ from PIL import Image
 
 from clip_feature_codec import ClipCodec
 from clip_feature_codec.codec import bitstream
+from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
+from clip_feature_codec.decoders.options import PaintOptions
 from clip_feature_codec.evaluate.metrics.pixels import psnr
 from clip_feature_codec.evaluate.provenance import describe_machine
 from clip_feature_codec.images import load_image, output_size, resize_to
 from clip_feature_codec.preview import analyse, preview
-from clip_feature_codec.reconstruct import PaintOptions, paint
+from clip_feature_codec.reconstruct import paint
 
 SIZE = 256
 
@@ -82,7 +84,6 @@ def main() -> None:
     for budget in args.budgets:
         for share in [share for share in args.shares if share <= budget - 8 - features.semantic.smallest]:
             streams = features.parse_all(joined(features, vectors, layouts, aspects, budget, share))
-            cosine = float((vectors * features.vectors(streams)).sum(axis=1).mean())
             flat = "-"
             if share:
                 shown = [
@@ -90,21 +91,30 @@ def main() -> None:
                     for stream, one in zip(streams, originals, strict=True)
                 ]
                 flat = f"{np.mean(decibels(originals, shown)):.2f}"
-            close, alike = [], []
-            for seed in range(args.seeds):
-                painted = list(
-                    paint(
-                        streams, features, codec.decoder, PaintOptions(steps=args.steps, eta=0.0, seed=seed)
-                    )
-                )
-                painted = [fitted(one, original) for one, original in zip(painted, originals, strict=True)]
-                close += decibels(originals, painted)
-                alike += (vectors * codec.embedder.embed_images(painted)).sum(axis=1).tolist()
+            cosine = float((vectors * features.vectors(streams)).sum(axis=1).mean())
+            close, alike = figures(codec, streams, originals, vectors, args.steps, args.seeds)
             print(
-                f"{budget:6}  {share:6}  {cosine:.4f}  {flat:>13}  "
-                f"{np.mean(close):12.2f}  {np.mean(alike):15.4f}",
-                flush=True,
+                f"{budget:6}  {share:6}  {cosine:.4f}  {flat:>13}  {close:12.2f}  {alike:15.4f}", flush=True
             )
+
+
+def figures(
+    codec: ClipCodec,
+    streams: list[Stream],
+    originals: list[Image.Image],
+    vectors: np.ndarray,
+    steps: int,
+    seeds: int,
+) -> tuple[float, float]:
+    """Mean PSNR and CLIP similarity of the decoded pictures, over all seeds."""
+    close, alike = [], []
+    for seed in range(seeds):
+        options = PaintOptions(steps=steps, sampler="ddim", seed=seed)
+        painted = list(paint(streams, codec.features, codec.decoder, options))
+        painted = [fitted(one, original) for one, original in zip(painted, originals, strict=True)]
+        close += decibels(originals, painted)
+        alike += (vectors * codec.embedder.embed_images(painted)).sum(axis=1).tolist()
+    return float(np.mean(close)), float(np.mean(alike))
 
 
 def decibels(originals: list[Image.Image], shown: list[Image.Image]) -> list[float]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from clip_feature_codec.diffusion.config import UNetConfig
 from clip_feature_codec.diffusion.unet import CLIPCondUNet
 from clip_feature_codec.evaluate.provenance import describe_machine
 
@@ -23,7 +24,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     inputs = torch.randn(1, 3, 256, 256), torch.randn(1, 512), torch.zeros(1, dtype=torch.long)
-    networks = {name: CLIPCondUNet(512, **options).eval() for name, options in CONFIGS.items()}
+    networks = {name: CLIPCondUNet(UNetConfig(512, **options)).eval() for name, options in CONFIGS.items()}
     times: dict[str, list[float]] = {name: [] for name in networks}
     with torch.inference_mode():
         for _ in range(4):  # the first round warms up and is left out

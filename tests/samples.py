@@ -11,7 +11,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from clip_feature_codec.codec.feature_codec import FeatureCodec
     from clip_feature_codec.codec.space import ClipSpace
-    from clip_feature_codec.diffusion.checkpoint import Decoder
+    from clip_feature_codec.decoders.diffusion import DiffusionDecoder
     from clip_feature_codec.embed import ClipEmbedder
     from clip_feature_codec.evaluate.metrics.judge import Judge
 
@@ -45,28 +45,31 @@ def make_layouts(codec: FeatureCodec, count: int) -> np.ndarray:
 
 def make_decoder(
     space: ClipSpace, *, seed: int = 0, image_size: int = 16, layout: int = 0, zero_terminal_snr: bool = False
-) -> Decoder:
+) -> DiffusionDecoder:
     """An untrained decoder for a space, small and quick, whose pictures depend on all that it is told."""
     import torch
 
-    from clip_feature_codec.diffusion.checkpoint import Decoder
+    from clip_feature_codec.decoders.diffusion import DiffusionDecoder
+    from clip_feature_codec.diffusion.config import UNetConfig
     from clip_feature_codec.diffusion.schedule import NoiseScheduler
     from clip_feature_codec.diffusion.unet import CLIPCondUNet
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        unet = CLIPCondUNet(space.dim, base=8, ch_mult=(1, 2), num_res_blocks=1, patch=2, layout=layout)
+        unet = CLIPCondUNet(
+            UNetConfig(space.dim, base=8, ch_mult=(1, 2), num_res_blocks=1, patch=2, layout=layout)
+        )
         for parameter in unet.parameters():
             if not parameter.any():  # training begins with zeros, which hide all that comes before them
                 torch.nn.init.normal_(parameter, std=0.1)
     # Predicting epsilon would mean black and white only.
     scheduler = NoiseScheduler(timesteps=100, prediction="v", zero_terminal_snr=zero_terminal_snr)
-    return Decoder(unet.eval(), scheduler, space, image_size)
+    return DiffusionDecoder(unet.eval(), scheduler, space, image_size)
 
 
 def make_store(folder: Path, embedder: ClipEmbedder, count: int = 4) -> Path:
     """``folder/photos``, wide and tall, one in a subfolder, and ``folder/store`` with a decoder."""
-    from clip_feature_codec.diffusion.checkpoint import save_decoder
+    from clip_feature_codec.decoders.checkpoint import save_decoder
     from clip_feature_codec.encode import encode_folder
     from clip_feature_codec.store.feature_store import DECODER_FILE
 

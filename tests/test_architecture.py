@@ -20,6 +20,7 @@ LEVELS = [
     {"api", "evaluate"},
     {"fit"},
     {"encode", "reconstruct", "train"},
+    {"decoders"},
     {"store", "embed", "diffusion", "preview"},
     {"codec", "images"},
     {"files", "devices", "packs", "progress"},
@@ -66,6 +67,11 @@ def outside(tree: ast.AST) -> set[str]:
     return {module.partition(".")[0] for module, _ in imports(tree)} - {PACKAGE}
 
 
+def attributes(tree: ast.AST) -> set[str]:
+    """The names of all attributes that a module reads or sets."""
+    return {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+
+
 def keyword_of(call: ast.Call, name: str) -> object:
     """The constant that a call passes under ``name``."""
     values = [keyword.value for keyword in call.keywords if keyword.arg == name]
@@ -94,6 +100,8 @@ def test_a_module_keeps_the_rules(path: Path):
     assert upward(group, tree) <= ({"api"} if group == "__init__" else set())
     if group == "codec":
         assert "torch" not in outside(tree)
+    if group not in ("decoders", "diffusion", "train"):  # others know a decoder by its protocol alone
+        assert attributes(tree) & {"unet", "scheduler", "upsampler"} == set()
     if group != "embed":
         assert outside(tree) & {"open_clip"} == set()
     if path.relative_to(ROOT).as_posix() != "store/search/nearest.py":

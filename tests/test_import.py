@@ -63,6 +63,11 @@ import clip_feature_codec.images, clip_feature_codec.store.feature_store
     assert loaded(code, HEAVY) == "[]"
 
 
+def test_what_any_decoder_needs_loads_no_torch():
+    names = "decoders.protocol", "decoders.conditions", "decoders.options", "diffusion.plans", "reconstruct"
+    assert loaded("import " + ", ".join(f"clip_feature_codec.{name}" for name in names), HEAVY) == "[]"
+
+
 def test_train_has_every_option_of_the_configuration():
     text = CliRunner().invoke(main, ["train", "--help"], terminal_width=200).stdout
     names = [field.name for field in dataclasses.fields(TrainConfig)]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +14,16 @@ from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
-from clip_feature_codec.diffusion.checkpoint import Decoder, load_decoder, save_decoder
-from clip_feature_codec.diffusion.conditions import read_conditions
+from clip_feature_codec.decoders.checkpoint import load_decoder, save_decoder
+from clip_feature_codec.decoders.conditions import Conditions, read_conditions
+from clip_feature_codec.decoders.diffusion import DiffusionDecoder as Decoder
+from clip_feature_codec.decoders.options import PaintOptions
+from clip_feature_codec.diffusion.plans import sampling_plan
 from clip_feature_codec.diffusion.samplers import noise_generators, sample
 from clip_feature_codec.diffusion.upsampler import Upsampler
 from clip_feature_codec.errors import BitstreamError, ConfigError, MissingLayerError, SpaceMismatchError
 from clip_feature_codec.images import resize_to
-from clip_feature_codec.reconstruct import PaintOptions, paint, painted_size
+from clip_feature_codec.reconstruct import paint, painted_size
 from samples import make_decoder, make_layouts
 
 SPACE = ClipSpace("tiny", "test", "ab" * 32, 24, {"size": 16})
@@ -50,13 +54,11 @@ def pixels(picture: Image.Image) -> np.ndarray:
 def test_a_square_picture_at_the_canvas_s_size_is_the_sample_itself(
     streams: list[Stream], codec: FeatureCodec, decoder: Decoder
 ):
-    z = torch.from_numpy(codec.vectors(streams[:1]))
     x = sample(
         decoder.unet,
-        decoder.scheduler,
-        z,
+        sampling_plan("dpm-solver++", decoder.scheduler, QUICK.steps),
+        torch.from_numpy(codec.vectors(streams[:1])),
         size=16,
-        steps=QUICK.steps,
         guidance=QUICK.guidance,
         generators=noise_generators(0, [streams[0].blob]),
     )
@@ -69,7 +71,7 @@ def test_a_square_picture_at_the_canvas_s_size_is_the_sample_itself(
 def test_a_picture_is_the_same_alone_and_in_any_batch(
     streams: list[Stream], codec: FeatureCodec, decoder: Decoder
 ):
-    options = PaintOptions(steps=4, eta=0.8, guidance=1.5, size=20)
+    options = PaintOptions(steps=4, sampler="ddim", eta=0.8, guidance=1.5, size=20)
     alone = [next(paint([stream], codec, decoder, options)) for stream in streams]
     assert all(pixels(picture).std() > 5 for picture in alone[:4])
     for batch_size in (2, len(streams)):
@@ -162,20 +164,20 @@ def test_each_layer_decides(mixed: list[Stream], codec: FeatureCodec, shown: Dec
     def painted(vector: Stream | None, layout: Stream | None) -> np.ndarray:
         parts = {"vector": vector, "layout": layout}
         told = {name: read_conditions([stream], codec, 6) for name, stream in parts.items() if stream}
-        return sample(
-            shown.unet,
-            shown.scheduler,
-            told["vector"].vectors if vector else torch.zeros(1, 24),
-            size=16,
-            steps=3,
-            layout=told["layout"].planes() if layout else None,
-            generators=noise_generators(0, [b"same"]),
-        ).numpy()
+        conditions = Conditions(
+            told["vector"].vectors if vector else np.zeros((1, 24), np.float32),
+            told["layout"].layouts if layout else None,
+            np.array([layout is not None]),
+            np.ones(1),
+            0,
+        )
+        (picture,) = shown.paint(conditions, replace(QUICK, guidance=1.0), [b"same"])
+        return floats(picture)
 
     vectors, layouts = mixed[:2], [mixed[0], mixed[2]]
     whole = painted(vectors[0], layouts[0])
     others = [(vectors[1], layouts[0]), (vectors[0], layouts[1]), (vectors[0], None), (None, layouts[0])]
-    assert all(np.abs(painted(*other) - whole).max() > 0.02 for other in others)
+    assert all(np.abs(painted(*other) - whole).max() > 2 for other in others)
 
 
 def test_a_decoder_without_layouts_says_once_that_it_ignores_them(
@@ -250,23 +252,40 @@ def test_the_upsampler_has_its_part_in_every_size(
     assert np.abs(floats(found) - floats(next(paint(streams, codec, decoder, options)))).max() > 2
 
 
-@pytest.mark.parametrize("fidelity", [-0.1, 1.1, float("nan")])
-def test_fidelity_is_a_share(fidelity: float):
-    with pytest.raises(ConfigError, match="fidelity"):
-        PaintOptions(fidelity=fidelity)
-
-
-@pytest.mark.parametrize(("option", "value"), [("size", 0), ("size", 8193), ("seed", -1), ("seed", 2**63)])
-def test_options_are_checked_when_they_are_made(option: str, value: int):
-    with pytest.raises(ConfigError, match=f"{option} is {value}"):
-        PaintOptions(**{option: value})
-
-
-@pytest.mark.parametrize(
-    ("option", "value"), [("steps", 0), ("steps", 101), ("eta", 1.5), ("guidance", np.inf)]
-)
-def test_options_of_the_sampler_are_checked_on_sampling(
-    option: str, value: float, streams: list[Stream], codec: FeatureCodec, decoder: Decoder
+def test_more_steps_than_the_decoder_has_are_refused(
+    streams: list[Stream], codec: FeatureCodec, decoder: Decoder
 ):
-    with pytest.raises(ConfigError, match=option):
-        next(paint(streams, codec, decoder, PaintOptions(**{option: value})))
+    with pytest.raises(ConfigError, match="101 sampling steps"):
+        next(paint(streams, codec, decoder, PaintOptions(steps=101)))
+
+
+def test_progress_is_told_as_pictures_are_taken(streams: list[Stream], codec: FeatureCodec, decoder: Decoder):
+    told: list[tuple[str, int, int]] = []
+    painted = paint(streams[:3], codec, decoder, QUICK, 2, progress=lambda *call: told.append(call))
+    next(painted)
+    assert told == [("decoding", 0, 3)]
+    list(painted)
+    assert told == [("decoding", done, 3) for done in range(4)]
+
+
+class Plain:
+    """A decoder of another kind: it shows the first three numbers of a vector, and knows of no torch."""
+
+    layout_side, image_size, has_fidelity = 0, 4, False
+    space = SPACE
+
+    def identity(self) -> str:
+        return "plain"
+
+    def paint(
+        self, conditions: Conditions, options: PaintOptions, keys: Sequence[bytes]
+    ) -> list[Image.Image]:
+        colours = np.uint8(conditions.vectors[:, :3] * 127 + 128)
+        return [Image.new("RGB", (4, 4), tuple(colour)) for colour in colours.tolist()]
+
+
+def test_any_decoder_paints(streams: list[Stream], codec: FeatureCodec):
+    pictures = list(paint(streams, codec, Plain(), QUICK, batch_size=2))
+    assert [picture.size for picture in pictures] == [painted_size(stream, QUICK) for stream in streams]
+    for picture, vector in zip(pictures, codec.vectors(streams), strict=True):
+        assert picture.getpixel((0, 0)) == tuple((vector[:3] * 127 + 128).astype(int))

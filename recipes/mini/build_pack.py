@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from clip_feature_codec.diffusion.checkpoint import load_decoder, save_decoder
+from clip_feature_codec.decoders.checkpoint import load_decoder, save_decoder
 from clip_feature_codec.diffusion.upsampler import Upsampler
 from clip_feature_codec.packs import PACK_DECODER
 from clip_feature_codec.store.feature_store import CODEC_FILE, DECODER_FILE

@@ -20,7 +20,7 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.codec.space import ClipSpace
-from clip_feature_codec.diffusion.conditions import read_conditions
+from clip_feature_codec.decoders.conditions import read_conditions
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.train.config import TrainConfig
 from clip_feature_codec.train.dataset import ArrayDataset
@@ -62,9 +62,9 @@ def decoded_versions(
                 rows = alike[start : start + _CODED_AT_ONCE]
                 blobs = codec.encode(Layers(vectors[rows], layouts[rows]), Rate(quality=quality))
                 conditions = read_conditions(codec.parse_all(blobs), codec, side)
-                unit[rows, version] = conditions.vectors.numpy()
+                unit[rows, version] = conditions.vectors
                 if conditions.layouts is not None:
-                    pictures[rows, version] = conditions.layouts.numpy()
+                    pictures[rows, version] = conditions.layouts.transpose(0, 3, 1, 2)
     return unit, pictures
 
 

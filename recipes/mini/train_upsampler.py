@@ -27,13 +27,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from clip_feature_codec.decoders.checkpoint import load_decoder
+from clip_feature_codec.decoders.diffusion import DiffusionDecoder
+from clip_feature_codec.decoders.options import PaintOptions
 from clip_feature_codec.devices import autocast_dtype, pick_device
-from clip_feature_codec.diffusion.checkpoint import Decoder, load_decoder
 from clip_feature_codec.diffusion.unet import layout_planes
 from clip_feature_codec.diffusion.upsampler import Upsampler
 from clip_feature_codec.files import atomic_writer
 from clip_feature_codec.images import to_pictures
-from clip_feature_codec.reconstruct import PaintOptions
 from clip_feature_codec.store.feature_store import DECODER_FILE
 from data import CONFIG, as_batch, load_pictures, read_config
 
@@ -93,7 +94,7 @@ def crops(
 
 @torch.no_grad()
 def repainted(
-    decoder: Decoder,
+    decoder: DiffusionDecoder,
     small: Tensor,
     vectors: Tensor,
     planes: Tensor,

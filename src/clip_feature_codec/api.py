@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from PIL import Image
@@ -14,6 +14,7 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.codec.transcode import transcode
+from clip_feature_codec.decoders.options import PaintKeywords, PaintOptions
 from clip_feature_codec.errors import CheckpointError, ImageError, StoreError
 from clip_feature_codec.images import load_image
 from clip_feature_codec.packs import DEFAULT_PACK, PACK_DECODER, pack_folder
@@ -22,7 +23,7 @@ from clip_feature_codec.store.feature_store import CODEC_FILE, DECODER_FILE
 
 # torch and open_clip are imported where they are first needed: reading vectors takes no seconds of imports.
 if TYPE_CHECKING:
-    from clip_feature_codec.diffusion.checkpoint import Decoder
+    from clip_feature_codec.decoders.protocol import Decoder
     from clip_feature_codec.embed import ClipEmbedder
 
 Picture = Image.Image | Path | str | np.ndarray
@@ -93,9 +94,9 @@ class ClipCodec:
 
     @cached_property
     def decoder(self) -> Decoder:
-        """The diffusion decoder, loaded at its first use."""
+        """What paints, loaded at its first use."""
+        from clip_feature_codec.decoders.checkpoint import load_decoder
         from clip_feature_codec.devices import pick_device
-        from clip_feature_codec.diffusion.checkpoint import load_decoder
 
         if self._weights is None:
             raise CheckpointError(
@@ -231,63 +232,27 @@ class ClipCodec:
         rate = Rate(max_bytes, target_cosine, quality, layers)
         return transcode(self.features.parse_all(blobs), rate, self.features, self.features)
 
-    def decode(
-        self,
-        blob: bytes,
-        *,
-        steps: int = 8,
-        seed: int = 0,
-        size: int = 256,
-        eta: float | None = None,
-        guidance: float = 2.0,
-        fidelity: float = 0.0,
-        square: bool = False,
-    ) -> Image.Image:
+    def decode(self, blob: bytes, **options: Unpack[PaintKeywords]) -> Image.Image:
         """Paint the picture of a stream.
 
         Args:
             blob: the bytes of a ``.clp`` file.
-            steps: network evaluations.
-            seed: chooses among the pictures that the stream allows.
-            size: longer side of the result, in pixels.
-            eta: None samples by DPM-Solver++; a number by DDIM with this noise, 0 (none) to 1 (as DDPM).
-            guidance: classifier-free guidance; 1 is none.
-            fidelity: from 0, a sharp sample, to 1, the mean of all that the stream allows.
-            square: give out the square canvas instead of the picture's own shape.
+            **options: ``steps``, ``sampler``, ``eta``, ``guidance``, ``fidelity``, ``seed``, ``size`` and
+                ``square``, as `PaintOptions` describes them; an ``eta`` alone chooses DDIM.
 
         Raises:
             BitstreamError: the stream is damaged or was written with other tables.
             CheckpointError: there is no decoder, or it cannot be read.
             ConfigError: an option is out of range.
         """
-        return self.decode_many(
-            [blob],
-            steps=steps,
-            seed=seed,
-            size=size,
-            eta=eta,
-            guidance=guidance,
-            fidelity=fidelity,
-            square=square,
-        )[0]
+        return self.decode_many([blob], **options)[0]
 
-    def decode_many(
-        self,
-        blobs: Sequence[bytes],
-        *,
-        steps: int = 8,
-        seed: int = 0,
-        size: int = 256,
-        eta: float | None = None,
-        guidance: float = 2.0,
-        fidelity: float = 0.0,
-        square: bool = False,
-    ) -> list[Image.Image]:
+    def decode_many(self, blobs: Sequence[bytes], **options: Unpack[PaintKeywords]) -> list[Image.Image]:
         """Paint the pictures of N streams, in order, in batches (see `decode`)."""
-        from clip_feature_codec.reconstruct import PaintOptions, paint
+        from clip_feature_codec.reconstruct import paint
 
-        options = PaintOptions(steps, eta, guidance, fidelity, seed, size, square)
-        return list(paint(self.features.parse_all(blobs), self.features, self.decoder, options))
+        chosen = PaintOptions.of(**options)
+        return list(paint(self.features.parse_all(blobs), self.features, self.decoder, chosen))
 
 
 def _decoder_of(codec_file: Path, features: FeatureCodec) -> Path | None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.space import ClipSpace
-from clip_feature_codec.diffusion.checkpoint import save_decoder
+from clip_feature_codec.decoders.checkpoint import save_decoder
 from clip_feature_codec.embed import ClipEmbedder
 from samples import make_decoder, make_store
 

@@ -17,7 +17,7 @@ from PIL import Image
 from clip_feature_codec import ClipCodec, __version__
 from clip_feature_codec.cli import encode_images, reconstruct_diffusion
 from clip_feature_codec.cli import eval as eval_module
-from clip_feature_codec.diffusion.checkpoint import load_decoder, save_decoder
+from clip_feature_codec.decoders.checkpoint import load_decoder, save_decoder
 from clip_feature_codec.embed import ClipEmbedder
 from samples import make_decoder, make_picture
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from clip_feature_codec.diffusion.config import UNetConfig
+from clip_feature_codec.diffusion.plans import SamplerName, sampling_plan
 from clip_feature_codec.diffusion.residual import Residual
 from clip_feature_codec.diffusion.samplers import noise_generators, sample
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
@@ -38,7 +40,7 @@ def test_without_a_layout_the_picture_stays_as_it_is() -> None:
 
 
 def test_the_gain_is_that_of_the_configuration() -> None:
-    unet = CLIPCondUNet(6, base=8, ch_mult=(1,), num_res_blocks=1, layout=8, residual_gain=4.0)
+    unet = CLIPCondUNet(UNetConfig(6, base=8, ch_mult=(1,), num_res_blocks=1, layout=8, residual_gain=4.0))
     pictures, layout = torch.zeros(3, 3, 8, 8), some_layouts()
     found = unet.residual(layout, (8, 8)).of(pictures)
     torch.testing.assert_close(found, -4.0 * layout[:, :3])
@@ -48,17 +50,19 @@ def test_the_gain_is_that_of_the_configuration() -> None:
 @pytest.mark.parametrize("gain", [-1.0, 0.5, 1000.0, float("nan"), "3", True])
 def test_a_gain_that_makes_no_sense_is_refused(gain: object) -> None:
     with pytest.raises(ConfigError, match="residual_gain"):
-        CLIPCondUNet(6, base=8, layout=8, residual_gain=gain)  # type: ignore[arg-type]
+        CLIPCondUNet(UNetConfig(6, base=8, layout=8, residual_gain=gain))  # type: ignore[arg-type]
 
 
 def test_a_gain_needs_layouts() -> None:
     with pytest.raises(ConfigError, match="residual_gain"):
-        CLIPCondUNet(6, base=8, residual_gain=3.0)
+        CLIPCondUNet(UNetConfig(6, base=8, residual_gain=3.0))
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
-@pytest.mark.parametrize("eta", [None, 0.0, 1.0])
-def test_a_network_that_finds_nothing_to_add_paints_the_layout(guidance: float, eta: float | None) -> None:
+@pytest.mark.parametrize(("sampler", "eta"), [("dpm-solver++", 0.0), ("ddim", 0.0), ("ddim", 1.0)])
+def test_a_network_that_finds_nothing_to_add_paints_the_layout(
+    guidance: float, sampler: SamplerName, eta: float
+) -> None:
     """An output of v = a eps - s 0 at every step is a residual of 0, whatever the sampler."""
 
     class Nothing(torch.nn.Module):
@@ -71,11 +75,9 @@ def test_a_network_that_finds_nothing_to_add_paints_the_layout(guidance: float, 
     layout = some_layouts()
     painted = sample(
         Nothing(),
-        SCHEDULER,
+        sampling_plan(sampler, SCHEDULER, 5, eta),
         torch.zeros(3, 6),
         size=8,
-        steps=5,
-        eta=eta,
         guidance=guidance,
         layout=layout,
         residual=Residual.around(layout, (8, 8), 3.0),
@@ -98,10 +100,9 @@ def test_guidance_keeps_the_layout_in_both_halves() -> None:
     for residual in (Residual.around(layout, (8, 8), 3.0), None):
         sample(
             Watching(),
-            SCHEDULER,
+            sampling_plan("dpm-solver++", SCHEDULER, 1),
             z,
             size=8,
-            steps=1,
             guidance=2.0,
             layout=layout,
             residual=residual,

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from clip_feature_codec.diffusion.config import UNetConfig
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
 from clip_feature_codec.diffusion.shrinkage import Shrinkage
 from clip_feature_codec.diffusion.unet import CLIPCondUNet
@@ -61,7 +62,7 @@ def test_frequencies_are_told_apart() -> None:
 
 def test_an_untrained_network_filters_for_a_deviation_of_three_tenths() -> None:
     unet = CLIPCondUNet(
-        6, base=8, ch_mult=(1,), num_res_blocks=1, patch=PATCH, shrinkage=SCHEDULER.to_config()
+        UNetConfig(6, base=8, ch_mult=(1,), num_res_blocks=1, patch=PATCH, shrinkage=SCHEDULER.to_config())
     )
     x_t, _ = drawn()
     with torch.no_grad():
@@ -71,4 +72,4 @@ def test_an_untrained_network_filters_for_a_deviation_of_three_tenths() -> None:
 
 def test_it_needs_v() -> None:
     with pytest.raises(ConfigError, match="predicts v"):
-        CLIPCondUNet(6, base=8, shrinkage=NoiseScheduler(50).to_config())
+        CLIPCondUNet(UNetConfig(6, base=8, shrinkage=NoiseScheduler(50).to_config()))

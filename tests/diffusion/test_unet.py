@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from clip_feature_codec.diffusion.blocks import timestep_embedding
+from clip_feature_codec.diffusion.config import UNetConfig
 from clip_feature_codec.diffusion.unet import CLIPCondUNet, layout_planes
 from clip_feature_codec.errors import ConfigError
 
 
 def small_unet(**changes: Any) -> CLIPCondUNet:
     options: dict[str, Any] = {"clip_dim": 12, "base": 8, "ch_mult": (1, 2), "num_res_blocks": 1}
-    return CLIPCondUNet(**(options | changes))
+    return CLIPCondUNet(UNetConfig(**(options | changes)))
 
 
 def shaken(unet: CLIPCondUNet, seed: int = 0) -> CLIPCondUNet:
@@ -96,10 +97,10 @@ def test_feature_maps_stay_in_channels_last_memory(options: dict[str, Any]) -> N
 
 def test_default_is_the_specified_network() -> None:
     with torch.device("meta"):
-        unet = CLIPCondUNet(512)
+        unet = CLIPCondUNet(UNetConfig(512))
         found = unet(torch.zeros(8, 3, 256, 256), torch.zeros(8, 512), torch.zeros(8, dtype=torch.int64))
     assert found.shape == (8, 3, 256, 256)
-    assert unet.config == {
+    assert unet.config.to_json() == {
         "clip_dim": 512,
         "base": 128,
         "ch_mult": [1, 2, 2],
@@ -269,7 +270,7 @@ def test_whole_graph_can_be_exported_without_a_break(options: dict[str, Any]) ->
 
 def test_config_builds_the_same_network_again() -> None:
     unet = shaken(small_unet(attention_levels=(1,), patch=2))
-    again = CLIPCondUNet(**json.loads(json.dumps(unet.config)))
+    again = CLIPCondUNet(UNetConfig(**json.loads(json.dumps(unet.config.to_json()))))
     again.load_state_dict(unet.state_dict())
     torch.testing.assert_close(again(*inputs()), unet(*inputs()), rtol=0, atol=0)
 

@@ -20,7 +20,9 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
-from clip_feature_codec.diffusion.checkpoint import load_decoder
+from clip_feature_codec.decoders.checkpoint import load_decoder, save_decoder
+from clip_feature_codec.decoders.options import PaintOptions
+from clip_feature_codec.diffusion.upsampler import Upsampler
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.encode import encode_folder
 from clip_feature_codec.errors import ConfigError, MetricError, SpaceMismatchError, StoreError
@@ -28,7 +30,7 @@ from clip_feature_codec.evaluate.evaluation import Comparison, Evaluator
 from clip_feature_codec.evaluate.report import html_page, text_table
 from clip_feature_codec.evaluate.results import Evaluation, Row
 from clip_feature_codec.evaluate.trial import Trial
-from clip_feature_codec.reconstruct import PaintOptions, paint
+from clip_feature_codec.reconstruct import paint
 from clip_feature_codec.store.feature_store import DECODER_FILE, FeatureStore
 from samples import make_decoder, make_judge, make_picture, make_store
 
@@ -301,7 +303,7 @@ def test_every_codec_keeps_every_budget(evaluate: Callable[..., Evaluation], sto
 
 def test_the_title_names_steps_sampler_and_fidelity(prepare: Prepare):
     def title(steps: int, eta: float | None, fidelity: float = 0.0) -> str:
-        options = PaintOptions(steps=steps, eta=eta, fidelity=fidelity)
+        options = PaintOptions.of(steps=steps, eta=eta, fidelity=fidelity)
         return prepare(options).contestants[0].series.title
 
     assert title(8, None) == "clp, 8 steps"
@@ -313,7 +315,7 @@ def test_our_streams_are_those_that_encoding_to_the_budget_gives(
     evaluate: Callable[..., Evaluation], store: FeatureStore, embedder: ClipEmbedder
 ):
     decoder = make_decoder(embedder.space)  # takes no layouts: the whole budget is the vector's
-    assert not decoder.unet.config["layout"]
+    assert not decoder.unet.config.layout
     result = evaluate(comparison={"budgets": (600,)})
     vectors = embedder.embed_images([original(store, name) for name in NAMES])
     aspects = [store.codec.parse((store.folder / f"{name}.clp").read_bytes()).aspect for name in NAMES]
@@ -505,6 +507,13 @@ def test_another_evaluation_takes_nothing_from_unfinished_work(prepare: Prepare)
     first.run()
     assert first.progress.folder != second.progress.folder
     assert second.run().rows != first.run().rows
+
+
+def test_another_decoder_takes_nothing_from_unfinished_work(prepare: Prepare, store: FeatureStore):
+    """Fault 6: with and without an upsampler, what identified the decoder was the same."""
+    before, file = prepare(), store.folder / DECODER_FILE
+    save_decoder(file, dataclasses.replace(load_decoder(file), upsampler=Upsampler(channels=8, blocks=1)))
+    assert prepare().progress.folder != before.progress.folder
 
 
 def test_the_work_folder_can_be_elsewhere_and_must_be_writable(prepare: Prepare, tmp_path: Path):

@@ -11,7 +11,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from train_helpers import DIM, SIZE, SPACE, tiny_config, tiny_pairs, trained_weights
 
-from clip_feature_codec.diffusion.checkpoint import load_decoder, save_decoder
+from clip_feature_codec.decoders.checkpoint import load_decoder, save_decoder
 from clip_feature_codec.diffusion.unet import CLIPCondUNet
 from clip_feature_codec.errors import ConfigError, ImageError, SpaceMismatchError, StoreError
 from clip_feature_codec.train.dataset import ArrayDataset
@@ -20,9 +20,10 @@ from clip_feature_codec.train.order import split
 
 
 def train(folder, dataset=None, **options):
-    given = {name: options.pop(name) for name in ("restart", "clip", "init") if name in options}
+    arguments = ("restart", "clip", "init", "progress")
+    given = {name: options.pop(name) for name in arguments if name in options}
     pairs = tiny_pairs(layout=options.get("layout", 0)) if dataset is None else dataset
-    return fit(pairs, SPACE, tiny_config(**options), folder, "cpu", quiet=True, **given)
+    return fit(pairs, SPACE, tiny_config(**options), folder, "cpu", **given)
 
 
 def same_weights(one, other):
@@ -68,13 +69,21 @@ def test_the_result_is_a_decoder_with_averaged_weights(tmp_path):
     decoder = load_decoder(path)
     assert decoder.space == SPACE
     assert decoder.image_size == SIZE
-    assert (decoder.unet.config["patch"], decoder.scheduler.schedule) == (2, "linear")
+    assert (decoder.unet.config.patch, decoder.scheduler.schedule) == (2, "linear")
     assert decoder.extra["steps"] == 4
     assert decoder.extra["training"]["ema_decay"] == 0.5
     state = torch.load(tmp_path / "train/state.pt", weights_only=True)
     weights = decoder.unet.state_dict()
     assert all(torch.equal(value, state["average"][f"module.{name}"]) for name, value in weights.items())
     assert any(not torch.equal(value, state["unet"][name]) for name, value in weights.items())
+
+
+def test_progress_is_told_in_pictures_and_goes_on_where_it_was(tmp_path):
+    told = []
+    train(tmp_path, max_steps=2, progress=lambda *call: told.append(call))
+    train(tmp_path, max_steps=4, progress=lambda *call: told.append(call))
+    of_four, of_eight = (("training", 0, 4), ("training", 2, 4), ("training", 4, 4)), (4, 6, 8)
+    assert told == [*of_four, *(("training", done, 8) for done in of_eight)]
 
 
 def test_a_finished_training_is_not_done_again(tmp_path):

@@ -13,8 +13,9 @@ from skimage import data
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
-from clip_feature_codec.diffusion.checkpoint import load_decoder
-from clip_feature_codec.diffusion.samplers import ddim_sample, noise_generators
+from clip_feature_codec.decoders.checkpoint import load_decoder
+from clip_feature_codec.diffusion.plans import sampling_plan
+from clip_feature_codec.diffusion.samplers import noise_generators, sample
 from clip_feature_codec.images import squash, to_pictures
 from clip_feature_codec.train.config import TrainConfig
 from clip_feature_codec.train.dataset import ArrayDataset
@@ -66,16 +67,15 @@ def test_eight_photos_come_back_from_their_streams(tmp_path):
         workers=0,
     )
     dataset = ArrayDataset(originals, codec.vectors(streams))
-    decoder = load_decoder(fit(dataset, codec.space, config, tmp_path, "cpu", quiet=True))
+    decoder = load_decoder(fit(dataset, codec.space, config, tmp_path, "cpu"))
 
     z = torch.from_numpy(codec.vectors(streams))
-    painted = ddim_sample(
+    painted = sample(
         decoder.unet,
-        decoder.scheduler,
+        sampling_plan("ddim", decoder.scheduler, 20),
         z,
         size=SIZE,
-        steps=20,
-        generators=noise_generators(0, streams),
+        generators=noise_generators(0, [stream.blob for stream in streams]),
     )
     pictures = [np.asarray(picture).transpose(2, 0, 1) for picture in to_pictures(painted)]
     for number, picture in enumerate(pictures):

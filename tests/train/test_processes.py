@@ -35,7 +35,7 @@ def test_killed_in_the_middle_and_started_again_equals_uninterrupted(tmp_path):
 
     config = tiny_config(**options)
     resumed, whole = (
-        trained_weights(fit(tiny_pairs(), SPACE, config, tmp_path / name, "cpu", quiet=True))
+        trained_weights(fit(tiny_pairs(), SPACE, config, tmp_path / name, "cpu"))
         for name in ("killed", "whole")
     )
     assert all(torch.equal(value, whole[name]) for name, value in resumed.items())
@@ -56,7 +56,7 @@ def test_two_processes_are_two_and_train_as_one_would(tmp_path):
     # gradient, the mean of the two batches', must be what the two processes have averaged.
     def alone(**more):
         config = tiny_config(**options, **more)
-        return trained_weights(fit(tiny_pairs(), SPACE, config, tmp_path / f"alone{more}", "cpu", quiet=True))
+        return trained_weights(fit(tiny_pairs(), SPACE, config, tmp_path / f"alone{more}", "cpu"))
 
     def distance(one, other):
         return max((one[name] - other[name]).abs().max().item() for name in one)

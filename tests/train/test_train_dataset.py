@@ -12,7 +12,7 @@ from train_helpers import DIM, SIZE, SPACE, tiny_config
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
-from clip_feature_codec.diffusion.checkpoint import load_decoder
+from clip_feature_codec.decoders.checkpoint import load_decoder
 from clip_feature_codec.errors import BitstreamError, ConfigError, ImageError, MissingLayerError, StoreError
 from clip_feature_codec.files import write_atomic
 from clip_feature_codec.store.feature_store import FeatureStore
@@ -22,7 +22,7 @@ from clip_feature_codec.train.diffusion_train import train_diffusion
 from samples import make_layouts
 
 OPTIONS = {"out_size": SIZE, "epochs": 2, "batch_size": 2, "timesteps": 50, "clip_w": 0.0, "device": "cpu"}
-TINY = {"base": 8, "ch_mult": (1, 2), "num_res_blocks": 1, "workers": 0, "quiet": True}
+TINY = {"base": 8, "ch_mult": (1, 2), "num_res_blocks": 1, "workers": 0}
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_training_with_layouts_and_from_a_decoder_without(store_dir):
     codec = FeatureStore.open(store_dir).codec
     replace_stream(store_dir, 2, layouts=make_layouts(codec, 1))
     decoder = load_decoder(train_diffusion(store_dir, layout=7, init=kept, restart=True, **OPTIONS, **TINY))
-    assert decoder.unet.config["layout"] == 7
+    assert decoder.unet.config.layout == 7
     assert decoder.unet.layout_proj.weight.any()
 
 

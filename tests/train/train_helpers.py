@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from clip_feature_codec.codec.space import ClipSpace
-from clip_feature_codec.diffusion.checkpoint import load_decoder
+from clip_feature_codec.decoders.checkpoint import load_decoder
 from clip_feature_codec.train.config import TrainConfig
 from clip_feature_codec.train.dataset import ArrayDataset, Example
 

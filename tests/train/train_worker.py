@@ -23,9 +23,9 @@ def main() -> None:
     pairs = tiny_pairs()
     if mode == "fit":
         slow = SlowPairs(pairs.images.numpy(), pairs.vectors.numpy()[:, 0])
-        fit(slow, SPACE, config, folder, "cpu", quiet=True)
+        fit(slow, SPACE, config, folder, "cpu")
         return
-    fit(pairs, SPACE, config, folder, "cpu", quiet=True)
+    fit(pairs, SPACE, config, folder, "cpu")
     # Once more by hand, to have every rank's own weights.
     accelerator = Accelerator(cpu=True)
     rank, world = accelerator.process_index, accelerator.num_processes

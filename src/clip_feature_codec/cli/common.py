@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from clip_feature_codec.codec.bitstream import Stream
     from clip_feature_codec.codec.feature_codec import FeatureCodec
     from clip_feature_codec.codec.space import ClipSpace
-    from clip_feature_codec.reconstruct import PaintOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -166,44 +165,6 @@ rate_options = stack(
         help="The vector, the coarse colour layout, or both.",
     ),
 )
-sampling_options = stack(
-    click.option(
-        "--eta",
-        type=click.FloatRange(0, 1),
-        help="Sample by DDIM with this noise, 0: deterministic, 1: as DDPM. [default: by DPM-Solver++]",
-    ),
-    click.option(
-        "--guidance", type=float, default=2.0, show_default=True, help="Classifier-free guidance; 1 is none."
-    ),
-    click.option(
-        "--fidelity",
-        type=click.FloatRange(0, 1),
-        default=0.0,
-        show_default=True,
-        help="0: sharp and invented; 1: smooth and nearest to the original.",
-    ),
-    click.option(
-        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Chooses the noise."
-    ),
-    click.option(
-        "--size", type=click.IntRange(1, 8192), default=256, show_default=True, help="Longer side in pixels."
-    ),
-    click.option("--square", is_flag=True, help="Give out the square canvas, not the picture's own shape."),
-)
-paint_options = stack(
-    click.option(
-        "--steps", type=click.IntRange(min=1), default=8, show_default=True, help="Network evaluations."
-    ),
-    sampling_options,
-)
-
-
-def make_paint_options(options: dict[str, Any]) -> PaintOptions:
-    """Take the values of `paint_options` out of ``options``."""
-    from clip_feature_codec.reconstruct import PaintOptions
-
-    names = ("steps", "eta", "guidance", "fidelity", "seed", "size", "square")
-    return PaintOptions(**{name: options.pop(name) for name in names})
 
 
 def make_rate(options: dict[str, Any]) -> Rate:

@@ -11,11 +11,10 @@ from clip_feature_codec.cli.common import (
     OUT_FOLDER,
     Command,
     device_option,
-    make_paint_options,
-    paint_options,
     quiet_option,
     remark_on_model,
 )
+from clip_feature_codec.cli.painting import make_paint_options, paint_options
 
 _PHOTOS = (
     "astronaut.png",

@@ -22,18 +22,18 @@ from clip_feature_codec.cli.common import (
     check_picture_name,
     device_option,
     json_option,
-    make_paint_options,
     model_options,
     quiet_option,
     read_bytes,
     remark,
     remark_on_model,
-    sampling_options,
     stack,
     weights_option,
     write_bytes,
     write_json,
 )
+from clip_feature_codec.cli.painting import make_paint_options, sampling_options
+from clip_feature_codec.decoders.options import PaintOptions
 from clip_feature_codec.errors import ConfigError, PartialFailureError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ _options = stack(
     click.option(
         "--steps",
         callback=_numbers,
-        default="8",
+        default=str(PaintOptions.steps),
         show_default=True,
         metavar="N,N,...",
         help="Network evaluations of our decoder, a curve each.",

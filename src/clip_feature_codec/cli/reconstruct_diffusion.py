@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +17,13 @@ from clip_feature_codec.cli.common import (
     OUT_PATH,
     STDIO,
     Command,
+    ProgressBars,
     batch_option,
     check_picture_name,
     codec_of,
     codec_option,
     device_option,
-    make_paint_options,
     naming,
-    paint_options,
     quiet_option,
     raise_failures,
     read_stream,
@@ -33,7 +33,9 @@ from clip_feature_codec.cli.common import (
     weights_option,
     write_bytes,
 )
+from clip_feature_codec.cli.painting import make_paint_options, paint_options
 from clip_feature_codec.errors import ConfigError
+from clip_feature_codec.progress import Progress, silent
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -108,7 +110,7 @@ def _decode_file(
     codec = ClipCodec.load(codec_source, weights=weights, device=device)
     stream = read_stream(source, codec.features)
     with naming(source):
-        picture = next(_pictures([stream], codec, quiet, **options))
+        picture = next(_pictures([stream], codec, quiet, silent, **options))
     if out == STDIO:
         encoded = io.BytesIO()
         picture.save(encoded, "PNG")
@@ -126,8 +128,6 @@ def _decode_store(
     quiet: bool,
     **options: Any,
 ) -> None:
-    from tqdm import tqdm
-
     from clip_feature_codec.api import ClipCodec
     from clip_feature_codec.images import save_image
     from clip_feature_codec.store.feature_store import FeatureStore
@@ -146,33 +146,42 @@ def _decode_store(
             else:
                 shown.append((entry, stream))
         whole = shown
-    pictures = _pictures([stream for _, stream in whole], codec, quiet, **options)
-    with tqdm(total=len(whole), unit="img", desc="decoding", disable=quiet) as bar:
+    with closing(ProgressBars(quiet)) as bars:
+        pictures = _pictures([stream for _, stream in whole], codec, quiet, bars, **options)
         for (entry, _), picture in zip(whole, pictures, strict=True):
             save_image(picture, out / f"{entry.name}.png")
-            bar.update()
     remark(f"{out}: {len(whole)} pictures", quiet)
     raise_failures(failures, len(store))
 
 
 def _pictures(
-    streams: list[Stream],
+    streams: Sequence[Stream],
     codec: ClipCodec,
     quiet: bool,
+    progress: Progress,
     preview_only: bool = False,
     batch_size: int = 1,
     **options: Any,
 ) -> Iterator[Image.Image]:
     """Paint the pictures of streams, or show their layouts."""
     if preview_only:
-        from clip_feature_codec.preview import preview
-
-        return (preview(stream, codec.features, options["size"], options["square"]) for stream in streams)
+        return _previews(streams, codec, options["size"], options["square"], progress)
     from clip_feature_codec.reconstruct import paint
 
     chosen = make_paint_options(options)
     remark_on_model(codec.features.space, quiet)
-    return paint(streams, codec.features, codec.decoder, chosen, batch_size)
+    return paint(streams, codec.features, codec.decoder, chosen, batch_size, progress)
+
+
+def _previews(
+    streams: Sequence[Stream], codec: ClipCodec, size: int, square: bool, progress: Progress
+) -> Iterator[Image.Image]:
+    from clip_feature_codec.preview import preview
+
+    progress("decoding", 0, len(streams))
+    for done, stream in enumerate(streams, 1):
+        yield preview(stream, codec.features, size, square)
+        progress("decoding", done, len(streams))
 
 
 if __name__ == "__main__":

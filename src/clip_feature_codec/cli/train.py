@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from clip_feature_codec.cli.common import (
     IN_FOLDER,
     STDIO,
     Command,
+    ProgressBars,
     device_option,
     quiet_option,
     remark,
@@ -91,7 +93,10 @@ def train(
         return
     from clip_feature_codec.train.diffusion_train import train_diffusion
 
-    final = train_diffusion(store, device=device, init=init, restart=restart, quiet=quiet, **config.to_dict())
+    with closing(ProgressBars(quiet)) as bars:
+        final = train_diffusion(
+            store, device=device, init=init, restart=restart, progress=bars, **config.to_dict()
+        )
     remark(f"decoder written to {final}", quiet)
 
 

@@ -21,12 +21,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
-from clip_feature_codec.diffusion.schedule import NoiseScheduler
 from clip_feature_codec.errors import ConfigError
 
+if TYPE_CHECKING:  # plans are numbers: they need no torch
+    from clip_feature_codec.diffusion.schedule import NoiseScheduler
+
+SamplerName = Literal["dpm-solver++", "ddim"]
 Spacing = Literal["linspace", "leading", "trailing"]
+
+SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
+"""The samplers that there are, by name."""
 
 _LAMBDAS = (-2.5, 3.0)
 """λ of `lambda_grid`: little of a picture is decided before the first, and little is seen after the last."""
@@ -94,8 +100,35 @@ class Step:
     sigma: float = 0.0
 
 
+def sampling_plan(
+    sampler: SamplerName, scheduler: NoiseScheduler, steps: int, eta: float = 0.0
+) -> list[Step]:
+    """Plan the steps of a sampler, on the grid of timesteps that suits it.
+
+    Args:
+        sampler: one of `SAMPLERS`.
+        scheduler: the schedule that the network was trained with.
+        steps: evaluations of the network, 1 to T; DPM-Solver++ may find that fewer are enough.
+        eta: noise that DDIM adds, 0 (deterministic) to 1 (as DDPM); without meaning for DPM-Solver++.
+
+    Raises:
+        ConfigError: the sampler is unknown, or a number is out of range.
+    """
+    if sampler == "ddim":
+        return ddim_plan(scheduler, timestep_grid(scheduler.timesteps, steps, "trailing"), eta)
+    if sampler == "dpm-solver++":
+        return dpm_solver_plan(scheduler, lambda_grid(scheduler, steps))
+    raise ConfigError(f"unknown sampler {sampler!r}; use {' or '.join(SAMPLERS)}")
+
+
 def ddim_plan(scheduler: NoiseScheduler, grid: list[int], eta: float) -> list[Step]:
-    """Plan the steps of DDIM; ``grid`` is strictly decreasing."""
+    """Plan the steps of DDIM; ``grid`` is strictly decreasing.
+
+    Raises:
+        ConfigError: eta is not in 0..1.
+    """
+    if not 0.0 <= eta <= 1.0:
+        raise ConfigError(f"eta is {eta}; it must be from 0 (deterministic) to 1 (as DDPM)")
     alpha_bar: list[float] = scheduler.alphas_cumprod.tolist()
     x_weight, output_weight = scheduler.x0_weights()
     plan = []

@@ -1,4 +1,4 @@
-"""From noise to pictures: DDIM and DPM-Solver++, with guidance, and noise drawn per picture (see `plans`)."""
+"""From noise to pictures by a plan (see `plans`), with guidance, and noise drawn per picture."""
 
 from __future__ import annotations
 
@@ -9,16 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from clip_feature_codec.diffusion.plans import (
-    Spacing,
-    Step,
-    ddim_plan,
-    dpm_solver_plan,
-    lambda_grid,
-    timestep_grid,
-)
+from clip_feature_codec.diffusion.plans import Step
 from clip_feature_codec.diffusion.residual import Residual
-from clip_feature_codec.diffusion.schedule import NoiseScheduler
 from clip_feature_codec.errors import ConfigError
 
 
@@ -34,35 +26,13 @@ def noise_generators(seed: int, keys: Sequence[bytes]) -> list[torch.Generator]:
     return generators
 
 
-def ddim_sample(
-    model: nn.Module,
-    scheduler: NoiseScheduler,
-    z: Tensor,
-    *,
-    size: int,
-    steps: int = 50,
-    eta: float = 0.0,
-    guidance: float = 1.0,
-    layout: Tensor | None = None,
-    residual: Residual | None = None,
-    generators: Sequence[torch.Generator],
-    spacing: Spacing = "trailing",
-    clip_x0: bool = True,
-) -> Tensor:
-    """Sample by DDIM (see `sample`); ``spacing`` as in `timestep_grid`."""
-    _check_eta(eta)
-    plan = ddim_plan(scheduler, timestep_grid(scheduler.timesteps, steps, spacing), eta)
-    return _follow(plan, model, z, size, guidance, layout, residual, generators, clip_x0)
-
-
+@torch.no_grad()
 def sample(
     model: nn.Module,
-    scheduler: NoiseScheduler,
+    plan: Sequence[Step],
     z: Tensor,
     *,
     size: int,
-    steps: int = 8,
-    eta: float | None = None,
     guidance: float = 1.0,
     layout: Tensor | None = None,
     residual: Residual | None = None,
@@ -74,16 +44,10 @@ def sample(
     Args:
         model: called as ``model(x_t, z, t)``, or ``model(x_t, z, t, layout)`` where there are layouts;
             sampling happens on its parameters' device.
-        scheduler: the schedule that the model was trained with.
+        plan: the steps, made for the schedule that the model was trained with (`plans.sampling_plan`).
         z: unit CLIP vectors ``(N, D)``; a row of zeros is none.
         size: side of the square pictures in pixels.
-        steps: evaluations of the model, 1 to T.
-        eta: None is DPM-Solver++(2M); a number is DDIM, 0 deterministic, 1 as noisy as DDPM.
-        guidance: 1 is none; w gives uncond + w (cond - uncond), for twice the work in one doubled batch
-            (Ho & Salimans 2022, with w counted from 1). Its unconditional half is told neither vector nor
-            layout: dropping the vector alone follows it more closely, at the cost of the places of things,
-            and would leave a picture that has a layout only as it is. With a ``residual`` both halves are
-            told the layout, since what they paint is a difference from it.
+        guidance: 1 is none; more follows the conditions more closely, for twice the work (see `_Guided`).
         layout: as `CLIPCondUNet` takes them, ``(N, 4, S, S)``; None: no row has one.
         residual: what the model paints instead of the picture (`CLIPCondUNet.residual`); None: the picture.
         generators: one CPU generator for each row; rows are independent of each other.
@@ -95,69 +59,78 @@ def sample(
     Raises:
         ConfigError: an option is out of range, or the numbers of rows differ.
     """
-    if eta is not None:
-        return ddim_sample(
-            *(model, scheduler, z),
-            size=size,
-            steps=steps,
-            eta=eta,
-            guidance=guidance,
-            layout=layout,
-            residual=residual,
-            generators=generators,
-            clip_x0=clip_x0,
-        )
-    plan = dpm_solver_plan(scheduler, lambda_grid(scheduler, steps))
-    return _follow(plan, model, z, size, guidance, layout, residual, generators, clip_x0)
-
-
-@torch.no_grad()
-def _follow(
-    plan: Sequence[Step],
-    model: nn.Module,
-    z: Tensor,
-    size: int,
-    guidance: float,
-    layout: Tensor | None,
-    residual: Residual | None,
-    generators: Sequence[torch.Generator],
-    clip_x0: bool,
-) -> Tensor:
-    """Go from noise to pictures by a plan."""
     _check_options(z, layout, generators, size, guidance)
-    device = next(model.parameters(), z).device
-    z = z.to(device, torch.float32)
-    layout = None if layout is None else layout.to(device, torch.float32)
-    guided = guidance != 1.0
-    if guided:
-        z = torch.cat([z, torch.zeros_like(z)])
-        if layout is not None:
-            layout = torch.cat([layout, torch.zeros_like(layout) if residual is None else layout])
-    layouts = () if layout is None else (layout,)
-    times = torch.tensor([[step.t] for step in plan], device=device).repeat(1, len(z))
-
-    painted = Residual.none(device) if residual is None else residual.to(device)
-    x = _draw(generators, size, device)
-    last = x  # of no weight in the first step
-    for step, t in zip(plan, times, strict=True):
-        output = model(torch.cat([x, x]) if guided else x, z, t, *layouts).float()
-        if guided:
-            cond, uncond = output.chunk(2)
-            output = torch.lerp(uncond, cond, guidance)
-        x0 = (output * step.x0_from_output).add_(x, alpha=step.x0_from_x)
+    predict = _Guided(model, z, layout, guidance, keeps_layout=residual is not None)
+    painted = Residual.none(predict.device) if residual is None else residual.to(predict.device)
+    x = last = _draw(generators, size, predict.device)  # in the first step, last has no weight
+    for step in plan:
+        x0 = (predict(x, step.t) * step.x0_from_output).add_(x, alpha=step.x0_from_x)
         if clip_x0:
             x0 = painted.of(painted.picture(x0).clamp_(-1.0, 1.0))
-        x = (x0 * step.x_from_x0).add_(x, alpha=step.x_from_x)
-        if step.x_from_last != 0.0:
-            x.add_(last, alpha=step.x_from_last)
-        last = x0
+        x, last = _advanced(step, x, x0, last), x0
         if step.sigma > 0.0:
-            x.add_(_draw(generators, size, device), alpha=step.sigma)
+            x.add_(_draw(generators, size, predict.device), alpha=step.sigma)
     return painted.picture(x)
 
 
+def _advanced(step: Step, x: Tensor, x0: Tensor, last: Tensor) -> Tensor:
+    """x_prev but for its noise, (N, 3, H, W), from x_t, this step's x0 and that of the step before."""
+    x = (x0 * step.x_from_x0).add_(x, alpha=step.x_from_x)
+    return x.add_(last, alpha=step.x_from_last) if step.x_from_last != 0.0 else x
+
+
+class _Guided:
+    """A model under classifier-free guidance: uncond + w (cond - uncond), both in one doubled batch.
+
+    As in Ho & Salimans 2022, with w counted from 1. The unconditional half is told neither vector nor layout:
+    dropping the vector alone follows it more closely, at the cost of the places of things, and would leave a
+    picture that has a layout only as it is. Where the model paints a difference from the layout, both halves
+    are told it.
+
+    Args:
+        model: see `sample`, as for the next three.
+        z: ``(N, D)``.
+        layout: ``(N, 4, S, S)`` or None.
+        guidance: w; at 1 there is no unconditional half.
+        keeps_layout: whether both halves are told the layout.
+
+    Attributes:
+        device: the model's.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        z: Tensor,
+        layout: Tensor | None,
+        guidance: float,
+        *,
+        keeps_layout: bool,
+    ) -> None:
+        self.device = next(model.parameters(), z).device
+        self._model, self._guidance, self._doubled = model, guidance, guidance != 1.0
+        self._z = z.to(self.device, torch.float32)
+        self._layouts: tuple[Tensor, ...] = () if layout is None else (layout.to(self.device, torch.float32),)
+        if self._doubled:
+            self._z = torch.cat([self._z, torch.zeros_like(self._z)])
+            self._layouts = tuple(
+                torch.cat([shown, shown if keeps_layout else torch.zeros_like(shown)])
+                for shown in self._layouts
+            )
+
+    def __call__(self, x: Tensor, t: int) -> Tensor:
+        """The model's output at x_t ``(N, 3, H, W)``, float32 in the same shape."""
+        times = torch.full((len(self._z),), t, device=self.device)
+        rows = torch.cat([x, x]) if self._doubled else x
+        output: Tensor = self._model(rows, self._z, times, *self._layouts).float()
+        if not self._doubled:
+            return output
+        cond, uncond = output.chunk(2)
+        return torch.lerp(uncond, cond, self._guidance)
+
+
 def _draw(generators: Sequence[torch.Generator], size: int, device: torch.device) -> Tensor:
-    """Draw standard normal noise, each row from its own generator and always on the CPU."""
+    """Standard normal noise (N, 3, size, size), each row from its own generator and always on the CPU."""
     rows = [torch.randn(3, size, size, generator=generator) for generator in generators]
     return torch.stack(rows).to(device, memory_format=torch.channels_last)
 
@@ -182,8 +155,3 @@ def _check_options(
         raise ConfigError(f"size is {size}; it must be a positive number of pixels")
     if not math.isfinite(guidance):
         raise ConfigError(f"guidance is {guidance}; it must be a finite number (1 is none)")
-
-
-def _check_eta(eta: float) -> None:
-    if not 0.0 <= eta <= 1.0:
-        raise ConfigError(f"eta is {eta}; it must be from 0 (deterministic) to 1 (as DDPM)")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,17 +17,11 @@ from clip_feature_codec.diffusion.blocks import (
     timestep_embedding,
     zero_init,
 )
+from clip_feature_codec.diffusion.config import UNetConfig
 from clip_feature_codec.diffusion.residual import Residual
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
 from clip_feature_codec.diffusion.shrinkage import Shrinkage
 from clip_feature_codec.errors import ConfigError
-
-# A configuration may come from a stranger's file: these keep building it short.
-_MAX_LEVELS = 8
-_MAX_BLOCKS = 16
-_MAX_MAP = 64
-_MAX_LAYOUT = 256
-_MAX_GAIN = 100.0
 
 LAYOUT_PLANES = 4
 
@@ -43,99 +36,62 @@ class CLIPCondUNet(nn.Module):
     starts at 0, so that a network without one can be continued with it. The output starts at exactly 0.
 
     Args:
-        clip_dim: D, the dimension of the CLIP vectors.
-        base: channels that ``ch_mult`` multiplies; a multiple of 4.
-        ch_mult: channel multiplier of each level, finest first; at most 8 levels.
-        num_res_blocks: residual blocks of each level, in each direction; at most 16.
-        attention_levels: levels (0 is the finest) whose blocks are followed by self-attention.
-        patch: side of the pixel squares that are folded into channels before the first convolution.
-        z_map: side of a coarse map that the CLIP vector is projected to besides FiLM, resized and added to
-            the stem's output; 0 is none. FiLM alone treats all places alike, so that a network must learn to
-            tell them apart by their distance from the border before a vector can say where colours lie.
-        layout: side of the square layout pictures that are resized to x_t's size, folded as x_t is, and
-            projected into the stem's output; 0: the network takes none.
-        residual_gain: where there is a layout, x_t and the output are those of the picture's difference from
-            it, times this (see `residual`); 0: they are those of the picture itself.
-        shrinkage: the noise schedule (`NoiseScheduler.to_config`) by which the network's beliefs about each
-            patch become v (see `Shrinkage`); None: it gives ε or v itself.
-        in_channels: channels of x_t and of the output.
+        config: its shape.
 
     Attributes:
-        config: the arguments above, JSON-able.
+        config: the same.
         size_multiple: H and W must be multiples of this.
-
-    Raises:
-        ConfigError: an argument is out of range.
     """
 
-    def __init__(
-        self,
-        clip_dim: int,
-        base: int = 128,
-        ch_mult: Sequence[int] = (1, 2, 2),
-        num_res_blocks: int = 2,
-        attention_levels: Sequence[int] = (),
-        patch: int = 1,
-        z_map: int = 0,
-        layout: int = 0,
-        residual_gain: float = 0.0,
-        shrinkage: Mapping[str, Any] | None = None,
-        in_channels: int = 3,
-    ) -> None:
+    def __init__(self, config: UNetConfig) -> None:
         super().__init__()
-        self.config: dict[str, Any] = {
-            "clip_dim": clip_dim,
-            "base": base,
-            "ch_mult": list(ch_mult),
-            "num_res_blocks": num_res_blocks,
-            "attention_levels": list(attention_levels),
-            "patch": patch,
-            "z_map": z_map,
-            "layout": layout,
-            "residual_gain": residual_gain,
-            "shrinkage": None if shrinkage is None else dict(shrinkage),
-            "in_channels": in_channels,
-        }
-        _check_config(self.config)
-        self.size_multiple = patch * 2 ** (len(ch_mult) - 1)
-        self._clip_scale = math.sqrt(clip_dim)  # a unit vector's entries then have mean square 1
-        self._patch = patch
-        self._base = base
+        self.config = config
+        self.size_multiple = config.size_multiple
+        self._clip_scale = math.sqrt(config.clip_dim)  # a unit vector's entries then have mean square 1
+        finest, cond_dim, pixels = config.widths[0], 4 * config.base, config.patch**2
 
-        widths = [base * multiplier for multiplier in ch_mult]
-        cond_dim = 4 * base
-        self.time_mlp = nn.Sequential(nn.Linear(base, cond_dim), nn.SiLU(), nn.Linear(cond_dim, cond_dim))
-        # Without a bias, so that the vector 0 adds nothing at all.
-        self.clip_proj = nn.Linear(clip_dim, cond_dim, bias=False)
-        self.map_proj = nn.Linear(clip_dim, widths[0] * z_map**2, bias=False) if z_map else None
-        self.stem = nn.Conv2d(in_channels * patch**2, widths[0], 3, padding=1)
-        # Without a bias, for the same reason.
-        self.layout_proj = (
-            zero_init(nn.Conv2d(LAYOUT_PLANES * patch**2, widths[0], 3, padding=1, bias=False))
-            if layout
-            else None
+        self.time_mlp = nn.Sequential(
+            nn.Linear(config.base, cond_dim), nn.SiLU(), nn.Linear(cond_dim, cond_dim)
         )
-        levels = list(zip(widths, [level in attention_levels for level in range(len(widths))], strict=True))
+        # Without biases here and in the layout's projection, so that nothing at all comes of zeros.
+        self.clip_proj = nn.Linear(config.clip_dim, cond_dim, bias=False)
+        self.map_proj = (
+            nn.Linear(config.clip_dim, finest * config.z_map**2, bias=False) if config.z_map else None
+        )
+        self.stem = nn.Conv2d(config.in_channels * pixels, finest, 3, padding=1)
+        self.layout_proj = None
+        if config.layout:
+            planes = LAYOUT_PLANES * pixels
+            self.layout_proj = zero_init(nn.Conv2d(planes, finest, 3, padding=1, bias=False))
+        self._build_levels(cond_dim)
+        self.head_norm = group_norm(finest)
+        self.shrinkage = None
+        if config.shrinkage is not None:
+            with torch.device("cpu"):  # its tables are no weights: on the meta device they would be lost
+                schedule = NoiseScheduler.from_config(config.shrinkage)
+                self.shrinkage = Shrinkage(schedule, config.in_channels, config.patch)
+        beliefs = 1 if self.shrinkage is None else 2
+        self.head = zero_init(nn.Conv2d(finest, beliefs * config.in_channels * pixels, 3, padding=1))
+        self.to(memory_format=torch.channels_last)
+
+    def _build_levels(self, cond_dim: int) -> None:
+        """The way down, the middle and the way up; weights are drawn in this order."""
+        config, blocks = self.config, self.config.num_res_blocks
+        attention = [level in config.attention_levels for level in range(len(config.widths))]
+        levels = list(zip(config.widths, attention, strict=True))
+        coarsest = config.widths[-1]
         self.down = nn.ModuleList()
         self.up = nn.ModuleList()  # coarsest first, the order of use
         finer = None
-        for width, attention in levels:
-            self.down.append(DownLevel(finer, width, cond_dim, num_res_blocks, attention))
+        for width, attends in levels:
+            self.down.append(DownLevel(finer, width, cond_dim, blocks, attends))
             finer = width
-        self.middle1 = ResidualBlock(widths[-1], widths[-1], cond_dim, levels[-1][1])
-        self.middle2 = ResidualBlock(widths[-1], widths[-1], cond_dim, False)
+        self.middle1 = ResidualBlock(coarsest, coarsest, cond_dim, attention[-1])
+        self.middle2 = ResidualBlock(coarsest, coarsest, cond_dim, False)
         coarser = None
-        for width, attention in reversed(levels):
-            self.up.append(UpLevel(coarser, width, cond_dim, num_res_blocks, attention))
+        for width, attends in reversed(levels):
+            self.up.append(UpLevel(coarser, width, cond_dim, blocks, attends))
             coarser = width
-        self.head_norm = group_norm(widths[0])
-        self.shrinkage = None
-        if shrinkage is not None:
-            with torch.device("cpu"):  # its tables are no weights: on the meta device they would be lost
-                self.shrinkage = Shrinkage(NoiseScheduler.from_config(shrinkage), in_channels, patch)
-        outputs = in_channels * patch**2 * (1 if self.shrinkage is None else 2)
-        self.head = zero_init(nn.Conv2d(widths[0], outputs, 3, padding=1))
-        self.to(memory_format=torch.channels_last)
 
     def forward(self, x_t: Tensor, z_clip: Tensor, t: Tensor, layout: Tensor | None = None) -> Tensor:
         """Predict ε or v.
@@ -159,7 +115,7 @@ class CLIPCondUNet(nn.Module):
                 f"pictures of {width}×{height} do not fit this decoder; "
                 f"width and height must be multiples of {self.size_multiple}"
             )
-        cond = self.time_mlp(timestep_embedding(t, self._base))
+        cond = self.time_mlp(timestep_embedding(t, self.config.base))
         z = z_clip * self._clip_scale
         cond = F.silu(cond + self.clip_proj(z))
 
@@ -168,8 +124,7 @@ class CLIPCondUNet(nn.Module):
         if layout is not None:
             x = x + self._project_layout(layout, x_t)
         if self.map_proj is not None:
-            side = self.config["z_map"]
-            coarse = self.map_proj(z).view(len(z), -1, side, side)
+            coarse = self.map_proj(z).view(len(z), -1, self.config.z_map, self.config.z_map)
             x = x + F.interpolate(coarse, x.shape[-2:], mode="bilinear")
         skips: list[Tensor] = []
         for level in self.down:
@@ -181,21 +136,23 @@ class CLIPCondUNet(nn.Module):
         x = self.head(F.silu(self.head_norm(x)))
         if self.shrinkage is not None:
             x = self.shrinkage(folded, t, x)
-        return F.pixel_shuffle(x, self._patch) if self._patch > 1 else x
+        patch = self.config.patch
+        return F.pixel_shuffle(x, patch) if patch > 1 else x
 
     def residual(self, layout: Tensor | None, size: Sequence[int]) -> Residual:
         """What x_t and the output are of, for pictures of ``size`` (H, W) with layouts as for `forward`."""
-        gain = self.config["residual_gain"]
+        gain = self.config.residual_gain
         if not gain or layout is None:
             return Residual.none(self.head.weight.device)
         return Residual.around(layout, size, gain)
 
     def _fold(self, pictures: Tensor) -> Tensor:
-        folded = F.pixel_unshuffle(pictures, self._patch) if self._patch > 1 else pictures
+        patch = self.config.patch
+        folded = F.pixel_unshuffle(pictures, patch) if patch > 1 else pictures
         return folded.contiguous(memory_format=torch.channels_last)
 
     def _project_layout(self, layout: Tensor, x_t: Tensor) -> Tensor:
-        side = self.config["layout"]
+        side = self.config.layout
         if self.layout_proj is None or layout.shape != (len(x_t), LAYOUT_PLANES, side, side):
             takes = f"(N, {LAYOUT_PLANES}, {side}, {side})" if side else "none at all"
             raise ConfigError(f"U-Net: layouts are {tuple(layout.shape)}; this one takes {takes}")
@@ -218,29 +175,3 @@ def layout_planes(pictures: Tensor, present: Tensor) -> Tensor:
     shown = present.to(torch.float32)[..., None, None, None]
     colours = (pictures.to(torch.float32) / 127.5 - 1) * shown
     return torch.cat([colours, shown.expand_as(colours[..., :1, :, :])], dim=-3)
-
-
-def _check_config(config: dict[str, Any]) -> None:
-    for name in ("clip_dim", "base", "num_res_blocks", "patch", "in_channels"):
-        _require(name, config[name], type(config[name]) is int and config[name] > 0, "a positive integer")
-    z_map = config["z_map"]
-    _require("z_map", z_map, type(z_map) is int and 0 <= z_map <= _MAX_MAP, f"0 to {_MAX_MAP}")
-    layout = config["layout"]
-    fits = type(layout) is int and 0 <= layout <= _MAX_LAYOUT
-    _require("layout", layout, fits, f"0 to {_MAX_LAYOUT}")
-    gain = config["residual_gain"]
-    fits = type(gain) in (int, float) and (gain == 0 or (1 <= gain <= _MAX_GAIN and layout > 0))
-    _require("residual_gain", gain, fits, f"0, or 1 to {_MAX_GAIN:g} where there are layouts")
-    base, ch_mult, levels = config["base"], config["ch_mult"], config["attention_levels"]
-    _require("base", base, base % 4 == 0, "a multiple of 4")
-    fits = config["num_res_blocks"] <= _MAX_BLOCKS
-    _require("num_res_blocks", config["num_res_blocks"], fits, f"at most {_MAX_BLOCKS}")
-    fits = 1 <= len(ch_mult) <= _MAX_LEVELS and all(type(m) is int and m > 0 for m in ch_mult)
-    _require("ch_mult", ch_mult, fits, f"1 to {_MAX_LEVELS} positive integers")
-    fits = all(type(level) is int and 0 <= level < len(ch_mult) for level in levels)
-    _require("attention_levels", levels, fits, f"integers from 0 to {len(ch_mult) - 1}")
-
-
-def _require(name: str, value: Any, fits: bool, wanted: str) -> None:
-    if not fits:
-        raise ConfigError(f"U-Net: {name} is {value!r}; it must be {wanted}")

@@ -17,15 +17,16 @@ from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
+from clip_feature_codec.decoders.options import PaintOptions
+from clip_feature_codec.decoders.protocol import Decoder
 from clip_feature_codec.devices import usable_cores
-from clip_feature_codec.diffusion.checkpoint import Decoder
 from clip_feature_codec.errors import CodecError, ConfigError
 from clip_feature_codec.evaluate.cost import Cost, measure
 from clip_feature_codec.evaluate.results import Failure, Series
 from clip_feature_codec.evaluate.rivals.baseline import Baseline
 from clip_feature_codec.evaluate.rivals.search_cache import SearchCache
 from clip_feature_codec.preview import preview
-from clip_feature_codec.reconstruct import PaintOptions, paint
+from clip_feature_codec.reconstruct import paint
 from clip_feature_codec.store.manifest import Entry
 
 T = TypeVar("T")
@@ -147,9 +148,9 @@ class Clp:
         self._codec, self._decoder, self._options = codec, decoder, options
         self._batch_size = batch_size
         # A decoder that takes no layouts would find half of the budget spent on what it ignores.
-        self._layers = "both" if decoder.unet.config["layout"] else "semantic"
+        self._layers = "both" if decoder.layout_side else "semantic"
         self.seeds: Sequence[int | None] = range(options.seed, options.seed + seeds)
-        sampler = "" if options.eta is None else "DDIM "
+        sampler = "DDIM " if options.sampler == "ddim" else ""
         fidelity = f", fidelity {options.fidelity:g}" if options.fidelity else ""
         self.series = Series(
             id=f"clp@{options.steps}",

@@ -12,8 +12,9 @@ from typing import Any
 from tqdm import tqdm
 
 from clip_feature_codec import __version__
-from clip_feature_codec.diffusion.checkpoint import Decoder
-from clip_feature_codec.embed import ClipEmbedder, hash_weights
+from clip_feature_codec.decoders.options import PaintOptions
+from clip_feature_codec.decoders.protocol import Decoder
+from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.errors import ConfigError, MetricError, StoreError
 from clip_feature_codec.evaluate.assembly import Assembly
 from clip_feature_codec.evaluate.contestants import LAYOUT, Clp, Contestant, LayoutAlone, Rival
@@ -28,7 +29,7 @@ from clip_feature_codec.evaluate.results import ORIGINAL, Evaluation
 from clip_feature_codec.evaluate.rivals.baselines import baselines
 from clip_feature_codec.evaluate.rivals.search_cache import SearchCache
 from clip_feature_codec.evaluate.trial import Trial, read_batch
-from clip_feature_codec.reconstruct import BATCH_SIZE, PaintOptions
+from clip_feature_codec.reconstruct import BATCH_SIZE
 from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.manifest import Entry
 
@@ -156,7 +157,7 @@ class Evaluator:
             },
             "hashes": {
                 "codec tables": store.codec.tables_sha256,
-                "decoder": _digest([[hash_weights(decoder.unet).hexdigest(), *_facts(decoder)]]),
+                "decoder": decoder.identity(),
                 "streams": _digest([entry.name, entry.sha256] for entry in entries),
                 "pictures": _digest(_file_facts(store.source_path(entry)) for entry in entries),
             },
@@ -308,11 +309,6 @@ def _unavailable(views: Sequence[View], count: int) -> dict[str, str]:
         why = "no judge was named: --judge takes the folder of an image network in timm's format"
         reasons |= dict.fromkeys(JUDGE_METRICS, why)
     return reasons
-
-
-def _facts(decoder: Decoder) -> list[Any]:
-    """What a decoder is, beside its weights."""
-    return [decoder.unet.config, decoder.scheduler.to_config(), decoder.image_size]
 
 
 def _file_facts(path: Path) -> list[int]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clip_feature_codec.decoders.options import PaintOptions
 from clip_feature_codec.errors import BitstreamError, ImageError
 from clip_feature_codec.evaluate.contestants import Batch, Budget, Coded, Contestant
 from clip_feature_codec.evaluate.cost import measure
@@ -23,7 +24,7 @@ from clip_feature_codec.evaluate.progress import Finding
 from clip_feature_codec.evaluate.results import ORIGINAL, Failure, Original, Row
 from clip_feature_codec.images import load_image, resize_to
 from clip_feature_codec.preview import analyse
-from clip_feature_codec.reconstruct import PaintOptions, painted_size
+from clip_feature_codec.reconstruct import painted_size
 from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.manifest import Entry
 

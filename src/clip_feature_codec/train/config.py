@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from clip_feature_codec.diffusion.config import UNetConfig
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
 from clip_feature_codec.diffusion.unet import CLIPCondUNet
 from clip_feature_codec.errors import ConfigError
@@ -108,14 +109,14 @@ class TrainConfig:
     schedule: str = "cosine"
     prediction: str = "epsilon"
     zero_terminal_snr: bool = False
-    base: int = 128
-    ch_mult: tuple[int, ...] = (1, 2, 2)
-    num_res_blocks: int = 2
-    attention_levels: tuple[int, ...] = ()
-    patch: int = 1
-    z_map: int = 0
+    base: int = UNetConfig.base
+    ch_mult: tuple[int, ...] = UNetConfig.ch_mult
+    num_res_blocks: int = UNetConfig.num_res_blocks
+    attention_levels: tuple[int, ...] = UNetConfig.attention_levels
+    patch: int = UNetConfig.patch
+    z_map: int = UNetConfig.z_map
     layout: int = 24
-    residual_gain: float = 0.0
+    residual_gain: float = UNetConfig.residual_gain
     shrinkage: bool = False
     val_fraction: float = 0.05
     sample_every: int = 500
@@ -165,18 +166,11 @@ class TrainConfig:
 
     def build_unet(self, clip_dim: int) -> CLIPCondUNet:
         """The network that these options describe, for vectors of ``clip_dim`` numbers."""
-        return CLIPCondUNet(
-            clip_dim,
-            base=self.base,
-            ch_mult=self.ch_mult,
-            num_res_blocks=self.num_res_blocks,
-            attention_levels=self.attention_levels,
-            patch=self.patch,
-            z_map=self.z_map,
-            layout=self.layout,
-            residual_gain=self.residual_gain,
-            shrinkage=self.build_scheduler().to_config() if self.shrinkage else None,
-        )
+        # The network's options have the same names here, but for shrinkage, which it is told by a schedule.
+        names = [field.name for field in fields(UNetConfig) if hasattr(self, field.name)]
+        given = {name: getattr(self, name) for name in names}
+        given["shrinkage"] = self.build_scheduler().to_config() if self.shrinkage else None
+        return CLIPCondUNet(UNetConfig(clip_dim, **given))
 
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from clip_feature_codec.diffusion.conditions import Conditions, read_conditions
+from clip_feature_codec.decoders.conditions import Conditions, read_conditions
 from clip_feature_codec.diffusion.unet import layout_planes
 from clip_feature_codec.errors import ConfigError, ImageError, StoreError
 from clip_feature_codec.images import load_image, squash
@@ -145,9 +145,11 @@ class StoreDataset:
         picture = np.array(squash(load_image(self.sources[index]), self.size))
         image = torch.from_numpy(picture).permute(2, 0, 1)
         told, row = self.conditions, slice(index, index + 1)
+        vectors = torch.from_numpy(told.vectors[row])
         if told.layouts is None:
-            return Example(image, told.vectors[row], torch.zeros(0, 4, 1, 1))
-        return Example(image, told.vectors[row], layout_planes(told.layouts[row], told.present[row]))
+            return Example(image, vectors, torch.zeros(0, 4, 1, 1))
+        pictures = torch.from_numpy(told.layouts[row]).permute(0, 3, 1, 2)
+        return Example(image, vectors, layout_planes(pictures, torch.from_numpy(told.present[row])))
 
     def _check_sources(self) -> frozenset[int]:
         # Only the files' sizes are looked at: decoding a million pictures before the first step would take
@@ -173,16 +175,12 @@ def _read_conditions(store: FeatureStore, entries: Sequence[Entry], layout: int)
     blocks = [
         read_conditions([store.read(entry) for entry in group], store.codec, layout) for group in groups
     ]
-    ignored = sum(block.ignored for block in blocks)
-    if ignored:
-        logger.info("%d of %d streams hold a layout that this training leaves out", ignored, len(entries))
-    layouts = [block.layouts for block in blocks if block.layouts is not None]
-    return Conditions(
-        torch.cat([block.vectors for block in blocks]),
-        torch.cat(layouts) if layouts else None,
-        torch.cat([block.present for block in blocks]),
-        ignored,
-    )
+    conditions = Conditions.joined(blocks)
+    if conditions.ignored:
+        logger.info(
+            "%d of %d streams hold a layout that this training leaves out", conditions.ignored, len(entries)
+        )
+    return conditions
 
 
 def _source_problem(source: Path, entry: Entry) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,13 @@ import torch
 from accelerate import Accelerator
 
 from clip_feature_codec.codec.space import ClipSpace
+from clip_feature_codec.decoders.checkpoint import load_decoder, save_decoder
+from clip_feature_codec.decoders.diffusion import DiffusionDecoder
 from clip_feature_codec.devices import autocast_dtype, pick_device
-from clip_feature_codec.diffusion.checkpoint import Decoder, load_decoder, save_decoder
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.errors import ConfigError, StoreError
-from clip_feature_codec.store.feature_store import FeatureStore
+from clip_feature_codec.progress import Progress, silent
+from clip_feature_codec.store.feature_store import DECODER_FILE, FeatureStore
 from clip_feature_codec.train.config import TrainConfig
 from clip_feature_codec.train.dataset import PairDataset, Pool, StoreDataset
 from clip_feature_codec.train.loop import Loop
@@ -27,44 +29,28 @@ from clip_feature_codec.train.state import TrainingState
 
 logger = logging.getLogger(__name__)
 
-FINAL_NAME = "diffusion_unet_final.pt"
-
 
 def train_diffusion(
     store_dir: Path,
-    out_size: int = 256,
-    epochs: int = 40,
-    batch_size: int = 8,
-    timesteps: int = 1000,
-    recon_w: float = 0.05,
-    clip_w: float = 0.1,
-    tv_w: float = 1e-4,
-    device: str = "cuda",
     *,
+    device: str = "cuda",
     clip: ImageEncoder | None = None,
     init: Path | None = None,
     restart: bool = False,
-    quiet: bool = False,
+    progress: Progress = silent,
     **options: Any,
 ) -> Path:
     """Train a decoder on a store's pictures and streams; a training that was interrupted goes on.
 
     Args:
         store_dir: a store that encoding has written; the originals must still be in their places.
-        out_size: side in pixels of the square pictures that the decoder paints.
-        epochs: passes over the pictures.
-        batch_size: pictures per process in one forward pass.
-        timesteps: length of the noise schedule.
-        recon_w: weight of the L1 reconstruction loss.
-        clip_w: weight of the CLIP alignment loss; above 0, the store's CLIP model is needed.
-        tv_w: weight of the total variation.
         device: ``cuda``, ``cpu``, ``mps`` or ``auto``.
         clip: the store's CLIP model where it is loaded already; otherwise it is found by its name.
         init: a decoder of the same CLIP space to begin with; one that takes no layouts learns to when
             ``layout`` is set. A training that goes on has its own weights.
         restart: forget an earlier training in this store.
-        quiet: show no progress bar.
-        **options: the other fields of `TrainConfig`.
+        progress: told of the pictures of all steps, as the stage ``training``.
+        **options: the fields of `TrainConfig`: ``out_size``, ``epochs``, ``batch_size`` and so on.
 
     Returns:
         The trained decoder, ``diffusion_unet_final.pt`` in the store.
@@ -73,9 +59,7 @@ def train_diffusion(
         ConfigError: an option makes no sense, or differs from the training that would go on.
         StoreError: the store is unusable, or none of its pictures is there any more.
     """
-    specified = {"out_size": out_size, "epochs": epochs, "batch_size": batch_size, "timesteps": timesteps}
-    weights = {"recon_w": recon_w, "clip_w": clip_w, "tv_w": tv_w}
-    config = TrainConfig.from_dict({**specified, **weights, **options})
+    config = TrainConfig.from_dict(options)
     # Before the store is read: a missing device is refused at once, and of several GPUs, the CLIP model
     # goes to this process's own.
     accelerator = _accelerator(device)
@@ -84,7 +68,7 @@ def train_diffusion(
     if config.clip_w and clip is None:
         clip = ClipEmbedder.for_space(space, device=str(accelerator.device))
     dataset = StoreDataset(store, config.out_size, config.layout)
-    return fit(dataset, space, config, store_dir, device, clip, init=init, restart=restart, quiet=quiet)
+    return fit(dataset, space, config, store_dir, device, clip, init=init, restart=restart, progress=progress)
 
 
 def fit(
@@ -97,9 +81,9 @@ def fit(
     *,
     init: Path | None = None,
     restart: bool = False,
-    quiet: bool = False,
+    progress: Progress = silent,
 ) -> Path:
-    """Train a decoder on pictures and their conditions; see `train_diffusion`.
+    """Train a decoder on pictures and their conditions (see `train_diffusion`); give its file.
 
     Everything but the result lies in ``out_dir/train``: the checkpoint ``state.pt``, ``logs`` for
     TensorBoard, ``samples``. Started by ``accelerate launch`` or ``torchrun``, all processes share the work.
@@ -114,51 +98,60 @@ def fit(
         clip: frozen encoder for the CLIP loss; needed when ``config.clip_w`` is above 0.
         init: a decoder to begin with.
         restart: forget an earlier training in this folder.
-        quiet: show no progress bar.
-
-    Returns:
-        The decoder's file: averaged weights, configuration and space.
+        progress: told of the pictures of all steps.
     """
     accelerator = _accelerator(device)
     clip = _checked_encoder(clip, space, config)
-    indices, held_back_indices = split(len(dataset), config.val_fraction, config.seed)
-    train, held_back = Pool(dataset, indices), Pool(dataset, held_back_indices)
-    _check_pairs(train, space, config)
-
+    parts = split(len(dataset), config.val_fraction, config.seed)
+    learned, held_back = (Pool(dataset, part) for part in parts)
+    _check_pairs(learned, space, config)
     per_step = accelerator.num_processes * config.accumulate
-    order = BatchOrder(len(train), config.batch_size, per_step, config.seed)
-    last_step = config.epochs * order.steps_per_epoch
-    if config.max_steps is not None:
-        last_step = min(last_step, config.max_steps)
+    order = BatchOrder(len(learned), config.batch_size, per_step, config.seed)
     start = None if init is None else load_decoder(init)
     state = TrainingState.initial(config, space, dataset.fingerprint, per_step, accelerator.device, start)
-    checkpoint, final = out_dir / "train" / "state.pt", out_dir / FINAL_NAME
+    return _train(accelerator, state, order, learned, held_back, clip, out_dir, restart, progress)
+
+
+def _train(
+    accelerator: Accelerator,
+    state: TrainingState,
+    order: BatchOrder,
+    learned: Pool,
+    held_back: Pool,
+    clip: ImageEncoder | None,
+    out_dir: Path,
+    restart: bool,
+    progress: Progress,
+) -> Path:
+    """Bring the state to its last step, going on from a checkpoint if there is one, and save the decoder."""
+    config = state.config
+    last_step = order.last_step(config.epochs, config.max_steps)
+    checkpoint, final = out_dir / "train" / "state.pt", out_dir / DECODER_FILE
     if restart:
         checkpoint.unlink(missing_ok=True)
     elif checkpoint.exists():
         state.load(checkpoint)
         logger.info("going on after step %d of %d (%s)", state.step, last_step, checkpoint)
     if state.step < last_step:
-        loop = Loop(accelerator, state, train, order, clip)
-        with _tf32(), ExitStack() as stack:
-            monitor = None
-            if accelerator.is_main_process:
-                monitor = Monitor(
-                    checkpoint.parent,
-                    config,
-                    train=train,
-                    held_back=held_back,
-                    images_per_step=config.batch_size * per_step,
-                    first_step=state.step,
-                    last_step=last_step,
-                    quiet=quiet,
-                )
-                stack.callback(monitor.close)
+        loop = Loop(accelerator, state, learned, order, clip)
+        watching: AbstractContextManager[Monitor | None] = nullcontext()
+        if accelerator.is_main_process:
+            watching = Monitor(
+                checkpoint.parent,
+                config,
+                train=learned,
+                held_back=held_back,
+                images_per_step=config.batch_size * order.per_step,
+                first_step=state.step,
+                last_step=last_step,
+                progress=progress,
+            )
+        with _tf32(), watching as monitor:
             loop.run(last_step, checkpoint, monitor)
     elif final.exists():
         return final
     if accelerator.is_main_process:
-        decoder = Decoder(state.decoder, config.build_scheduler(), space, config.out_size)
+        decoder = DiffusionDecoder(state.decoder, config.build_scheduler(), state.space, config.out_size)
         save_decoder(final, decoder, extra={"training": config.to_dict(), "steps": state.step})
     accelerator.wait_for_everyone()
     return final

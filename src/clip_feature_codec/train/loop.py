@@ -85,7 +85,7 @@ class Loop:
                 self._require_finite(norm, checkpoint)
             if monitor is None:
                 continue
-            monitor.stepped()
+            monitor.stepped(state.step)
             if logs:
                 means = {name: value.item() / (step - logged) for name, value in sums.items()}
                 monitor.log(step, means, rate)

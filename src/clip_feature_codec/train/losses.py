@@ -62,22 +62,31 @@ def decoder_losses(
         clip: frozen encoder; needed when ``clip_w`` is above 0.
     """
     terms = {"mse": F.mse_loss(output, scheduler.target(residual.of(x0), noise, t))}
-    total = terms["mse"]
     weights = {"recon": config.recon_w, "tv": config.tv_w, "clip": config.clip_w}
     if any(weights.values()):
         predicted = residual.picture(scheduler.predict_x0(x_t, t, output))
         trust = scheduler.alphas_cumprod.to(x0.dtype).to(x0.device)[t]
-        if config.recon_w:
-            terms["recon"] = (trust * (predicted - x0).abs().mean(dim=(1, 2, 3))).mean()
-        if config.tv_w:
-            terms["tv"] = (trust * total_variation(predicted)).mean()
-        if config.clip_w and clip is not None:
-            # The encoder has only ever seen pictures; far outside their range its answer means nothing.
-            cosine = (clip.encode_tensor(predicted.clamp(-1, 1)).float() * z).sum(dim=1)
-            terms["clip"] = (trust * (z.any(dim=1).float() - cosine)).mean()
-        for name in [name for name in weights if name in terms]:
-            total = total + weights[name] * terms[name]
+        terms |= _picture_terms(predicted, x0, trust, z, config, clip)
+    total = terms["mse"]
+    for name in [name for name in weights if name in terms]:
+        total = total + weights[name] * terms[name]
     return {**terms, "total": total}
+
+
+def _picture_terms(
+    predicted: Tensor, x0: Tensor, trust: Tensor, z: Tensor, config: TrainConfig, clip: ImageEncoder | None
+) -> dict[str, Tensor]:
+    """The terms of `decoder_losses` in pixel space, of x0' (N, 3, H, W); ``trust``, a_t, is (N,)."""
+    terms = {}
+    if config.recon_w:
+        terms["recon"] = (trust * (predicted - x0).abs().mean(dim=(1, 2, 3))).mean()
+    if config.tv_w:
+        terms["tv"] = (trust * total_variation(predicted)).mean()
+    if config.clip_w and clip is not None:
+        # The encoder has only ever seen pictures; far outside their range its answer means nothing.
+        cosine = (clip.encode_tensor(predicted.clamp(-1, 1)).float() * z).sum(dim=1)
+        terms["clip"] = (trust * (z.any(dim=1).float() - cosine)).mean()
+    return terms
 
 
 def total_variation(x: Tensor) -> Tensor:

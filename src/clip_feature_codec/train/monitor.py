@@ -1,4 +1,4 @@
-"""What a person sees of a running training: progress bar, log, validation loss, sample grids."""
+"""What a person sees of a running training: progress, log, validation loss, sample grids."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
+from clip_feature_codec.diffusion.plans import sampling_plan
 from clip_feature_codec.diffusion.samplers import noise_generators, sample
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
 from clip_feature_codec.diffusion.unet import CLIPCondUNet
 from clip_feature_codec.errors import ImageError
 from clip_feature_codec.images import save_image, to_pictures
+from clip_feature_codec.progress import Progress
 from clip_feature_codec.train.config import TrainConfig
 from clip_feature_codec.train.dataset import Pool
 from clip_feature_codec.train.order import derived_generator
@@ -90,10 +91,9 @@ def sample_grid(unet: CLIPCondUNet, scheduler: NoiseScheduler, pairs: Pairs, see
     size = pairs.images.shape[-1]
     painted = sample(
         unet,
-        scheduler,
+        sampling_plan("dpm-solver++", scheduler, min(_SAMPLING_STEPS, scheduler.timesteps)),
         pairs.vectors,
         size=size,
-        steps=min(_SAMPLING_STEPS, scheduler.timesteps),
         layout=pairs.layouts,
         residual=unet.residual(pairs.layouts, (size, size)),
         generators=noise_generators(seed, [b"%d" % column for column in range(len(pairs.vectors))]),
@@ -106,7 +106,7 @@ def sample_grid(unet: CLIPCondUNet, scheduler: NoiseScheduler, pairs: Pairs, see
 
 
 class Monitor:
-    """Reports on a training from its main process.
+    """Reports on a training from its main process; a context, since it keeps a log open.
 
     Args:
         folder: takes ``logs`` (TensorBoard) and ``samples`` (PNG).
@@ -116,7 +116,7 @@ class Monitor:
         images_per_step: of all processes.
         first_step: where this run begins; later entries of an earlier one are dropped from the log.
         last_step: where it will end.
-        quiet: whether to show no progress bar.
+        progress: told of the pictures of all steps, as the stage ``training``.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Monitor:
         images_per_step: int,
         first_step: int,
         last_step: int,
-        quiet: bool,
+        progress: Progress,
     ) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import
 
@@ -142,18 +142,19 @@ class Monitor:
         self.shown, _ = Pairs.read(held_back if self.held_back else train, _SHOWN, config)
         self.images_per_step = images_per_step
         self.writer = SummaryWriter(str(folder / "logs"), purge_step=first_step + 1)
-        self.bar = tqdm(
-            total=last_step * images_per_step,
-            initial=first_step * images_per_step,
-            desc="training",
-            unit=" images",
-            disable=quiet,
-        )
+        self._progress, self._total = progress, last_step * images_per_step
+        self.stepped(first_step)
         self._logged_step, self._logged_at = first_step, time.perf_counter()
 
-    def stepped(self) -> None:
-        """Count one optimizer step."""
-        self.bar.update(self.images_per_step)
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.writer.close()
+
+    def stepped(self, step: int) -> None:
+        """Tell that so many optimizer steps are done."""
+        self._progress("training", step * self.images_per_step, self._total)
 
     def log(self, step: int, losses: dict[str, float], learning_rate: float) -> None:
         """Write the mean losses since the last entry, and the speed, to the log."""
@@ -162,7 +163,6 @@ class Monitor:
         self._logged_step, self._logged_at = step, now
         scalars = {f"loss/{name}": value for name, value in losses.items()}
         self._write(step, {**scalars, "learning_rate": learning_rate, "images_per_second": speed})
-        self.bar.set_postfix(step=step, loss=f"{losses['total']:.4f}", refresh=False)
 
     def look(self, step: int, unet: CLIPCondUNet) -> None:
         """Validate, and paint a sample grid, with the averaged weights."""
@@ -172,11 +172,6 @@ class Monitor:
         if self.shown is not None:
             grid = sample_grid(unet, self.scheduler, self.shown, self.config.seed)
             save_image(grid, self.folder / "samples" / f"step-{step:06d}.png")
-
-    def close(self) -> None:
-        """End the bar and the log."""
-        self.bar.close()
-        self.writer.close()
 
     def _write(self, step: int, scalars: dict[str, float]) -> None:
         for name, value in scalars.items():

@@ -52,6 +52,11 @@ class BatchOrder:
         """Whole steps in an epoch; where there are fewer pictures than one step takes, it is 1."""
         return max(1, self.count // (self.batch_size * self.per_step))
 
+    def last_step(self, epochs: int, limit: int | None) -> int:
+        """The step that ends so many epochs, or ``limit`` where that comes before it."""
+        steps = epochs * self.steps_per_epoch
+        return steps if limit is None else min(steps, limit)
+
     def indices(self, batch: int) -> list[int]:
         """The pictures of a batch, counted from 0 over the whole training.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from clip_feature_codec.codec.space import ClipSpace
-from clip_feature_codec.diffusion.checkpoint import Decoder
+from clip_feature_codec.decoders.diffusion import DiffusionDecoder
 from clip_feature_codec.diffusion.unet import CLIPCondUNet
 from clip_feature_codec.errors import CheckpointError, ConfigError
 from clip_feature_codec.files import atomic_writer
@@ -77,7 +77,7 @@ class TrainingState:
         data: str,
         batches_per_step: int,
         device: torch.device,
-        start: Decoder | None = None,
+        start: DiffusionDecoder | None = None,
     ) -> TrainingState:
         """The state before the first step.
 
@@ -98,7 +98,8 @@ class TrainingState:
             torch.manual_seed(config.seed)
             unet = config.build_unet(space.dim)
         if start is not None:
-            _continue_from(start, unet, config, space)
+            space.require_same(start.space, "the decoder to begin with")
+            unet.load_state_dict(start.weights_for(unet, config.build_scheduler()))
         unet.to(device)
         average = AveragedModel(unet, multi_avg_fn=warmed_up_average(config.ema_decay))
         average.requires_grad_(False).eval()
@@ -164,21 +165,6 @@ class TrainingState:
             raise ConfigError(
                 f"{path}: this training was begun with {'; '.join(differences)}: take the same, or {_AFRESH}"
             )
-
-
-def _continue_from(start: Decoder, unet: CLIPCondUNet, config: TrainConfig, space: ClipSpace) -> None:
-    """Give ``unet`` the weights of a decoder; the layout's projection stays at 0 where that has none."""
-    space.require_same(start.space, "the decoder to begin with")
-    theirs = start.unet.config | start.scheduler.to_config()
-    ours = unet.config | config.build_scheduler().to_config()
-    if not theirs["layout"]:
-        theirs["layout"] = ours["layout"]
-    differences = [
-        f"{name}: {theirs[name]!r}, not {ours[name]!r}" for name in ours if theirs[name] != ours[name]
-    ]
-    if differences:
-        raise ConfigError(f"the decoder to begin with has {'; '.join(differences)}: take the same")
-    unet.load_state_dict(unet.state_dict() | start.unet.state_dict())
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
-from clip_feature_codec.diffusion.unet import layout_planes
 from clip_feature_codec.errors import BitstreamError, MissingLayerError
 
 
@@ -23,52 +20,60 @@ class Conditions:
 
     Attributes:
         vectors: (N, D) float32, unit length; zeros where a stream holds no vector.
-        layouts: (N, 3, S, S) uint8 RGB; None for a decoder that takes none.
+        layouts: (N, S, S, 3) uint8 RGB; None for a decoder that takes none.
         present: (N,) bool: which of the layouts are there.
+        aspects: (N,) float64, width / height of the pictures.
         ignored: how many streams hold a layout that the decoder does not take.
     """
 
-    vectors: Tensor
-    layouts: Tensor | None
-    present: Tensor
+    vectors: NDArray[np.float32]
+    layouts: NDArray[np.uint8] | None
+    present: NDArray[np.bool_]
+    aspects: NDArray[np.float64]
     ignored: int
 
-    def planes(self) -> Tensor | None:
-        """The layouts as `CLIPCondUNet` takes them, (N, 4, S, S) float32, or None where no row has one."""
-        if self.layouts is None or not self.present.any():
-            return None
-        return layout_planes(self.layouts, self.present)
+    @classmethod
+    def joined(cls, blocks: Sequence[Conditions]) -> Conditions:
+        """The pictures of several conditions for one decoder, one after the other; at least one of them."""
+        layouts = [block.layouts for block in blocks if block.layouts is not None]
+        return cls(
+            np.concatenate([block.vectors for block in blocks]),
+            np.concatenate(layouts) if layouts else None,
+            np.concatenate([block.present for block in blocks]),
+            np.concatenate([block.aspects for block in blocks]),
+            sum(block.ignored for block in blocks),
+        )
 
 
 def read_conditions(streams: Sequence[Stream], codec: FeatureCodec, side: int) -> Conditions:
     """Decode those layers of N streams that a decoder can use.
 
     Args:
-        streams: streams of ``codec``.
+        streams: parsed by ``codec``.
         codec: their tables.
-        side: of the square layouts that the decoder takes, its ``layout``; 0 for none.
+        side: of the square layouts that the decoder takes, its ``layout_side``; 0 for none.
 
     Raises:
         MissingLayerError: a stream holds nothing that the decoder can use.
-        BitstreamError: a payload is none of ours. Of several streams, the first bad one is named by its
-            position.
+        BitstreamError: a stream is damaged. Of several streams, the first bad one is named by its position.
     """
     semantic, layout = [stream.semantic for stream in streams], [stream.layout for stream in streams]
     if None in semantic and not side:
         alone = "layers: found a layout alone, expected a vector: this decoder takes no layouts"
         raise _located(MissingLayerError(alone), semantic.index(None), len(streams))
-    vectors = torch.zeros(len(streams), codec.dim)
+    vectors = np.zeros((len(streams), codec.dim), np.float32)
     _fill(vectors, semantic, codec.semantic.decode)
-    present = torch.tensor([payload is not None for payload in layout], dtype=torch.bool)
+    present = np.array([payload is not None for payload in layout], dtype=np.bool_)
+    aspects = np.array([stream.aspect for stream in streams], dtype=np.float64)
     if not side:
-        return Conditions(vectors, None, torch.zeros_like(present), int(present.sum()))
-    pictures = torch.zeros(len(streams), side, side, 3, dtype=torch.uint8)
+        return Conditions(vectors, None, np.zeros_like(present), aspects, int(present.sum()))
+    pictures = np.zeros((len(streams), side, side, 3), np.uint8)
     _fill(pictures, layout, lambda some: codec.layout.render(codec.layout.decode(some), side, side))
-    return Conditions(vectors, pictures.permute(0, 3, 1, 2), present, 0)
+    return Conditions(vectors, pictures, present, aspects, 0)
 
 
 def _fill(
-    target: Tensor, payloads: Sequence[bytes | None], decode: Callable[[list[bytes]], NDArray[Any]]
+    target: NDArray[Any], payloads: Sequence[bytes | None], decode: Callable[[list[bytes]], NDArray[Any]]
 ) -> None:
     """Put what the payloads decode to in their rows; when one is bad, name it by its row."""
     there = [(row, payload) for row, payload in enumerate(payloads) if payload is not None]
@@ -83,7 +88,7 @@ def _fill(
             except BitstreamError as error:
                 raise _located(error, row, len(payloads)) from None
         raise
-    target[[row for row, _ in there]] = torch.from_numpy(np.ascontiguousarray(decoded))
+    target[[row for row, _ in there]] = decoded
 
 
 def _located(error: BitstreamError, row: int, count: int) -> BitstreamError:

@@ -2,14 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
-from clip_feature_codec.diffusion.conditions import read_conditions
-from clip_feature_codec.diffusion.unet import layout_planes
+from clip_feature_codec.decoders.conditions import Conditions, read_conditions
 from clip_feature_codec.errors import BitstreamError, MissingLayerError
 from samples import make_layouts
 
@@ -29,7 +27,7 @@ def streams(codec: FeatureCodec) -> dict[str, Stream]:
     pictures = {
         "both": Layers(vectors, layouts),
         "vector": Layers(vectors),
-        "layout": Layers(layout=layouts),
+        "layout": Layers(layout=layouts, aspects=[2.0]),
     }
     return {name: codec.parse(codec.encode(picture)[0]) for name, picture in pictures.items()}
 
@@ -39,21 +37,24 @@ def test_each_row_has_what_its_stream_holds(codec: FeatureCodec, streams: dict[s
     found = read_conditions(chosen, codec, SIDE)
     assert found.ignored == 0
     assert found.present.tolist() == [True, True, False]
-    assert found.vectors.dtype == torch.float32
+    assert found.vectors.dtype == np.float32
     assert not found.vectors[0].any()
-    assert np.array_equal(found.vectors[1:].numpy(), codec.vectors(chosen[1:]))
+    assert np.array_equal(found.vectors[1:], codec.vectors(chosen[1:]))
     assert found.layouts is not None
     shown = codec.layout.render(codec.layouts(chosen[:1])[0], SIDE, SIDE)
-    assert np.array_equal(found.layouts[0].permute(1, 2, 0).numpy(), shown)
-    assert torch.equal(found.layouts[1], found.layouts[0])
-    planes = found.planes()
-    assert planes is not None
-    assert torch.equal(planes, layout_planes(found.layouts, found.present))
-    assert [bool(row.any()) for row in planes] == [True, True, False]
+    assert np.array_equal(found.layouts[0], shown)
+    assert np.array_equal(found.layouts[1], found.layouts[0])
+    assert not found.layouts[2].any()
+    assert found.aspects.tolist() == [pytest.approx(2.0, rel=0.02), 1.0, 1.0]
 
 
-def test_nothing_to_show_is_no_planes(codec: FeatureCodec, streams: dict[str, Stream]) -> None:
-    assert read_conditions([streams["vector"]] * 2, codec, SIDE).planes() is None
+def test_parts_are_joined_to_what_they_are_together(codec: FeatureCodec, streams: dict[str, Stream]) -> None:
+    chosen = [streams[name] for name in ("vector", "both", "vector", "layout")]
+    for side, some in ((SIDE, chosen), (0, chosen[:3])):
+        whole = read_conditions(some, codec, side)
+        parts = Conditions.joined([read_conditions([stream], codec, side) for stream in some])
+        for name, value in vars(whole).items():
+            assert np.array_equal(getattr(parts, name), value)
 
 
 def test_layouts_that_a_decoder_does_not_take_are_counted(
@@ -61,8 +62,9 @@ def test_layouts_that_a_decoder_does_not_take_are_counted(
 ) -> None:
     found = read_conditions([streams["both"], streams["vector"], streams["both"]], codec, 0)
     assert found.ignored == 2
-    assert found.planes() is None
-    assert np.array_equal(found.vectors.numpy(), codec.vectors([streams["both"]] * 3))
+    assert found.layouts is None
+    assert not found.present.any()
+    assert np.array_equal(found.vectors, codec.vectors([streams["both"]] * 3))
 
 
 def test_a_stream_without_anything_usable_is_named(codec: FeatureCodec, streams: dict[str, Stream]) -> None:

@@ -1,0 +1,1 @@
+"""What paints pictures from streams: the protocol that the program knows, and the decoders behind it."""

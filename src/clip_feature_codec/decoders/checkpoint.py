@@ -1,0 +1,138 @@
+"""A `DiffusionDecoder` in one file: weights, configuration, and the CLIP space it was trained for.
+
+A file that does not say all that it should is refused. Those of version 1 know of no upsampler; up to version
+2 they were archives of ``torch.save`` (see `container`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clip_feature_codec.codec.space import ClipSpace
+from clip_feature_codec.decoders.container import read_container, write_container
+from clip_feature_codec.decoders.diffusion import DiffusionDecoder
+from clip_feature_codec.diffusion.config import UNetConfig
+from clip_feature_codec.diffusion.schedule import NoiseScheduler
+from clip_feature_codec.diffusion.unet import CLIPCondUNet
+from clip_feature_codec.diffusion.upsampler import Upsampler
+from clip_feature_codec.errors import CheckpointError, CodecError, ConfigError
+
+FORMAT = "clip-feature-codec decoder"
+VERSION = 3
+_BEFORE_UPSAMPLERS = 1
+_FIELDS: dict[str, type] = {
+    "unet": dict,
+    "scheduler": dict,
+    "space": dict,
+    "image_size": int,
+    "weights": dict,
+    "upsampler": dict,
+    "upsampler_weights": dict,
+    "extra": dict,
+}
+
+
+def save_decoder(
+    path: Path,
+    decoder: DiffusionDecoder,
+    *,
+    dtype: torch.dtype = torch.float32,
+    extra: dict[str, Any] | None = None,
+) -> None:
+    """Write a decoder, whole or not at all.
+
+    Args:
+        path: the file; ``.safetensors`` by custom, and whatever its name is, safetensors.
+        decoder: what to write.
+        dtype: of the weights in the file; float16 halves it.
+        extra: plain facts to keep with it, instead of ``decoder.extra``.
+
+    Raises:
+        ConfigError: the dtype is neither float32 nor float16.
+    """
+    if dtype not in (torch.float32, torch.float16):
+        raise ConfigError(f"weights cannot be saved as {dtype}; use torch.float32 or torch.float16")
+    facts = {
+        "format": FORMAT,
+        "version": VERSION,
+        "space": decoder.space.to_json(),
+        "extra": decoder.extra if extra is None else extra,
+        **decoder.configuration(),
+    }
+    weights = {name: value.to("cpu", dtype).contiguous() for name, value in decoder.weights().items()}
+    write_container(path, facts, weights)
+
+
+def load_decoder(path: Path, device: torch.device | str = "cpu") -> DiffusionDecoder:
+    """Read what `save_decoder` wrote: float32, in eval mode, on ``device``. Nothing in the file is run.
+
+    Raises:
+        CheckpointError: there is no such file, or it is not a whole decoder checkpoint of this version.
+    """
+    content = read_container(path)
+    _check_fields(path, content)
+    try:
+        # On the meta device the claimed sizes cost nothing until the weights have confirmed them.
+        with torch.device("meta"):
+            unet = CLIPCondUNet(UNetConfig(**content["unet"]))
+            upsampler = Upsampler(**content["upsampler"]) if content["upsampler"] else None
+        decoder = DiffusionDecoder(
+            unet,
+            NoiseScheduler.from_config(content["scheduler"]),
+            ClipSpace.from_json(content["space"]),
+            content["image_size"],
+            upsampler,
+            content["extra"],
+        )
+    except (CodecError, TypeError, RuntimeError) as error:  # RuntimeError: sizes that overflow
+        raise CheckpointError(f"{path}: its configuration is not usable: {error}") from error
+    _fill(path, unet, content["weights"], device)
+    if upsampler is not None:
+        _fill(path, upsampler, content["upsampler_weights"], device)
+    return decoder
+
+
+def _check_fields(path: Path, content: dict[str, Any]) -> None:
+    if content.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a decoder checkpoint; give a file that training has written")
+    version = content.get("version")
+    if type(version) is not int or not _BEFORE_UPSAMPLERS <= version <= VERSION:
+        raise CheckpointError(
+            f"{path}: decoder checkpoint of version {version!r}; "
+            f"this program reads {_BEFORE_UPSAMPLERS} to {VERSION}"
+        )
+    if version == _BEFORE_UPSAMPLERS:
+        content |= {"upsampler": {}, "upsampler_weights": {}}
+    for name, kind in _FIELDS.items():
+        if name not in content:
+            raise CheckpointError(f"{path}: the decoder checkpoint has no field {name!r}")
+        if type(content[name]) is not kind:
+            found = type(content[name]).__name__
+            raise CheckpointError(f"{path}: field {name!r} is of type {found}, expected {kind.__name__}")
+
+
+def _fill(path: Path, network: nn.Module, weights: dict[str, Tensor], device: torch.device | str) -> None:
+    """Give a network on the meta device its weights, once they are what it expects."""
+    _check_weights(path, network, weights)
+    # Copies, since the tensors may be views of the file.
+    given = {name: value.to(device, torch.float32, copy=True) for name, value in weights.items()}
+    network.load_state_dict(given, assign=True)
+    network.to(device).to(memory_format=torch.channels_last)
+    network.eval()
+
+
+def _check_weights(path: Path, network: nn.Module, weights: dict[str, Tensor]) -> None:
+    expected = network.state_dict()
+    for name in expected.keys() | weights.keys():
+        if name not in weights:
+            raise CheckpointError(f"{path}: the weights have no tensor {name!r}")
+        if name not in expected:
+            raise CheckpointError(f"{path}: the weights have a tensor {name!r} that this network does not")
+        value, shape = weights[name], tuple(expected[name].shape)
+        if not isinstance(value, Tensor) or not value.is_floating_point() or tuple(value.shape) != shape:
+            found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise CheckpointError(f"{path}: weight {name!r} is {found}, expected floats of shape {shape}")

@@ -1,0 +1,108 @@
+"""The file that holds a decoder: tensors and a configuration in safetensors, checked when it is read.
+
+Nothing in such a file is ever run. Its metadata have one entry, ``decoder``: the configuration as JSON, with
+a checksum of it and of the tensors, since safetensors has none. Before version 3 the same contents were what
+``torch.save`` makes of plain types; those files are read as well, with ``weights_only=True``. Which of the
+two a file is, its first bytes say and not its name: ``diffusion_unet_final.pt`` is the name of either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from clip_feature_codec.codec.space import canonical_json
+from clip_feature_codec.errors import CheckpointError
+from clip_feature_codec.files import write_atomic
+
+_ENTRY = "decoder"
+_CHECKSUM = "sha256"
+_ZIP = b"PK\x03\x04"  # every file of torch.save is a zip archive
+_JSON = b"{"  # follows the eight bytes of length that a safetensors file begins with
+
+
+def content_digest(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256, in hex, of JSON-able facts and of each tensor's name, dtype, shape and values."""
+    digest = hashlib.sha256(canonical_json(facts))
+    for name, value in sorted(tensors.items()):
+        digest.update(f"\n{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def write_container(path: Path, facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Write a file whole or not at all.
+
+    Args:
+        path: the file.
+        facts: JSON-able.
+        tensors: contiguous, on the CPU.
+    """
+    described = canonical_json(facts | {_CHECKSUM: content_digest(facts, tensors)})
+    write_atomic(path, save(tensors, {_ENTRY: described.decode()}), durable=True)
+
+
+def read_container(path: Path) -> dict[str, Any]:
+    """Read a decoder's file: the facts in it, ``weights``, and ``upsampler_weights`` by their bare names.
+
+    Raises:
+        CheckpointError: it cannot be read, is damaged, or is another kind of file.
+    """
+    try:
+        with path.open("rb") as file:
+            begins = file.read(9)
+        if begins[:4] == _ZIP:
+            content = _read_archive(path)
+        elif begins[8:] == _JSON:
+            content = _read_safetensors(path)
+        else:
+            content = None
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot read the decoder checkpoint: {error.strerror}") from error
+    except Exception as error:  # both readers raise whatever the damage leads to
+        raise CheckpointError(
+            f"{path}: damaged, or holds more than plain weights; it was refused and nothing in it was run"
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: not a decoder checkpoint; give a file that training has written")
+    return content
+
+
+def _read_safetensors(path: Path) -> Any:
+    with safe_open(path, "pt") as file:
+        described = (file.metadata() or {}).get(_ENTRY)
+        if described is None:
+            return None
+        facts = json.loads(described)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+        checksum = facts.pop(_CHECKSUM)
+        if checksum != content_digest(facts, tensors):
+            raise _damaged(path, "of the whole")
+    upsampler = {name for name in tensors if name.startswith("upsampler.")}
+    return facts | {
+        "weights": {name.removeprefix("unet."): tensors[name] for name in tensors.keys() - upsampler},
+        "upsampler_weights": {name.removeprefix("upsampler."): tensors[name] for name in upsampler},
+    }
+
+
+def _read_archive(path: Path) -> Any:
+    with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise _damaged(path, f"of {damaged!r}")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _damaged(path: Path, where: str) -> CheckpointError:
+    return CheckpointError(f"{path}: damaged (checksum {where}); copy or train it again")
