@@ -83,6 +83,7 @@ def build_theirs(size: int) -> UNet2DModel:
 
 
 def sample_ours(model: CLIPCondUNet, z: Tensor, size: int, steps: int) -> Tensor:
+    """Pictures (N, 3, size, size) for vectors (N, D)."""
     generators = noise_generators(0, [bytes([row]) for row in range(len(z))])
     plan = sampling_plan("ddim", NoiseScheduler(TIMESTEPS), steps)
     return sample(model, plan, z, size=size, generators=generators)

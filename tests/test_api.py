@@ -119,7 +119,9 @@ def test_many_streams_are_decoded_in_order(codec: ClipCodec):
 
 def test_options_out_of_range_are_refused(codec: ClipCodec):
     blob = codec.encode(make_picture(0))
-    for options in ({"steps": 0}, {"steps": 101}, {"size": 0}, {"seed": -1}, {"eta": -0.1}):
+    given = [{"steps": 0}, {"steps": 101}, {"size": 0}, {"seed": -1}, {"eta": -0.1}]
+    given += [{"steps": 2.5}, {"sampler": "euler"}, {"fidelity": "0.5"}, {"square": 1}]  # fault 15
+    for options in given:
         with pytest.raises(ConfigError, match=next(iter(options))):
             codec.decode(blob, **options)
 

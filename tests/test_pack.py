@@ -77,13 +77,10 @@ def test_all_parts_are_of_one_space(folder: Path, codec: ClipCodec):
 
 
 def test_the_weights_load_without_running_anything(folder: Path):
-    weights = load_file(folder / "clip/open_clip_model.safetensors")
-    assert len(weights) > 10
-    assert all(torch.isfinite(tensor).all() for tensor in weights.values())
-    content = torch.load(folder / PACK_DECODER, map_location="cpu", weights_only=True)
-    assert content["extra"]["steps"] > 0
-    tensors = [*content["weights"].values(), *content["upsampler_weights"].values()]
-    assert all(torch.isfinite(tensor).all() for tensor in tensors)
+    for name in ("clip/open_clip_model.safetensors", PACK_DECODER):
+        weights = load_file(folder / name)
+        assert len(weights) > 10
+        assert all(torch.isfinite(tensor).all() for tensor in weights.values())
     json.loads((folder / "clip/open_clip_config.json").read_bytes())
 
 
@@ -91,7 +88,7 @@ def test_the_pack_is_small(folder: Path):
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 56_000_000
     assert (folder / PACK_DECODER).stat().st_size <= 28_000_000
-    assert {path.suffix for path in files} <= {".json", ".safetensors", ".pt", ".md"}
+    assert {path.suffix for path in files} <= {".json", ".safetensors", ".md"}
 
 
 def test_the_model_card_says_where_the_weights_come_from_and_how_good_they_are(folder: Path):

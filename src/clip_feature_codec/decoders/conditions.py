@@ -75,7 +75,7 @@ def read_conditions(streams: Sequence[Stream], codec: FeatureCodec, side: int) -
 def _fill(
     target: NDArray[Any], payloads: Sequence[bytes | None], decode: Callable[[list[bytes]], NDArray[Any]]
 ) -> None:
-    """Put what the payloads decode to in their rows; when one is bad, name it by its row."""
+    """Put what the payloads decode to in their rows of ``target`` (N, ...); a bad one is named by its row."""
     there = [(row, payload) for row, payload in enumerate(payloads) if payload is not None]
     if not there:
         return

@@ -147,11 +147,13 @@ class CLIPCondUNet(nn.Module):
         return Residual.around(layout, size, gain)
 
     def _fold(self, pictures: Tensor) -> Tensor:
+        """Squares of P pixels become channels: ``(N, C, H, W)`` to ``(N, C P², H / P, W / P)``."""
         patch = self.config.patch
         folded = F.pixel_unshuffle(pictures, patch) if patch > 1 else pictures
         return folded.contiguous(memory_format=torch.channels_last)
 
     def _project_layout(self, layout: Tensor, x_t: Tensor) -> Tensor:
+        """Layouts ``(N, 4, side, side)`` as the stem's output for x_t is, ``(N, base ch_mult[0], h, w)``."""
         side = self.config.layout
         if self.layout_proj is None or layout.shape != (len(x_t), LAYOUT_PLANES, side, side):
             takes = f"(N, {LAYOUT_PLANES}, {side}, {side})" if side else "none at all"

@@ -97,7 +97,7 @@ class Loop:
                 state.save(checkpoint)
 
     def _step(self, batches: Iterator[Batch], rate: float) -> tuple[dict[str, Tensor], Tensor]:
-        """One optimizer step; gives the mean losses of this process and the gradient's norm."""
+        """One optimizer step; gives the mean losses of this process and the gradient's norm, all scalars."""
         state, config = self.state, self.config
         for group in state.optimizer.param_groups:
             group["lr"] = rate
@@ -119,7 +119,7 @@ class Loop:
         return means, norm
 
     def _losses(self, batch: Batch, number: int) -> dict[str, Tensor]:
-        """The losses of batch ``number`` of the whole training, which decides all that is random in it."""
+        """The losses (scalars) of batch ``number`` of the training, which decides all that is random in it."""
         images, vectors, layouts, failures = batch
         self._report(failures)
         device = self.accelerator.device

@@ -169,6 +169,7 @@ class Monitor:
         if self.held_back is not None:
             loss = validation_loss(unet, self.scheduler, self.held_back, self.config)
             self._write(step, {"loss/validation": loss})
+            logger.info("step %d: validation loss %.4f", step, loss)
         if self.shown is not None:
             grid = sample_grid(unet, self.scheduler, self.shown, self.config.seed)
             save_image(grid, self.folder / "samples" / f"step-{step:06d}.png")
