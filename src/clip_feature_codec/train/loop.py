@@ -119,7 +119,7 @@ class Loop:
         return means, norm
 
     def _losses(self, batch: Batch, number: int) -> dict[str, Tensor]:
-        """The losses (scalars) of batch ``number`` of the training, which decides all that is random in it."""
+        """The losses (scalars) of batch ``number`` of a training; the number decides all that is random."""
         images, vectors, layouts, failures = batch
         self._report(failures)
         device = self.accelerator.device
