@@ -29,6 +29,7 @@ from clip_feature_codec.codec.entropy.magnitudes import (
     Magnitudes,
     code_lengths,
 )
+from clip_feature_codec.codec.entropy.quantisers import address
 from clip_feature_codec.codec.semantic import trellis
 from clip_feature_codec.codec.semantic.klt import KltCoder
 
@@ -57,19 +58,19 @@ def observe(
     for i in range(len(targets)):
         levels = scales - steps[i]
         one = slice(i, i + 1)
-        trellis._viterbi(targets[one], scales, steps[one], weights[one], tables, work, symbols)
+        trellis.viterbi(targets[one], scales, steps[one], weights[one], tables, work, symbols)
         state, drift = 0, 0
         for j in range(width):
             if levels[j] < trellis.LOWEST_LEVEL:
                 continue
-            row, shift = trellis._address(levels[j] + (drift >> trellis._DRIFT_BITS))
+            row, shift = address(levels[j] + (drift >> trellis.DRIFT_BITS))
             q = 1 if state >= trellis.STATES // 2 else 0
             magnitude = abs(symbols[0, j])
             symbol = min(magnitude >> shift, ESCAPE)
             counts[row, q, symbol] += 1
             if magnitude > 0:
                 offsets[row, q, symbol] += abs(targets[i, j]) - ((2 * magnitude - q) << 8)
-            drift = trellis._drifted(drift, tables.scores[row, q, symbol], gains[0, j])
+            drift = trellis.drifted(drift, tables.scores[row, q, symbol], gains[0, j])
             state = trellis.successor(state, magnitude & 1)
 
 

@@ -33,11 +33,11 @@ from clip_feature_codec.codec.entropy.magnitudes import (
     SYMBOLS,
     Magnitudes,
 )
+from clip_feature_codec.codec.entropy.quantisers import address
 from clip_feature_codec.codec.layout import coder as layout
 from clip_feature_codec.codec.layout import trellis as layout_trellis
 from clip_feature_codec.codec.layout.coder import LayoutCoder
 from clip_feature_codec.codec.layout.tables import FEATURES, LayoutTables, geometry
-from clip_feature_codec.codec.semantic import trellis
 from clip_feature_codec.images import load_image, squash
 
 ROUNDS = ((100, 1200), (140, 1500), (220, 3000))  # pictures at each step, and updates, of each round
@@ -89,7 +89,7 @@ def observe(targets, step, weight, tables, geometry, arrivals, found, features):
         magnitude = abs(symbols[i])
         layout_trellis.walk(i, last, geometry, scores, before, running, features[j])
         level = layout_trellis.level_at(starts[i], tables.weights[geometry.groups[i]], features[j])
-        row, shift = trellis._address(level)
+        row, shift = address(level)
         grid = ((2 * magnitude - q) << 8) if magnitude > 0 else 0
         value = abs(targets[i]) if (targets[i] < 0) == (symbols[i] < 0) else -abs(targets[i])
         found[:, j] = (i, starts[i], q, shift, magnitude >> shift, row, value - grid)
@@ -107,7 +107,7 @@ def code_all(rows: NDArray[np.int64], tables: LayoutTables, pictures: int, rng: 
     parts: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
     found, features = np.empty((7, width), np.int64), np.empty((width, FEATURES), np.int64)
     for step in STEPS:
-        size = layout._step_size(step)
+        size = layout.step_size(step)
         for picture in rng.choice(len(rows), min(pictures, len(rows)), replace=False):
             targets = (rows[picture] << 21) // size
             arrivals = layout_trellis.MACHINE[1]

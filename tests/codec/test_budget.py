@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
-from codec_samples import ASPECTS, COUNT, coded, cosines
-from hypothesis import given, settings
+from codec_samples import ASPECTS, COUNT, coded, correlated, cosines
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.rate import Rate
+from clip_feature_codec.codec.semantic import klt as klt_module
 from clip_feature_codec.errors import ConfigError
 
 BUDGETS = (20, 64, 140, 222, 340, 1000)
@@ -52,6 +55,22 @@ def test_every_vector_meets_the_target(klt: FeatureCodec, vectors: np.ndarray, t
     assert cosines(klt, vectors, blobs).min() >= target
     smaller = coded(klt, vectors, rate=Rate(target_cosine=target - 0.05))
     assert sum(map(len, smaller)) <= sum(map(len, blobs))
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 2**32), st.booleans())
+def test_what_a_refusal_advises_is_not_refused(
+    klt: FeatureCodec, monkeypatch: pytest.MonkeyPatch, seed: int, small_profile: bool
+) -> None:
+    """Fault 8: the advised target was rounded to nearest, and of the first block of vectors only."""
+    monkeypatch.setattr(klt_module, "_ROWS", 2)
+    codec = FeatureCodec.fit(correlated(50, 128, 3), klt.space) if small_profile else klt
+    given_vectors = correlated(5, 128, seed)
+    with pytest.raises(ConfigError, match=r"^target cosine: found \S+, expected at most") as caught:
+        coded(codec, given_vectors, rate=Rate(target_cosine=float(np.nextafter(1, 0))))
+    (advised,) = re.findall(r"at most (0\.\d{9}), which every vector reaches$", str(caught.value))
+    blobs = coded(codec, given_vectors, rate=Rate(target_cosine=float(advised)))
+    assert cosines(codec, given_vectors, blobs).min() >= float(advised) - 1e-7
 
 
 def test_quality_is_a_plain_number(klt: FeatureCodec, vectors: np.ndarray, layouts: np.ndarray) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from clip_feature_codec.codec.entropy.magnitudes import Magnitudes, builtin
+from clip_feature_codec.codec.entropy.quantisers import ROOM
 from clip_feature_codec.codec.semantic import trellis
 
 LAMBDA = 1350
@@ -29,7 +30,7 @@ def coded(
 ) -> list[bytes]:
     """Streams of targets (N, n), all at one step."""
     count, width = targets.shape
-    out = np.empty((count, trellis.ROOM * (width + 1)), np.uint8)
+    out = np.empty((count, ROOM * (width + 1)), np.uint8)
     steps, weights = np.full(count, step), np.full(count, weight)
     sizes = trellis.code(targets, scales, steps, weights, tables or builtin(), out)
     return [out[row, :size].tobytes() for row, size in enumerate(sizes)]
@@ -171,7 +172,7 @@ def test_no_path_is_better(seed: int):
     back = np.zeros((6, trellis.STATES, trellis.LANES), np.uint8)
     work = back, np.zeros((6, trellis.LANES, 4), np.int64), np.zeros((trellis.LANES, 6), np.int64)
     lambdas = np.array([LAMBDA])
-    trellis._viterbi(targets[None], levels, np.array([0]), lambdas, STILL, work, symbols)
+    trellis.viterbi(targets[None], levels, np.array([0]), lambdas, STILL, work, symbols)
     symbols = symbols[0]
     best = min(cost_of(path, targets, levels) for path in itertools.product(range(5), repeat=6))
     assert (np.sign(symbols) * np.sign(targets) >= 0).all()

@@ -148,16 +148,16 @@ class LayoutCoder:
 
     def _coded(self, row: NDArray[np.int64], step: int, weight: int) -> tuple[bytes, int]:
         """Payload of one picture at a step and a lambda, and its squared error."""
+        from clip_feature_codec.codec.entropy.quantisers import ROOM
         from clip_feature_codec.codec.layout import trellis as layout_trellis
-        from clip_feature_codec.codec.semantic import trellis
 
-        size = _step_size(step)
+        size = step_size(step)
         targets = ((np.abs(row) << (8 + _STEP_BITS)) + size // 2) // size * np.sign(row)
         symbols, quantisers = np.empty_like(row), np.empty_like(row)
         layout_trellis.quantise(
             targets, step, weight, self.tables, geometry(), layout_trellis.MACHINE[1], symbols, quantisers
         )
-        buffer = np.empty(trellis.ROOM * (row.size + 1), np.uint8)
+        buffer = np.empty(ROOM * (row.size + 1), np.uint8)
         end = layout_trellis.write(symbols, step, self.tables, geometry(), layout_trellis.MACHINE[0], buffer)
         payload = bytes([step]) + buffer[:end].tobytes()
         return payload, int(np.square(row - self._values(payload)).sum())
@@ -226,7 +226,7 @@ class LayoutCoder:
         if not layout_trellis.read(data, step, self.tables, geometry(), layout_trellis.MACHINE[0], values):
             found = f"{len(payload)} bytes that end elsewhere"
             raise BitstreamError(f"layout payload: found {found}, expected {self.coefficients} coefficients")
-        values = (values * _step_size(step) + (1 << (7 + _STEP_BITS))) >> (8 + _STEP_BITS)
+        values = (values * step_size(step) + (1 << (7 + _STEP_BITS))) >> (8 + _STEP_BITS)
         if np.abs(values).max() > 2 * _LARGEST:
             found = f"a coefficient of {np.abs(values).max()}"
             raise BitstreamError(f"layout payload: found {found}, expected at most {2 * _LARGEST}")
@@ -286,7 +286,7 @@ _NORMS = 1 / np.sqrt(np.square(np.array(_OPPONENT, np.float64)).sum(axis=1))
 _DISPLAY = (np.array(_OPPONENT) * _NORMS[:, None] / UNITS).astype(np.float32)
 
 
-def _step_size(step: int) -> int:
+def step_size(step: int) -> int:
     """The step of a step byte, in 2^-13 of 1/64."""
     return STEP_MANTISSAS[step & 15] << (step >> 4)
 

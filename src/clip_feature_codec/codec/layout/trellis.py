@@ -17,15 +17,21 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.codec.entropy.arithmetic import complete, flush, pop, pop_bits, reader, writer
+from clip_feature_codec.codec.entropy.arithmetic import complete, flush, reader, writer
 from clip_feature_codec.codec.entropy.compiled import compiled
 from clip_feature_codec.codec.entropy.magnitudes import ESCAPE, Magnitudes
+from clip_feature_codec.codec.entropy.quantisers import (
+    MAX_SYMBOL,
+    Bytes,
+    Ints,
+    address,
+    branches,
+    put_magnitude,
+    take_magnitude,
+)
 from clip_feature_codec.codec.layout.tables import FEATURES, LOOKED_AT, Geometry, LayoutTables
-from clip_feature_codec.codec.semantic.trellis import MAX_SYMBOL, _address, _branches, _point, put_magnitude
 
-Ints: TypeAlias = NDArray[np.int64]
 Shorts: TypeAlias = NDArray[np.int16]
-Bytes: TypeAlias = NDArray[np.uint8]
 
 LOWEST = -5 * 256  # coefficients whose scale is this far below the step are zero and are not coded
 _HIGHEST = 13 * 256  # where shifts end
@@ -102,7 +108,7 @@ def level_at(start: int, weights: Ints, features: Ints) -> int:
 @compiled
 def expected(start: int) -> tuple[int, int]:
     """Row and shift of the table that scores at a starting level come from."""
-    return _address(min(start, _HIGHEST) >> 4)
+    return address(min(start, _HIGHEST) >> 4)
 
 
 @compiled
@@ -241,8 +247,8 @@ def quantise(
             for n in range(states):
                 _turn(sums[n], True)
         look(i, geometry, paths[best], before, sums[best], features)
-        row, shift = _address(level_at(starts[i], tables.weights[geometry.groups[i]], features))
-        _branches(abs(targets[i]), row, shift, weight, tables.magnitudes, prices, choices[j])
+        row, shift = address(level_at(starts[i], tables.weights[geometry.groups[i]], features))
+        branches(abs(targets[i]), row, shift, weight, tables.magnitudes, prices, choices[j])
         best = _advance(cost, new_cost, prices, arrivals, back[j])
         span, home = (max(coded[begin], i - geometry.reach), i), expected(starts[i])
         _extend(
@@ -281,7 +287,7 @@ def write(
     state, last, half = 0, -1, len(successors) >> 1
     for i in coded[:count]:
         walk(i, last, geometry, scores, before, running, features)
-        row, shift = _address(level_at(starts[i], tables.weights[geometry.groups[i]], features))
+        row, shift = address(level_at(starts[i], tables.weights[geometry.groups[i]], features))
         quantiser = 1 if state >= half else 0
         put_magnitude(coder, symbols[i], shift, tables.magnitudes.starts[row, quantiser], buffer)
         score, information = score_of(starts[i], abs(symbols[i]), quantiser, tables.magnitudes)
@@ -312,22 +318,13 @@ def read(
     state, last, half = 0, -1, len(successors) >> 1
     for i in coded[:count]:
         walk(i, last, geometry, scores, before, running, features)
-        row, shift = _address(level_at(starts[i], tables.weights[geometry.groups[i]], features))
+        row, shift = address(level_at(starts[i], tables.weights[geometry.groups[i]], features))
         quantiser = 1 if state >= half else 0
-        symbol = pop(coder, tables.magnitudes.starts[row, quantiser], data, end)
-        magnitude = symbol
-        if symbol == ESCAPE:
-            bits = pop_bits(coder, 4, data, end)
-            magnitude += (1 << bits) + pop_bits(coder, bits, data, end) - 1
-        if shift > 0:
-            magnitude = magnitude << shift | pop_bits(coder, shift, data, end)
+        frequencies = tables.magnitudes.starts[row, quantiser]
+        centroids = tables.magnitudes.centroids[row, quantiser]
+        magnitude, values[i] = take_magnitude(coder, quantiser, shift, frequencies, centroids, data, end)
         if magnitude >= MAX_SYMBOL:
             return False
-        if magnitude > 0:
-            centroids = tables.magnitudes.centroids[row, quantiser]
-            values[i] = _point(magnitude, quantiser, symbol, shift, centroids)
-            if pop_bits(coder, 1, data, end) == 1:
-                values[i] = -values[i]
         score, information = score_of(starts[i], magnitude, quantiser, tables.magnitudes)
         scores[i] = score
         running[4] += score

@@ -11,7 +11,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from clip_feature_codec.codec.semantic.affine import AffineQuantizer
-from clip_feature_codec.codec.semantic.vectors import ROWS_AT_ONCE, lengths
+from clip_feature_codec.codec.semantic.vectors import ROWS_AT_ONCE, cosines, lengths, out_of_reach
 from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
 
 _ZSTD_MAGIC = zstandard.FRAME_HEADER  # streams leave these four bytes out
@@ -58,7 +58,7 @@ class Int8Coder:
         return self._encode(unit)
 
     def encode_to_bytes(self, unit: NDArray[np.float32], limits: NDArray[np.int64]) -> list[bytes]:
-        """Code unit vectors; every limit is at least `smallest`, so that there is nothing to choose."""
+        """Code unit vectors (N, D); every limit (N,) is at least `smallest`: there is nothing to choose."""
         return self._encode(unit)
 
     def _encode(self, unit: NDArray[np.float32]) -> list[bytes]:
@@ -77,18 +77,15 @@ class Int8Coder:
         return [frame if len(frame) < self.dim else row for row, frame in zip(rows, frames, strict=True)]
 
     def encode_to_cosine(self, unit: NDArray[np.float32], target: float) -> list[bytes]:
-        """Code unit vectors whose decoded ones must have a cosine of at least ``target`` with them.
+        """Code unit vectors (N, D) whose decoded ones must have a cosine of at least ``target`` with them.
 
         Raises:
-            ConfigError: one does not reach it.
+            ConfigError: one does not reach it; the message says what all of them do reach.
         """
         payloads = self._encode(unit)
-        cosines = np.einsum("nd,nd->n", unit, self.decode(payloads), dtype=np.float64)
-        if len(cosines) and cosines.min() < target:
-            raise ConfigError(
-                f"target cosine: found {target}, expected at most {cosines.min():.6f}, which is what "
-                "the int8 profile reaches here"
-            )
+        reached = cosines(unit, self.decode(payloads))
+        if len(reached) and reached.min() < target:
+            raise out_of_reach(target, reached)
         return payloads
 
     def decode(self, payloads: Sequence[bytes]) -> NDArray[np.float32]:

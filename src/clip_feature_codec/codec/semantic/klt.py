@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 
 from clip_feature_codec.codec.entropy.magnitudes import Magnitudes, builtin
 from clip_feature_codec.codec.entropy.tables import STEP_MANTISSAS, from_base64, to_base64
-from clip_feature_codec.codec.semantic.klt_search import STEPS, WEIGHT, ByteSearch, CosineSearch
+from clip_feature_codec.codec.semantic.klt_search import (
+    STEPS,
+    WEIGHT,
+    ByteSearch,
+    Closeness,
+    Coding,
+    CosineSearch,
+)
+from clip_feature_codec.codec.semantic.vectors import cosines, out_of_reach
 from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
 
 MAX_DIM = 8192
@@ -149,7 +157,7 @@ class KltCoder:
             raise StoreError(str(error)) from None
 
     def _coefficients(self, unit: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Coefficients (N, D), integers in 2^-30, of unit vectors (N, D)."""
+        """Coefficients, float64 (N, D), integers in 2^-30, of unit vectors, float32 (N, D)."""
         rounded = np.rint(unit.astype(np.float64) * (1 << UNIT_BITS))
         coefficients: NDArray[np.float64] = (rounded - self.mean) @ self._directions.T
         return coefficients
@@ -169,19 +177,20 @@ class KltCoder:
         for first in range(0, len(unit), _ROWS):
             coefficients = self._coefficients(unit[first : first + _ROWS])
             chosen = np.asarray(steps[first : first + _ROWS], np.int64)
-            payloads += self.coded(coefficients, chosen, np.full(len(chosen), WEIGHT))
+            payloads += self._coded(coefficients, chosen, np.full(len(chosen), WEIGHT))
         return payloads
 
-    def coded(
+    def _coded(
         self, coefficients: NDArray[np.float64], steps: NDArray[np.int64], weights: NDArray[np.int64]
     ) -> list[bytes]:
         """Payloads of coefficients (N, D) at steps (N,) and lambdas (N,)."""
+        from clip_feature_codec.codec.entropy.quantisers import ROOM
         from clip_feature_codec.codec.semantic import trellis
 
         coded = self._coded_width(int(steps.min(initial=STEPS - 1)))
         factors = _FINEST_UNITS / _step_sizes(steps)
         targets = np.rint(coefficients[:, :coded] * factors[:, None]).astype(np.int64)
-        out = np.empty((len(steps), trellis.ROOM * (coded + 1)), np.uint8)
+        out = np.empty((len(steps), ROOM * (coded + 1)), np.uint8)
         scales = self.scales[:coded].astype(np.int64)
         sizes = trellis.code(targets, scales, _step_levels(steps), weights, self.magnitudes, out)
         return [
@@ -207,9 +216,15 @@ class KltCoder:
             raise ConfigError(f"klt payload: found {found}, expected {expected}")
         payloads: list[bytes] = []
         for first in range(0, len(unit), _ROWS):
-            search = ByteSearch(self, self._coefficients(unit[first : first + _ROWS]))
+            block = unit[first : first + _ROWS]
+            search = ByteSearch(self._coding(block), len(block))
             payloads += search.within(np.asarray(limits[first : first + _ROWS], np.int64))
         return payloads
+
+    def _coding(self, unit: NDArray[np.float32]) -> Coding:
+        """What codes some rows of a block, float32 (N, D)."""
+        coefficients = self._coefficients(unit)
+        return lambda rows, steps, weights: self._coded(coefficients[rows], steps, weights)
 
     def encode_to_cosine(self, unit: NDArray[np.float32], target: float) -> list[bytes]:
         """Payloads whose vectors have at least this cosine: the coarsest step, then the greatest lambda.
@@ -219,14 +234,23 @@ class KltCoder:
             target: in float64, between the vector as given and the float32 vector that `decode` gives.
 
         Raises:
-            ConfigError: a vector does not reach the target at the finest step; the message says what does.
+            ConfigError: a vector does not reach the target at the finest step; the message says what all
+                of them do reach.
         """
         payloads: list[bytes] = []
         for first in range(0, len(unit), _ROWS):
             block = unit[first : first + _ROWS]
-            search = CosineSearch(self, self._coefficients(block), block)
-            payloads += search.reaching(target)
+            search = CosineSearch(self._coding(block), self._closeness(block), len(block))
+            found = search.reaching(target)
+            if found is None:
+                finest = self.decode(self.encode(unit, np.zeros(len(unit), np.int64)))
+                raise out_of_reach(target, cosines(unit, finest))
+            payloads += found
         return payloads
+
+    def _closeness(self, unit: NDArray[np.float32]) -> Closeness:
+        """What compares some rows of a block, float32 (N, D), with what their payloads decode to."""
+        return lambda payloads, rows: cosines(unit[rows], self.decode(payloads))
 
     def _coded_width(self, step: int) -> int:
         """How many coefficients are coded at a step byte: up to the last one that is wide enough."""
@@ -247,6 +271,7 @@ class KltCoder:
         return vectors
 
     def _decoded(self, payloads: Sequence[bytes]) -> NDArray[np.float32]:
+        """Unit vectors (N, D) of a block's payloads."""
         from clip_feature_codec.codec.semantic import trellis
 
         if not all(payloads):
@@ -272,18 +297,18 @@ _FINEST_UNITS = 2.0 ** (_FRACTION_BITS - 2 * UNIT_BITS)
 
 
 def _step_sizes(steps: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The step that each step byte stands for."""
+    """The steps (N,) that step bytes (N,) stand for."""
     mantissas = np.array(STEP_MANTISSAS, np.float64)[steps % 16]
     return np.ldexp(mantissas, (steps // 16 - STEP_ONE // 16 - 16).astype(np.int32))
 
 
 def _step_levels(steps: NDArray[np.int64]) -> NDArray[np.int64]:
-    """16 log2 of twice the step."""
+    """16 log2 of twice the step, (N,), of step bytes (N,)."""
     return steps - STEP_ONE + 16
 
 
 def _normalised(vectors: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Unit float32 vectors of finite float64 rows; of zero, the first axis.
+    """Unit float32 vectors (N, D) of finite float64 rows (N, D); of zero, the first axis.
 
     Each row is rounded to integers below 2^24, whose squares add up exactly in int64; the root and the
     quotients are correctly rounded, so the result does not depend on the machine.

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.errors import ConfigError
-
-if TYPE_CHECKING:
-    from clip_feature_codec.codec.semantic.klt import KltCoder
+Ints: TypeAlias = NDArray[np.int64]
+Coding: TypeAlias = Callable[[Ints, Ints, Ints], list[bytes]]
+"""Payloads of some of the vectors, rows (n,), at steps (n,) and lambdas (n,)."""
+Closeness: TypeAlias = Callable[[list[bytes], Ints], NDArray[np.float64]]
+"""Cosines (n,) of rows (n,) with what their payloads decode to."""
 
 STEPS = 256
 WEIGHT = 1475  # the usual lambda: 0.36 step^2 per bit, in 2^-12
@@ -23,22 +25,22 @@ _FINER_STEPS = 4  # finer steps that are tried to fill a budget
 class _Search(ABC):
     """Bisection over steps, then over lambda, of many vectors side by side."""
 
-    def __init__(self, transform: KltCoder, coefficients: NDArray[np.float64]) -> None:
-        self.transform, self.coefficients = transform, coefficients
-        self.best: list[bytes] = [b""] * len(coefficients)
+    def __init__(self, coded: Coding, count: int) -> None:
+        self.coded, self.rows = coded, np.arange(count)
+        self.best: list[bytes] = [b""] * count
 
     @abstractmethod
-    def good(self, payloads: list[bytes], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which payloads of these rows will do."""
+    def good(self, payloads: list[bytes], rows: Ints) -> NDArray[np.bool_]:
+        """Which payloads of these rows will do, (n,)."""
 
-    def steps(self, sure: int, beyond: int) -> NDArray[np.int64]:
-        """Each row's last step from ``sure``, which is taken to do, towards ``beyond``, that does."""
-        count = len(self.coefficients)
+    def steps(self, sure: int, beyond: int) -> Ints:
+        """Each row's last step (N,) from ``sure``, which is taken to do, towards ``beyond``, that does."""
+        count = len(self.rows)
         sures, beyonds = np.full(count, sure), np.full(count, beyond)
-        self.best = self.transform.coded(self.coefficients, sures, np.full(count, WEIGHT))
+        self.best = self.coded(self.rows, sures, np.full(count, WEIGHT))
         while (rows := np.flatnonzero(np.abs(sures - beyonds) > 1)).size:
             middle = (sures[rows] + beyonds[rows]) // 2
-            tried = self.transform.coded(self.coefficients[rows], middle, np.full(rows.size, WEIGHT))
+            tried = self.coded(rows, middle, np.full(rows.size, WEIGHT))
             passed = self.good(tried, rows)
             sures[rows] = np.where(passed, middle, sures[rows])
             beyonds[rows] = np.where(passed, beyonds[rows], middle)
@@ -46,12 +48,12 @@ class _Search(ABC):
                 self.best[rows[at]] = tried[at]
         return sures
 
-    def lambdas(self, rows: NDArray[np.int64], steps: NDArray[np.int64], longest: bool) -> None:
-        """Try greater lambdas at these steps: for the longest payload that will do, or for the shortest."""
+    def lambdas(self, rows: Ints, steps: Ints, longest: bool) -> None:
+        """Try greater lambdas at steps (n,): for the longest payload that will do, or for the shortest."""
         low, high = np.full(rows.size, WEIGHT), np.full(rows.size, _LAMBDA_RANGE * WEIGHT)
         for _ in range(_LAMBDA_TRIALS):
             middle = (low + high) // 2
-            tried = self.transform.coded(self.coefficients[rows], steps, middle)
+            tried = self.coded(rows, steps, middle)
             passed = self.good(tried, rows)
             for at in np.flatnonzero(passed):
                 payload, row = tried[at], rows[at]
@@ -64,8 +66,8 @@ class _Search(ABC):
 class ByteSearch(_Search):
     """For the best payloads within limits."""
 
-    def within(self, limits: NDArray[np.int64]) -> list[bytes]:
-        """Payloads of at most ``limits`` (N,) bytes."""
+    def within(self, limits: Ints) -> list[bytes]:
+        """N payloads of at most ``limits`` (N,) bytes."""
         self.limits = limits
         steps = self.steps(STEPS - 1, -1)
         for finer in range(1, _FINER_STEPS + 1):
@@ -75,40 +77,27 @@ class ByteSearch(_Search):
                 self.lambdas(rows, steps[rows] - finer, longest=True)
         return self.best
 
-    def good(self, payloads: list[bytes], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Those that fit."""
+    def good(self, payloads: list[bytes], rows: Ints) -> NDArray[np.bool_]:
+        """Those that fit, (n,)."""
         return np.array([len(payload) for payload in payloads]) <= self.limits[rows]
 
 
 class CosineSearch(_Search):
-    """For the shortest payloads that are near enough to ``unit`` (N, D)."""
+    """For the shortest payloads that are near enough."""
 
-    def __init__(
-        self, transform: KltCoder, coefficients: NDArray[np.float64], unit: NDArray[np.float32]
-    ) -> None:
-        super().__init__(transform, coefficients)
-        self.unit = unit.astype(np.float64)
-        self.unit /= np.sqrt(np.square(self.unit).sum(axis=1, keepdims=True))
+    def __init__(self, coded: Coding, cosines: Closeness, count: int) -> None:
+        super().__init__(coded, count)
+        self.cosines = cosines
 
-    def reaching(self, target: float) -> list[bytes]:
-        """Payloads with a cosine of ``target`` or more."""
+    def reaching(self, target: float) -> list[bytes] | None:
+        """N payloads with a cosine of ``target`` or more; None where one cannot have it."""
         self.target = target
         steps = self.steps(0, STEPS)
-        rows = np.arange(len(self.unit))
-        reached = self.cosines(self.best, rows)
-        if (reached < target).any():
-            expected = f"at most {reached.min():.9f}, which every vector reaches"
-            raise ConfigError(f"target cosine: found {target}, expected {expected}")
-        self.lambdas(rows, steps, longest=False)
+        if not self.good(self.best, self.rows).all():
+            return None
+        self.lambdas(self.rows, steps, longest=False)
         return self.best
 
-    def cosines(self, payloads: list[bytes], rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Cosines of these rows with what their payloads decode to."""
-        decoded = self.transform.decode(payloads).astype(np.float64)
-        lengths = np.sqrt(np.square(decoded).sum(axis=1))
-        cosines: NDArray[np.float64] = (self.unit[rows] * decoded).sum(axis=1) / lengths
-        return cosines
-
-    def good(self, payloads: list[bytes], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Those that are near enough."""
+    def good(self, payloads: list[bytes], rows: Ints) -> NDArray[np.bool_]:
+        """Those that are near enough, (n,)."""
         return self.cosines(payloads, rows) >= self.target

@@ -17,42 +17,32 @@ All of it is integer arithmetic.
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import numpy as np
-from numpy.typing import NDArray
 
-from clip_feature_codec.codec.entropy.arithmetic import (
-    complete,
-    flush,
-    pop,
-    pop_bits,
-    push,
-    push_bits,
-    reader,
-    writer,
-)
+from clip_feature_codec.codec.entropy.arithmetic import complete, flush, reader, writer
 from clip_feature_codec.codec.entropy.compiled import compiled
-from clip_feature_codec.codec.entropy.magnitudes import DIRECT, ESCAPE, FINE, ORIGIN, Magnitudes
-
-Ints: TypeAlias = NDArray[np.int64]
-Bytes: TypeAlias = NDArray[np.uint8]
+from clip_feature_codec.codec.entropy.magnitudes import ESCAPE, Magnitudes
+from clip_feature_codec.codec.entropy.quantisers import (
+    MAX_SYMBOL,
+    Bytes,
+    Ints,
+    address,
+    branches,
+    put_magnitude,
+    take_magnitude,
+)
 
 STATES_LOG2 = 7
 STATES = 1 << STATES_LOG2
 _PARITY_0, _PARITY_1 = 0o235, 0o126  # the code of Ungerboeck 1987, table I, amplitude modulation
 
 LOWEST_LEVEL = -40  # coefficients below this level are zero and are not coded
-MAX_SYMBOL = 1 << 15  # magnitudes stay below this
-ROOM = 10  # bytes that a coefficient takes at most, and that the end of a stream takes
-_DRIFT_BITS = 12  # the drift counts in 2^-12 of a level
-_DRIFT_LIMIT = 48 << _DRIFT_BITS
+DRIFT_BITS = 12  # the drift counts in 2^-12 of a level
+_DRIFT_LIMIT = 48 << DRIFT_BITS
 _PRIOR = 42000  # information, in the unit of the tables, that the first estimate of 0 is worth
 _FORGET = 6  # 1/64 of the information is forgotten with each coefficient
 _GAIN = 775_000_000  # 2^8 2^12 16 / (8 ln 2 / 2^8): drift per score, by the information so far
 LANES = 32  # vectors that the encoder works on side by side, which compiled code does at once
-FRACTION = 8  # targets and reconstructions count in 2^-8 of the step
-_LAMBDA_BITS = 4
 _INFINITE = 1 << 54
 
 
@@ -79,16 +69,7 @@ successor = compiled(_successor)
 
 
 @compiled
-def _address(level: int) -> tuple[int, int]:
-    """The table row of a level, and how many low bits of the magnitude are coded apart from it."""
-    row = (level >> 1) + ORIGIN
-    if row < DIRECT:
-        return max(row, 0), 0
-    return DIRECT + (row - DIRECT) % FINE, (row - DIRECT) // FINE + 1
-
-
-@compiled
-def _drifted(drift: int, score: int, gain: int) -> int:
+def drifted(drift: int, score: int, gain: int) -> int:
     """The estimate after one more symbol."""
     return min(max(drift + (score * gain >> 8), -_DRIFT_LIMIT), _DRIFT_LIMIT)
 
@@ -100,72 +81,7 @@ def _gains(levels: Ints, information: Ints, gains: Ints) -> None:
     for j in range(len(levels)):
         if levels[j] >= LOWEST_LEVEL:
             gains[j] = _GAIN // known
-            known += information[_address(levels[j])[0]] - (known >> _FORGET)
-
-
-@compiled
-def _point(magnitude: int, quantiser: int, symbol: int, shift: int, centroids: Ints) -> int:
-    """The value that a magnitude stands for, in 2^-8 of the step; ``centroids`` are those of its table."""
-    if magnitude == 0:
-        return 0
-    value = (2 * magnitude - quantiser) << FRACTION
-    return value + centroids[symbol] if shift == 0 else value
-
-
-@compiled
-def _rare_price(
-    k: int, target: int, quantiser: int, row: int, shift: int, weight: int, tables: Magnitudes
-) -> int:
-    """What `_branches` looks up for common magnitudes, computed."""
-    symbol = min(k >> shift, ESCAPE)
-    bits = shift
-    if symbol == ESCAPE:
-        bits += 4
-        rest = (k >> shift) - ESCAPE + 1
-        while rest > 1:
-            rest >>= 1
-            bits += 1
-    elif symbol == 0 and k > 0:
-        bits += 1  # the sign, which the costs of the other symbols hold
-    error = target - _point(k, quantiser, symbol, shift, tables.centroids[row, quantiser])
-    length: int = tables.costs[row, quantiser, symbol] + (bits << 8)
-    return error * error + (weight * length >> _LAMBDA_BITS)
-
-
-@compiled
-def _branches(
-    target: int, row: int, shift: int, weight: int, tables: Magnitudes, prices: Ints, choices: Ints
-) -> None:
-    """The best magnitude of each quantiser and parity: the nearest one, and 0 for the even parity.
-
-    Args:
-        target: the coefficient's absolute value.
-        row: of the tables.
-        shift: low bits that are coded apart.
-        weight: lambda, as in `code`.
-        tables: the frozen tables.
-        prices: int64 (4,), by 2 * quantiser + parity, the result: distortion + weight * rate.
-        choices: int64 (4,), the magnitudes.
-    """
-    common = shift == 0 and target < (ESCAPE - 2) << (FRACTION + 1)
-    for q in range(2):
-        place = target + (q << FRACTION)
-        k = min((place + (1 << FRACTION)) >> (FRACTION + 1), MAX_SYMBOL - 2)
-        other = k + 1 if k == 0 or place >= k << (FRACTION + 1) else k - 1
-        near, far = 2 * q + (k & 1), 2 * q + 1 - (k & 1)
-        choices[near], choices[far] = k, other
-        if common:
-            costs, points = tables.costs[row, q], tables.points[row, q]
-            error, error_other = target - points[k], target - points[other]
-            prices[near] = error * error + (weight * costs[k] >> _LAMBDA_BITS)
-            prices[far] = error_other * error_other + (weight * costs[other] >> _LAMBDA_BITS)
-            if choices[2 * q] == 2:
-                zero = target * target + (weight * costs[0] >> _LAMBDA_BITS)
-                if zero < prices[2 * q]:
-                    prices[2 * q], choices[2 * q] = zero, 0
-        else:
-            prices[near] = _rare_price(k, target, q, row, shift, weight, tables)
-            prices[far] = _rare_price(other, target, q, row, shift, weight, tables)
+            known += information[address(levels[j])[0]] - (known >> _FORGET)
 
 
 @compiled
@@ -200,7 +116,7 @@ def _advance(cost: Ints, new_cost: Ints, prices: Ints, back: Bytes, least: Ints,
 
 
 @compiled
-def _viterbi(
+def viterbi(
     targets: Ints,
     scales: Ints,
     steps: Ints,
@@ -240,9 +156,9 @@ def _viterbi(
             if level < LOWEST_LEVEL:
                 continue
             active += 1
-            rows[lane], shifts[lane] = _address(level + (drifts[lane] >> _DRIFT_BITS))
+            rows[lane], shifts[lane] = address(level + (drifts[lane] >> DRIFT_BITS))
             target = abs(targets[lane, j])
-            _branches(target, rows[lane], shifts[lane], weights[lane], tables, price, choices[j, lane])
+            branches(target, rows[lane], shifts[lane], weights[lane], tables, price, choices[j, lane])
             prices[:, lane] = price
         if active == 0:
             symbols[:, j:] = 0
@@ -256,7 +172,7 @@ def _viterbi(
             q, parity = best[lane] & 1, np.int64(back[j, best[lane], lane])
             symbol = min(choices[j, lane, 2 * q + parity] >> shifts[lane], ESCAPE)
             score = tables.scores[rows[lane], q, symbol]
-            drifts[lane] = _drifted(drifts[lane], score, gains[lane, j])
+            drifts[lane] = drifted(drifts[lane], score, gains[lane, j])
     for lane in range(count):
         state = last[lane]
         for j in range(width - 1, -1, -1):
@@ -267,25 +183,6 @@ def _viterbi(
                 symbols[lane, j] = magnitude if targets[lane, j] >= 0 else -magnitude
                 way = state >> 1 ^ _CROSS * parity
                 state = way if q == 0 else _HALF + (way ^ _SHIFT)
-
-
-@compiled
-def put_magnitude(coder: Ints, k: int, shift: int, starts: Ints, buffer: Bytes) -> None:
-    """Code a symbol: from its table, then escape, low bits and sign."""
-    magnitude = abs(k)
-    symbol = min(magnitude >> shift, ESCAPE)
-    push(coder, starts[symbol], starts[symbol + 1] - starts[symbol], buffer)
-    if symbol == ESCAPE:
-        rest = (magnitude >> shift) - ESCAPE + 1
-        bits = 0
-        while rest >> (bits + 1) > 0:
-            bits += 1
-        push_bits(coder, bits, 4, buffer)
-        push_bits(coder, rest - (1 << bits), bits, buffer)
-    if shift > 0:
-        push_bits(coder, magnitude & ((1 << shift) - 1), shift, buffer)
-    if magnitude > 0:
-        push_bits(coder, 1 if k < 0 else 0, 1, buffer)
 
 
 @compiled
@@ -303,11 +200,11 @@ def _write(symbols: Ints, levels: Ints, gains: Ints, tables: Magnitudes, buffer:
     state, drift = 0, 0
     for j in range(len(symbols)):
         if levels[j] >= LOWEST_LEVEL:
-            row, shift = _address(levels[j] + (drift >> _DRIFT_BITS))
+            row, shift = address(levels[j] + (drift >> DRIFT_BITS))
             q = 1 if state >= _HALF else 0
             put_magnitude(coder, symbols[j], shift, tables.starts[row, q], buffer)
             symbol = min(abs(symbols[j]) >> shift, ESCAPE)
-            drift = _drifted(drift, tables.scores[row, q, symbol], gains[j])
+            drift = drifted(drift, tables.scores[row, q, symbol], gains[j])
             state = successor(state, symbols[j] & 1)
     return flush(coder, buffer)
 
@@ -327,22 +224,14 @@ def _read(
         values[j] = 0
         if levels[j] < LOWEST_LEVEL:
             continue
-        row, shift = _address(levels[j] + (drift >> _DRIFT_BITS))
+        row, shift = address(levels[j] + (drift >> DRIFT_BITS))
         q = 1 if state >= _HALF else 0
-        symbol = pop(coder, tables.starts[row, q], data, end)
-        magnitude = symbol
-        if symbol == ESCAPE:
-            bits = pop_bits(coder, 4, data, end)
-            magnitude += (1 << bits) + pop_bits(coder, bits, data, end) - 1
-        if shift > 0:
-            magnitude = magnitude << shift | pop_bits(coder, shift, data, end)
+        starts, centroids = tables.starts[row, q], tables.centroids[row, q]
+        magnitude, values[j] = take_magnitude(coder, q, shift, starts, centroids, data, end)
         if magnitude >= MAX_SYMBOL:
             return False
-        drift = _drifted(drift, tables.scores[row, q, symbol], gains[j])
-        if magnitude > 0:
-            values[j] = _point(magnitude, q, symbol, shift, tables.centroids[row, q])
-            if pop_bits(coder, 1, data, end) == 1:
-                values[j] = -values[j]
+        symbol = min(magnitude >> shift, ESCAPE)
+        drift = drifted(drift, tables.scores[row, q, symbol], gains[j])
         state = successor(state, magnitude & 1)
     return complete(coder, data, begin, end)
 
@@ -371,7 +260,7 @@ def code(targets: Ints, scales: Ints, steps: Ints, weights: Ints, tables: Magnit
     for first in range(0, count, LANES):
         end = min(first + LANES, count)
         chosen = symbols[: end - first]
-        _viterbi(targets[first:end], scales, steps[first:end], weights[first:end], tables, work, chosen)
+        viterbi(targets[first:end], scales, steps[first:end], weights[first:end], tables, work, chosen)
         for i in range(first, end):
             levels = scales - steps[i]
             sizes[i] = _write(symbols[i - first], levels, gains[i - first], tables, out[i])

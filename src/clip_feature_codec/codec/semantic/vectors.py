@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import ROUND_FLOOR, Decimal
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,6 +37,21 @@ def unit_vectors(vectors: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
 
 
 def lengths(rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Euclidean lengths of float32 rows, in float64, where no square overflows or vanishes."""
+    """Euclidean lengths (N,) of float32 rows (N, D), in float64, where no square overflows or vanishes."""
     found: NDArray[np.float64] = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1))
     return found
+
+
+def cosines(given: NDArray[np.float32], decoded: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Cosines (N,) of vectors (N, D) with what they decode to, (N, D), in float64."""
+    products = (given.astype(np.float64) * decoded).sum(axis=1)
+    found: NDArray[np.float64] = products / (lengths(given) * lengths(decoded))
+    return found
+
+
+def out_of_reach(target: float, reached: NDArray[np.float64]) -> ConfigError:
+    """The refusal of a target cosine: it names one that all vectors reach, with cosines (N,), at best."""
+    # Rounded down, exactly, so that what is advised here is not refused in its turn.
+    advised = Decimal(float(reached.min())).quantize(Decimal("1e-9"), ROUND_FLOOR)
+    expected = f"at most {advised}, which every vector reaches"
+    return ConfigError(f"target cosine: found {target}, expected {expected}")
