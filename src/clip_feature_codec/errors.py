@@ -61,3 +61,11 @@ class PartialFailureError(CodecError):
     def __init__(self, message: str, failures: list[tuple[str, str]]) -> None:
         super().__init__(message)
         self.failures = failures
+
+
+def reason(error: Exception) -> str:
+    """Say in one line what another library's error is about, in the system's words where it has some."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -264,6 +264,6 @@ def test_a_picture_of_too_many_pixels_is_refused_before_a_model_is_loaded(
         raise AssertionError("the model was loaded first")
 
     monkeypatch.setattr(ClipEmbedder, "load", fail)
-    monkeypatch.setattr("clip_feature_codec.images.MAX_PIXELS", 100)
+    monkeypatch.setattr("clip_feature_codec.images.reading.MAX_PIXELS", 100)
     Image.new("RGB", (11, 10)).save(work / "big.png")
     refused(run("encode", work / "big.png", "-o", work / "x.clp", "--codec", work / "store"), "big.png")

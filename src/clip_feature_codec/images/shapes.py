@@ -1,0 +1,38 @@
+"""The size and the shape of pictures."""
+
+from __future__ import annotations
+
+import math
+
+from PIL import Image
+
+from clip_feature_codec.errors import ConfigError
+
+
+def squash(picture: Image.Image, size: int) -> Image.Image:
+    """Resize to ``size`` × ``size`` pixels whatever the aspect ratio (see `resize_to`)."""
+    return resize_to(picture, (size, size))
+
+
+def resize_to(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Resize to (width, height) pixels with Pillow's bicubic filter, which is antialiased when it shrinks."""
+    return picture.resize(size, Image.Resampling.BICUBIC)
+
+
+def output_size(aspect: float, size: int) -> tuple[int, int]:
+    """Give the (width, height) whose longer side is ``size`` and whose ratio is nearest to ``aspect``.
+
+    Args:
+        aspect: width / height.
+        size: pixels of the longer side.
+
+    Raises:
+        ConfigError: ``aspect`` is not a positive finite number, or ``size`` is below 1.
+    """
+    if not (math.isfinite(aspect) and aspect > 0):
+        raise ConfigError(f"an aspect ratio must be a positive number, found {aspect}")
+    if size < 1:
+        raise ConfigError(f"a picture's size must be at least 1 pixel, found {size}")
+    if aspect >= 1:
+        return size, max(1, round(size / aspect))
+    return max(1, round(size * aspect)), size

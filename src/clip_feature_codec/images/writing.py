@@ -1,0 +1,81 @@
+"""Writing pictures to files, with a mark that tells them from the pictures of other programs."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngInfo
+
+from clip_feature_codec.errors import ImageError, reason
+from clip_feature_codec.files import write_atomic
+from clip_feature_codec.images.formats import IMAGE_SUFFIXES, WRITTEN, picture_kind
+
+_MARK = "clip-feature-codec"
+_LOSSY_QUALITY = {"JPEG": 95, "WEBP": 95, "AVIF": 90}
+
+
+def save_image(picture: Image.Image, path: Path) -> None:
+    """Write a picture, whole or not at all, in the format that the ending of ``path`` names.
+
+    JPEG and WebP are written at quality 95, AVIF at 90. Each file names this program as its maker, as
+    `has_mark` finds out; a BMP file has no place for that.
+
+    Raises:
+        ImageError: the ending is none of `IMAGE_SUFFIXES`, the format cannot hold the picture, or the
+            file cannot be written.
+    """
+    image_format = WRITTEN.get(path.suffix.lower())
+    if image_format is None:
+        known = " ".join(sorted(IMAGE_SUFFIXES))
+        raise ImageError(f"{path}: cannot tell the format from {path.suffix!r}: use one of {known}")
+    options = _marked(image_format)
+    if image_format in _LOSSY_QUALITY:
+        options["quality"] = _LOSSY_QUALITY[image_format]
+    encoded = io.BytesIO()
+    try:
+        picture.save(encoded, format=image_format, **options)
+        write_atomic(path, encoded.getvalue())
+    except Exception as error:  # Pillow's encoders raise nearly anything, too
+        raise ImageError(f"{path}: cannot be written: {reason(error)}") from error
+
+
+def has_mark(path: Path) -> bool:
+    """Tell whether a file is a picture that `save_image` wrote, from its metadata: no pixel is decoded.
+
+    False for a BMP file, whoever wrote it, for what is no picture, and for what cannot be read.
+    """
+    try:
+        kind = picture_kind(path)
+        if kind is None or kind not in WRITTEN.values():
+            return False
+        with Image.open(path, formats=[kind]) as image:
+            return _maker(image, kind) == _MARK
+    except Exception:  # a damaged file makes Pillow's plugins raise nearly anything: it is not one of ours
+        return False
+
+
+def _marked(image_format: str) -> dict[str, Any]:
+    """What `Image.save` is to be told so that the file names its maker."""
+    if image_format == "BMP":
+        return {}
+    if image_format == "GIF":
+        return {"comment": _MARK.encode()}
+    if image_format == "PNG":
+        info = PngInfo()
+        info.add_text("Software", _MARK)
+        return {"pnginfo": info}
+    exif = Image.Exif()
+    exif[ExifTags.Base.Software] = _MARK
+    return {"exif": exif}
+
+
+def _maker(image: Image.Image, kind: str) -> object:
+    """The program that a picture's metadata names, where `_marked` puts it."""
+    if kind == "GIF":
+        return bytes(image.info.get("comment", b"")).decode("latin-1")
+    if kind == "PNG":
+        return image.info.get("Software")
+    return image.getexif().get(ExifTags.Base.Software)
