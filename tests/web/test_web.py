@@ -87,6 +87,16 @@ def test_golden_files(codec: FeatureCodec, seeds: list[bytes], size: int) -> Non
 
 
 @needs_node
+@pytest.mark.parametrize("field", [0x01, 0x81])
+def test_the_longest_shape_is_drawn_alike(codec: FeatureCodec, seeds: list[bytes], field: int) -> None:
+    with_shape = next(blob for blob in seeds if blob[1] & 1 and codec.parse(blob).layout is not None)
+    blob = resealed(codec, with_shape[:6] + bytes([field]) + with_shape[7:])
+    (found,) = in_node(codec, [blob], 256)
+    assert_same(codec, blob, found, 256)
+    assert sorted([found["width"], found["height"]]) == [1, 256]
+
+
+@needs_node
 def test_damaged_streams_are_refused_alike(codec: FeatureCodec, seeds: list[bytes]) -> None:
     rng = np.random.default_rng(0)
     damaged = [blob[:cut] for blob in seeds for cut in range(0, min(len(blob), 12))]

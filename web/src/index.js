@@ -9,6 +9,7 @@ import { TABLES } from "./tables.js";
 export { ClpError, MissingLayerError };
 
 const MAX_SIZE = 8192;
+const LONGEST = 128;
 
 /** See index.d.ts. */
 export const MINI = Object.freeze({ tables_sha256: TABLES.sha256, profile: TABLES.profile });
@@ -32,9 +33,13 @@ export function decodeLayout(bytes, { size = 256, square = false, codec = MINI }
   return { width, height, data: draw(decodeCoefficients(stream.layout), width, height) };
 }
 
-/** The width and height whose longer side is `size` and whose ratio is nearest to `aspect`. */
+/**
+ * The width and height whose longer side is `size` and whose ratio is nearest to `aspect`. The longest shape
+ * that a stream can say stands for lines of pixels, too, and is drawn at half its width.
+ */
 function outputSize(aspect, size) {
-  const shorter = Math.max(1, roundHalfEven(size * Math.min(aspect, 1 / aspect)));
+  const share = Math.min(aspect, 1 / aspect);
+  const shorter = Math.max(1, roundHalfEven((size * share) / (share === 1 / LONGEST ? 2 : 1)));
   return aspect >= 1 ? [size, shorter] : [shorter, size];
 }
 

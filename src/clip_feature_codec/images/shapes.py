@@ -8,6 +8,9 @@ from PIL import Image
 
 from clip_feature_codec.errors import ConfigError
 
+LONGEST = 128.0
+"""The longest shape that a stream can say, and says of everything longer (docs/clp-format.md)."""
+
 
 def squash(picture: Image.Image, size: int) -> Image.Image:
     """Resize to ``size`` × ``size`` pixels whatever the aspect ratio (see `resize_to`)."""
@@ -22,6 +25,9 @@ def resize_to(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 def output_size(aspect: float, size: int) -> tuple[int, int]:
     """Give the (width, height) whose longer side is ``size`` and whose ratio is nearest to ``aspect``.
 
+    A ratio of `LONGEST` is what a stream says of every picture of more than about 85 to 1, a line of pixels
+    among them. Such a picture is drawn at half the width that the ratio asks for, so that a line stays one.
+
     Args:
         aspect: width / height.
         size: pixels of the longer side.
@@ -33,6 +39,8 @@ def output_size(aspect: float, size: int) -> tuple[int, int]:
         raise ConfigError(f"an aspect ratio must be a positive number, found {aspect}")
     if size < 1:
         raise ConfigError(f"a picture's size must be at least 1 pixel, found {size}")
-    if aspect >= 1:
-        return size, max(1, round(size / aspect))
-    return max(1, round(size * aspect)), size
+    exact = size / aspect if aspect >= 1 else size * aspect
+    if aspect in (LONGEST, 1 / LONGEST):
+        exact /= 2
+    shorter = max(1, round(exact))
+    return (size, shorter) if aspect >= 1 else (shorter, size)
