@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import Result
-from PIL import Image
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.space import ClipSpace
@@ -264,6 +264,7 @@ def test_a_picture_of_too_many_pixels_is_refused_before_a_model_is_loaded(
         raise AssertionError("the model was loaded first")
 
     monkeypatch.setattr(ClipEmbedder, "load", fail)
-    monkeypatch.setattr("clip_feature_codec.images.reading.MAX_PIXELS", 100)
-    Image.new("RGB", (11, 10)).save(work / "big.png")
-    refused(run("encode", work / "big.png", "-o", work / "x.clp", "--codec", work / "store"), "big.png")
+    header = struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, 50_000, 50_000, 1, 24, 0, 0, 0, 0, 0, 0)
+    (work / "big.bmp").write_bytes(b"BM" + header)
+    result = run("encode", work / "big.bmp", "-o", work / "x.clp", "--codec", work / "store")
+    refused(result, "big.bmp", "50000×50000 pixels")

@@ -88,6 +88,7 @@ def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 
 def _start_logging(debug: bool, quiet: bool) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # a picture is read, or refused in our own words
     level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
     logging.getLogger("clip_feature_codec").setLevel(level)
 

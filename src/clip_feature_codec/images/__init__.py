@@ -1,7 +1,9 @@
 """Between picture files, 8-bit RGB pictures and tensors in [-1, 1]: the only place that rounds."""
 
+from clip_feature_codec.images.arrays import Picture, as_picture
 from clip_feature_codec.images.formats import IMAGE_SUFFIXES, READ_SUFFIXES, picture_kind
-from clip_feature_codec.images.reading import MAX_PIXELS, load_image
+from clip_feature_codec.images.limits import MAX_PIXELS
+from clip_feature_codec.images.reading import load_image
 from clip_feature_codec.images.shapes import output_size, resize_to, squash
 from clip_feature_codec.images.tensors import to_pictures, to_tensor
 from clip_feature_codec.images.writing import has_mark, save_image
@@ -10,6 +12,8 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
     "READ_SUFFIXES",
+    "Picture",
+    "as_picture",
     "has_mark",
     "load_image",
     "output_size",

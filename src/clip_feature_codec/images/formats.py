@@ -23,7 +23,8 @@ IMAGE_SUFFIXES = frozenset(WRITTEN)
 READ_SUFFIXES = IMAGE_SUFFIXES | {".heic", ".heif", ".hif", ".jxl"}
 """Those, and the endings that we only read. The content decides, not the name: see `picture_kind`."""
 
-_HEAD = 32  # bytes that tell the format
+HEAD = 32
+"""So many bytes of a file tell its format."""
 
 _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
@@ -65,7 +66,7 @@ def picture_kind(path: Path) -> str | None:
         OSError: it cannot be read.
     """
     with path.open("rb", buffering=0) as file:
-        kind = kind_of(file.read(_HEAD))
+        kind = kind_of(file.read(HEAD))
     return None if kind == "TIFF" and path.suffix.lower() in _RAW_SUFFIXES else kind
 
 

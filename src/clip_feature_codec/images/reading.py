@@ -1,119 +1,157 @@
-"""Reading pictures from files: as upright 8-bit RGB, whatever they are in."""
+"""Reading pictures from files: as upright 8-bit RGB in sRGB, whatever they are in."""
 
 from __future__ import annotations
 
 import io
-import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import JpegImageFile
 
 from clip_feature_codec.errors import ImageError, reason
-from clip_feature_codec.images.formats import IMAGE_SUFFIXES, WRITTEN
+from clip_feature_codec.images.avif import read_avif
+from clip_feature_codec.images.formats import HEAD, READ_SUFFIXES, kind_of
+from clip_feature_codec.images.gif import read_gif
+from clip_feature_codec.images.heif import read_heif
+from clip_feature_codec.images.jxl import read_jxl
+from clip_feature_codec.images.levels import float_levels, integer_levels, picture_of
+from clip_feature_codec.images.limits import MAX_PIXELS, CheckSize, pixel_limit
+from clip_feature_codec.images.png import read_png
+from clip_feature_codec.images.profiles import to_srgb
+from clip_feature_codec.images.quiet import quiet
+from clip_feature_codec.images.tiff import read_tiff
 
-MAX_PIXELS = 178_956_970
-"""Pictures with more pixels are refused before they are decoded (Pillow's own limit for an error)."""
-
-# Named, because Pillow would otherwise try every plugin it has, and some start other programs (EPS).
-_FORMATS = sorted(set(WRITTEN.values()))
-
-_ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_PHOTOMETRIC_TAG = 262
 _WHITE_IS_ZERO = 0
+_READERS = {
+    "AVIF": read_avif,
+    "GIF": read_gif,
+    "PNG": read_png,
+    "TIFF": read_tiff,
+    "HEIF": read_heif,
+    "JXL": read_jxl,
+}
 
 
-def load_image(source: Path | bytes | Image.Image) -> Image.Image:
-    """Read a picture as upright 8-bit RGB, without metadata.
+def load_image(source: Path | bytes | Image.Image, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Read a picture as upright 8-bit RGB in sRGB, without metadata.
 
-    EXIF orientation is applied, transparency is laid over white, and of an animation the first frame is
-    taken (of an opened Pillow image, the current one). 16-bit grey is scaled from 0..65535 to 0..255 and
-    rounded; Pillow keeps the upper byte of 16-bit colour. Floating point is taken as 0..1 when no finite
-    value exceeds 1, else as 0..255; it is clipped, and NaN is black.
+    The format is known by content, not by name. Colours are converted from the picture's ICC profile to
+    sRGB (see `images.profiles.to_srgb`), EXIF orientation is applied, transparency is laid over white, and
+    of an animation the first frame is taken (of an opened Pillow image, the current one). Integers of more
+    than 8 bits are scaled to 0..255 by their full range and rounded. Floating point is taken as 0..1 when
+    no finite value exceeds 1, else as 0..255; it is clipped, and NaN is black.
 
     Args:
         source: a file, the bytes of one, or an image of Pillow's, which is left as it is.
+        max_pixels: pictures with more pixels are refused before they are decoded.
 
     Raises:
-        ImageError: it is not a picture in one of the formats of `IMAGE_SUFFIXES`, it is damaged or cut
-            short, it has no pixels, or more than `MAX_PIXELS` (found out before they are decoded).
+        ImageError: it is not a picture in a format we read (JPEG, PNG, WebP, AVIF, TIFF, GIF, BMP, HEIF,
+            JPEG XL), or in a form of one whose meaning is unknown, it is damaged or cut short, it has no
+            pixels, or more than ``max_pixels``.
     """
     name = str(source) if isinstance(source, str | Path) else "the given picture"
+    check_size = pixel_limit(max_pixels)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about metadata, mostly: the picture is read or refused
+        with quiet():  # about metadata, mostly: the picture is read or refused
             if isinstance(source, Image.Image):
-                return _upright_rgb(source)
-            file = io.BytesIO(source) if isinstance(source, bytes) else source
-            with Image.open(file, formats=_FORMATS) as image:
-                return _upright_rgb(image)
-    except UnidentifiedImageError as error:
-        raise ImageError(
-            f"{name}: not a picture in a format we read ({' '.join(sorted(IMAGE_SUFFIXES))})"
-        ) from error
+                check_size(*source.size)
+                return _finished(source, name)
+            with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
+                return _finished(_decoded(file, name, check_size), name)
+    except ImageError:
+        raise
     except OSError as error:
         raise ImageError(f"{name}: cannot be read: {reason(error)}") from error
-    except Exception as error:  # a damaged file makes Pillow's plugins raise nearly anything
+    except Exception as error:  # a damaged file makes the libraries raise nearly anything
         raise ImageError(f"{name}: cannot be read as a picture: {reason(error)}") from error
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    """Decode an image: RGB, upright, over white, without metadata (which would turn it a second time)."""
-    pixels = image.width * image.height
-    if not 0 < pixels <= MAX_PIXELS:
-        raise ValueError(f"{image.width}×{image.height} pixels, expected 1 to {MAX_PIXELS:,} in all")
+def _decoded(file: BinaryIO, name: str, check_size: CheckSize) -> Image.Image:
+    """Decode a file to one of Pillow's modes of 8 bits."""
+    kind = kind_of(file.read(HEAD))
+    file.seek(0)
+    if kind is None:
+        known = " ".join(sorted(READ_SUFFIXES))
+        raise ImageError(f"{name}: not a picture in a format we read ({known})")
+    reader = _READERS.get(kind)
+    if reader is not None:
+        return reader(file, check_size)
+    # Not by Image.open, whose limit of pixels is the same for all threads
+    image = _plugin(kind)(file)
+    check_size(*image.size)
     image.load()
-    rgb = _to_rgb(image)
-    rgb.info = {}
-    turn = _UPRIGHT.get(_orientation(image))
-    return rgb if turn is None else rgb.transpose(turn)
+    return image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a decoded image of any mode to a new RGB image."""
-    if image.mode == "F":
-        return _from_grey(_float_levels(np.asarray(image)))
-    if image.mode.startswith("I"):  # I;16, I;16B, ..., I
-        values = np.clip(np.asarray(image).astype(np.int32), 0, 65535)
-        tags = getattr(image, "tag_v2", {})  # Pillow inverts white-is-zero TIFFs of up to 8 bits only
-        if tags.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
-            values = 65535 - values
-        return _from_grey((values + 128) // 257)  # v / 257 rounded: 257 is odd, so there are no ties
-    if image.has_transparency_data:
-        if image.mode == "La":
-            image = image.convert("LA")
-        rgba = image.convert("RGBA")
-        canvas = Image.new("RGB", image.size, "white")
-        canvas.paste(rgba, mask=rgba)
-        return canvas
-    return image.convert("RGB")
+def _plugin(kind: str) -> type[ImageFile.ImageFile]:
+    """Pillow's reader of a format, imported when it is first needed."""
+    if kind == "WEBP":
+        from PIL.WebPImagePlugin import WebPImageFile
+
+        return WebPImageFile
+    return {"JPEG": JpegImageFile, "BMP": BmpImageFile}[kind]
 
 
-def _from_grey(levels: np.ndarray) -> Image.Image:
-    return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
+def _finished(image: Image.Image, name: str) -> Image.Image:
+    """Turn a decoded image upright, into sRGB, and lay it over white; the given one stays as it is."""
+    upright = _upright(image)
+    picture = _plain(upright)
+    if _is_inverted(image):
+        picture = ImageOps.invert(picture)
+    profile = upright.info.get("icc_profile")
+    if profile and upright.mode != "LAB":  # which is independent of devices
+        picture = to_srgb(picture, profile, name)
+    if picture.mode.endswith("A"):
+        colours = picture.convert("RGB")
+        canvas = Image.new("RGB", picture.size, "white")
+        canvas.paste(colours, mask=picture.getchannel("A"))
+        picture = canvas
+    elif picture.mode != "RGB":
+        picture = picture.convert("RGB")
+    picture.info = {}
+    return picture
 
 
-def _float_levels(values: np.ndarray) -> np.ndarray:
-    """Scale floating-point grey to 0..255 (see `load_image`)."""
-    highest = np.max(values, where=np.isfinite(values), initial=0.0)
-    scale = 255.0 if highest <= 1.0 else 1.0
-    levels: np.ndarray = np.rint(np.clip(np.nan_to_num(values, nan=0.0) * scale, 0.0, 255.0))
-    return levels
-
-
-def _orientation(image: Image.Image) -> int:
-    """Read the EXIF orientation, 1 to 8; 1 (upright) when there is none or the EXIF block is damaged."""
+def _upright(image: Image.Image) -> Image.Image:
+    """Copy an image, turned as its EXIF says, without metadata but for transparency and colour profile."""
     try:
-        orientation = image.getexif().get(_ORIENTATION_TAG)
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # the pixels are whole: a picture that may lie on its side is better than none
-        return 1
-    return orientation if isinstance(orientation, int) else 1
+        orientation = None
+    upright = image.copy()
+    upright.info = {key: image.info[key] for key in ("transparency", "icc_profile") if key in image.info}
+    if isinstance(orientation, int):
+        # That tag alone: exif_transpose writes all of them anew, and fails over those that are damaged
+        upright.getexif()[ExifTags.Base.Orientation] = orientation
+        ImageOps.exif_transpose(upright, in_place=True)
+    return upright
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """Bring an image of any mode to L, LA, RGB, RGBA or CMYK."""
+    mode = image.mode
+    if mode == "F":
+        return picture_of(float_levels(np.asarray(image)))
+    if mode.startswith("I"):  # I;16, I;16B, ..., I
+        values = np.clip(np.asarray(image).astype(np.int32), 0, 65535)
+        return picture_of(integer_levels(values.astype(np.uint16), 16))
+    if mode in ("1", "L"):
+        wanted = "LA" if image.has_transparency_data else "L"
+    elif mode in ("LA", "La"):
+        wanted = "LA"
+    elif mode == "CMYK":
+        wanted = "CMYK"
+    else:
+        wanted = "RGBA" if image.has_transparency_data else "RGB"
+    return image if mode == wanted else image.convert(wanted)
+
+
+def _is_inverted(image: Image.Image) -> bool:
+    """Whether Pillow opened a TIFF of 16 bits or floats whose zero is white, which it gives out as it is."""
+    tags = getattr(image, "tag_v2", {})
+    deep = image.mode == "F" or image.mode.startswith("I")
+    return deep and tags.get(ExifTags.Base.PhotometricInterpretation) == _WHITE_IS_ZERO

@@ -12,6 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from clip_feature_codec.errors import ImageError, reason
 from clip_feature_codec.files import write_atomic
 from clip_feature_codec.images.formats import IMAGE_SUFFIXES, WRITTEN, picture_kind
+from clip_feature_codec.images.quiet import quiet
 
 _MARK = "clip-feature-codec"
 _LOSSY_QUALITY = {"JPEG": 95, "WEBP": 95, "AVIF": 90}
@@ -51,7 +52,7 @@ def has_mark(path: Path) -> bool:
         kind = picture_kind(path)
         if kind is None or kind not in WRITTEN.values():
             return False
-        with Image.open(path, formats=[kind]) as image:
+        with quiet(), Image.open(path, formats=[kind]) as image:
             return _maker(image, kind) == _MARK
     except Exception:  # a damaged file makes Pillow's plugins raise nearly anything: it is not one of ours
         return False
