@@ -15,8 +15,8 @@ from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.codec.transcode import transcode
 from clip_feature_codec.decoders.options import PaintKeywords, PaintOptions
-from clip_feature_codec.errors import CheckpointError, ImageError, StoreError
-from clip_feature_codec.images import load_image
+from clip_feature_codec.errors import CheckpointError, StoreError
+from clip_feature_codec.images import Picture, as_picture
 from clip_feature_codec.packs import DEFAULT_PACK, PACK_DECODER, pack_folder
 from clip_feature_codec.preview import analyse, preview
 from clip_feature_codec.store.feature_store import CODEC_FILE, DECODER_FILE
@@ -25,9 +25,6 @@ from clip_feature_codec.store.feature_store import CODEC_FILE, DECODER_FILE
 if TYPE_CHECKING:
     from clip_feature_codec.decoders.protocol import Decoder
     from clip_feature_codec.embed import ClipEmbedder
-
-Picture = Image.Image | Path | str | np.ndarray
-"""A picture: Pillow image, path, or uint8 array (H, W), (H, W, 3) or (H, W, 4)."""
 
 
 class ClipCodec:
@@ -109,7 +106,7 @@ class ClipCodec:
 
     def embed(self, image: Picture) -> np.ndarray:
         """A picture's CLIP vector before coding: float32 (D,), unit length."""
-        vector: np.ndarray = self.embedder.embed_images([_picture(image)])[0]
+        vector: np.ndarray = self.embedder.embed_images([as_picture(image)])[0]
         return vector
 
     def encode(
@@ -137,7 +134,7 @@ class ClipCodec:
             ConfigError: the rate cannot be met.
         """
         rate = Rate(max_bytes, target_cosine, quality, layers)
-        return self._encode_batch([_picture(image)], rate)[0]
+        return self._encode_batch([as_picture(image)], rate)[0]
 
     def encode_many(
         self,
@@ -154,7 +151,7 @@ class ClipCodec:
         rate = Rate(max_bytes, target_cosine, quality, layers)
         blobs, batch = [], []
         for image in images:
-            batch.append(_picture(image))
+            batch.append(as_picture(image))
             if len(batch) == BATCH_SIZE:
                 blobs += self._encode_batch(batch, rate)
                 batch = []
@@ -261,14 +258,3 @@ def _decoder_of(codec_file: Path, features: FeatureCodec) -> Path | None:
     pack = pack_folder(features.space.model)
     candidates = [trained, pack / PACK_DECODER] if pack else [trained]
     return next((file for file in candidates if file.is_file()), None)
-
-
-def _picture(image: Picture) -> Image.Image:
-    if isinstance(image, np.ndarray):
-        shape = image.shape
-        if image.dtype != np.uint8 or len(shape) not in (2, 3) or shape[2:] not in ((), (3,), (4,)):
-            raise ImageError(
-                f"the given array is {image.dtype} {shape}, expected uint8 (H, W), (H, W, 3) or (H, W, 4)"
-            )
-        image = Image.fromarray(image)
-    return load_image(Path(image) if isinstance(image, str) else image)
