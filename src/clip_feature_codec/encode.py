@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -26,11 +26,12 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import DEFAULT_RATE, Rate
 from clip_feature_codec.devices import usable_cores
-from clip_feature_codec.embed import ClipEmbedder
+from clip_feature_codec.embed import Embedder, Preprocess
 from clip_feature_codec.errors import ConfigError, ImageError, StoreError
 from clip_feature_codec.images import IMAGE_SUFFIXES, load_image
+from clip_feature_codec.names import CODEC_FILE
 from clip_feature_codec.preview import analyse
-from clip_feature_codec.store.feature_store import CODEC_FILE, FeatureStore, exclusive, remove_strays
+from clip_feature_codec.store.feature_store import FeatureStore, exclusive, remove_strays
 from clip_feature_codec.store.pending import Chunk, NewPicture, Plan
 
 BATCH_SIZE = 32
@@ -59,7 +60,7 @@ class EncodeResult:
 def encode_folder(
     img_dir: Path,
     out_dir: Path,
-    embedder: ClipEmbedder,
+    embedder: Embedder,
     codec: FeatureCodec | None = None,
     rate: Rate = DEFAULT_RATE,
     *,
@@ -145,7 +146,7 @@ def find_pictures(img_dir: Path, out_dir: Path | None = None) -> list[str]:
     return sorted(found)
 
 
-def _embed_chunks(plan: Plan, embedder: ClipEmbedder, layers: str, workers: int | None, quiet: bool) -> None:
+def _embed_chunks(plan: Plan, embedder: Embedder, layers: str, workers: int | None, quiet: bool) -> None:
     """Embed and analyse every chunk of the plan that is not on disk yet."""
     chunks = [names for names in plan.chunks if not plan.is_done(names)]
     if workers is None:
@@ -155,7 +156,7 @@ def _embed_chunks(plan: Plan, embedder: ClipEmbedder, layers: str, workers: int 
         batch_size=None,
         num_workers=min(workers, len(chunks)),
         collate_fn=_keep,
-        pin_memory=embedder.device.type == "cuda",
+        pin_memory=embedder.device.startswith("cuda"),
         generator=torch.Generator(),  # else the loader draws its seeds from torch's global one
     )
     total, ahead = sum(map(len, plan.chunks)), sum(map(len, chunks))
@@ -166,10 +167,10 @@ def _embed_chunks(plan: Plan, embedder: ClipEmbedder, layers: str, workers: int 
             bar.update(len(names))
 
 
-def _default_workers(device: torch.device) -> int:
+def _default_workers(device: str) -> int:
     # Where the forward pass has every core, each reader that takes one makes the others wait for it.
     cores = usable_cores()
-    return min(8, cores // 4 if device.type == "cpu" else max(1, cores - 1))
+    return min(8, cores // 4 if device == "cpu" else max(1, cores - 1))
 
 
 _Read = tuple[list[NewPicture], torch.Tensor, np.ndarray, list[tuple[str, str]]]
@@ -186,7 +187,7 @@ class _ChunkReader(Dataset[_Read]):
         self,
         img_dir: Path,
         chunks: Sequence[Sequence[str]],
-        preprocess: Callable[[Image.Image], torch.Tensor],
+        preprocess: Preprocess,
         layers: str,
     ) -> None:
         self._img_dir, self._chunks, self._preprocess, self._layers = img_dir, chunks, preprocess, layers
@@ -213,7 +214,7 @@ class _ChunkReader(Dataset[_Read]):
                 layouts += [] if layout is None else [layout]
         return (
             pictures,
-            torch.stack(pixels) if pixels else torch.empty(0),
+            torch.from_numpy(np.stack(pixels)) if pixels else torch.empty(0),
             np.stack(layouts) if layouts else np.empty(0),
             failures,
         )
@@ -236,7 +237,7 @@ def _keep(item: T) -> T:
 def _new_store(
     out_dir: Path,
     plan: Plan,
-    embedder: ClipEmbedder,
+    embedder: Embedder,
     codec: FeatureCodec | None,
     failures: Sequence[tuple[str, str]],
 ) -> FeatureStore:

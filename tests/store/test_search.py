@@ -17,12 +17,12 @@ from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.codec.semantic.affine import AffineQuantizer
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.errors import ConfigError, SpaceMismatchError
+from clip_feature_codec.names import INDEX_FILE
 from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.manifest import Entry
 from clip_feature_codec.store.pending import NewPicture
 from clip_feature_codec.store.search import indexing
 from clip_feature_codec.store.search.index_file import IndexFile
-from clip_feature_codec.store.search.indexing import INDEX_FILE
 from clip_feature_codec.store.search.nearest import SearchIndex
 
 DIM = 16

@@ -8,7 +8,8 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.codec.transcode import transcode
 from clip_feature_codec.errors import ConfigError
-from clip_feature_codec.store.feature_store import CODEC_FILE, FeatureStore, exclusive
+from clip_feature_codec.names import CODEC_FILE
+from clip_feature_codec.store.feature_store import FeatureStore, exclusive
 
 _ROWS_AT_ONCE = 1024
 

@@ -14,7 +14,8 @@ from tqdm import tqdm
 from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.semantic.affine import LEVELS, AffineQuantizer
 from clip_feature_codec.errors import BitstreamError, SpaceMismatchError
-from clip_feature_codec.store.feature_store import INDEX_FILE, FeatureStore
+from clip_feature_codec.names import INDEX_FILE
+from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.manifest import Entry
 from clip_feature_codec.store.search.index_file import KEY_BYTES, IndexFile, IndexRows
 
