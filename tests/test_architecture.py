@@ -20,7 +20,7 @@ LEVELS = [
     {"cli"},
     {"api", "evaluate"},
     {"fit"},
-    {"encode", "reconstruct", "train"},
+    {"encode", "reconstruct", "train", "outputs"},
     {"decoders"},
     {"store", "embed", "diffusion", "preview"},
     {"bundle"},

@@ -6,6 +6,8 @@ turn ``exit_code`` into the process's exit status: 1 when part of the work is do
 
 from __future__ import annotations
 
+import errno
+
 
 class CodecError(Exception):
     """Base class of all errors of this package."""
@@ -45,6 +47,10 @@ class ConfigError(CodecError):
     """An option's value makes no sense, alone or beside another."""
 
 
+class OutputError(CodecError):
+    """An output cannot be written, or would replace what must not be lost."""
+
+
 class MetricError(CodecError):
     """A metric that was required cannot be computed here."""
 
@@ -69,3 +75,18 @@ def reason(error: Exception) -> str:
         return error.strerror
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def advice(error: OSError) -> str:
+    """Say what to do about a file that cannot be written; nothing where there is no telling."""
+    return _ADVICE.get(error.errno or 0, "")
+
+
+_ADVICE = {
+    errno.ENOSPC: "free some space there, and run the same command again",
+    errno.EDQUOT: "free some of your space there, and run the same command again",
+    errno.EROFS: "name a place outside of this read-only file system",
+    errno.EACCES: "name another place, or ask for the right to write there",
+    errno.ENAMETOOLONG: "give it a shorter name",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}

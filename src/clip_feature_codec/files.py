@@ -1,4 +1,4 @@
-"""Whole files or none: writing through a temporary name, and hashing."""
+"""Whole files or none: writing through a temporary name."""
 
 from __future__ import annotations
 
@@ -7,19 +7,37 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import BinaryIO
+
+MAKER = "clip-feature-codec"
+"""The name under which this program's files say who made them."""
+
+STDIO = Path("-")
+"""Standard input or output, where one file is meant."""
+
+_BLOCK = 4096  # bytes: a full disk may still have room for an empty file
 
 
 @contextmanager
 def atomic_writer(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path`` that takes its name when the block ends without an error.
 
-    A process killed inside the block leaves ``path`` as it was, and at worst a stray ``.tmp`` file.
+    A process killed inside the block leaves ``path`` as it was, and at worst a stray ``.tmp`` file. A link is
+    followed; a pipe or a device such as ``/dev/null`` is written to as it is, since it can only be opened.
 
     Args:
         path: the file to write; its folder is made if it is missing.
         durable: also wait until the bytes are on the disk, so that not even a power cut tears the file.
+
+    Raises:
+        OSError: it cannot be written; ``filename`` is that of ``path``.
     """
+    if path.is_fifo() or path.is_char_device():
+        with path.open("wb") as file:
+            yield file
+        return
+    path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -29,6 +47,10 @@ def atomic_writer(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
                 file.flush()
                 os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):  # a full disk names no file
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -37,3 +59,19 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
     """Write ``data`` to ``path``, whole or not at all (see `atomic_writer`)."""
     with atomic_writer(path, durable=durable) as file:
         file.write(data)
+
+
+def try_writing(path: Path) -> None:
+    """Find out whether a file of this name can be written, by writing another one in its folder.
+
+    Where there is no such folder yet, the nearest one above takes its part. Nothing is left behind.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if path.is_fifo() or path.is_char_device():
+        return
+    folder = next(above for above in path.resolve().parents if above.is_dir())
+    with NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp") as file:
+        file.write(bytes(_BLOCK))
+        file.flush()

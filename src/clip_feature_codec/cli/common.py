@@ -3,109 +3,24 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from clip_feature_codec.cli.paths import NAMED_FILE, NAMED_PATH, OutputPath
 from clip_feature_codec.codec.rate import CHOICES, Rate
-from clip_feature_codec.errors import BitstreamError, CodecError, ConfigError, PartialFailureError
-from clip_feature_codec.files import write_atomic
+from clip_feature_codec.errors import BitstreamError, PartialFailureError
+from clip_feature_codec.files import MAKER, STDIO, write_atomic
+from clip_feature_codec.outputs.kinds import RESULT
 
 if TYPE_CHECKING:
     from clip_feature_codec.codec.space import ClipSpace
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-STDIO = Path("-")
-"""Standard input or output, where one file is meant."""
-
-IN_PATH = click.Path(exists=True, allow_dash=True, path_type=Path)
-IN_FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
-IN_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-OUT_PATH = click.Path(path_type=Path)
-OUT_FILE = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
-OUT_FOLDER = click.Path(file_okay=False, path_type=Path)
-
-
-class Command(click.Command):
-    """A command that ends in one line on stderr when something is wrong, and says all with ``--debug``.
-
-    Exit status: 0 all done, 1 some inputs failed and the rest is done, 2 nothing could be done.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # --img_dir and --img-dir are the same option.
-        self.context_settings["token_normalize_func"] = lambda token: token.replace("_", "-")
-        self.params.append(
-            click.Option(
-                ["--debug"],
-                is_flag=True,
-                expose_value=False,
-                callback=_set_debug,
-                help="Show tracebacks and what the library logs.",
-            )
-        )
-
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
-    ) -> click.Context:
-        """Read the arguments; wrong ones end in one line, too."""
-        try:
-            return super().make_context(info_name, args, parent, **extra)
-        except click.UsageError as error:
-            command = error.ctx.command_path if error.ctx else info_name
-            _end(f"{error.format_message().rstrip('.')} (see {command} --help)", 2)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command and turn what it raises into a line and an exit status."""
-        debug = ctx.meta["debug"]
-        _start_logging(debug, quiet=ctx.params.get("quiet", False))
-        try:
-            return super().invoke(ctx)
-        except (click.exceptions.Exit, click.ClickException, click.Abort, BrokenPipeError):
-            raise
-        except Exception as error:
-            if debug:
-                click.echo(traceback.format_exc(), err=True)
-            if isinstance(error, PartialFailureError):
-                for _, reason in error.failures:
-                    click.echo(f"failed: {_one_line(reason)}", err=True)
-            _end(_message(error), error.exit_code if isinstance(error, CodecError) else 2)
-
-
-def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
-    ctx.meta["debug"] = value
-
-
-def _start_logging(debug: bool, quiet: bool) -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # a picture is read, or refused in our own words
-    level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
-    logging.getLogger("clip_feature_codec").setLevel(level)
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, CodecError):
-        return str(error)
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return f"unexpected {type(error).__name__}: {error} (run again with --debug and report it)"
-
-
-def _end(message: str, exit_code: int) -> NoReturn:
-    click.echo(f"error: {_one_line(message)}", err=True)
-    raise click.exceptions.Exit(exit_code)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
@@ -122,12 +37,15 @@ def stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 quiet_option = click.option("--quiet", is_flag=True, help="No progress bars and no remarks.")
 json_option = click.option(
-    "--json", "json_path", type=OUT_FILE, help="Write the result as JSON to this file (- is standard output)."
+    "--json",
+    "json_path",
+    type=OutputPath(RESULT),
+    help="Write the result as JSON to this file (- is standard output).",
 )
 codec_option = click.option(
     "--codec",
     "codec_path",
-    type=click.Path(exists=True, path_type=Path),
+    type=NAMED_PATH,
     help="Store or codec.json that the stream was coded with. [default: found beside it, else the pack's]",
 )
 batch_option = click.option(
@@ -139,7 +57,7 @@ batch_option = click.option(
 )
 weights_option = click.option(
     "--weights",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=NAMED_FILE,
     help="Decoder checkpoint. [default: the one trained in the store, or the pack's]",
 )
 model_options = stack(
@@ -226,29 +144,10 @@ def naming(path: Path) -> Iterator[None]:
         raise type(error)(f"{'standard input' if path == STDIO else path}: {error}") from None
 
 
-def check_outputs(*paths: Path | None) -> None:
-    """Refuse to write two results to standard output, or below what is no folder, before the work is done."""
-    if paths.count(STDIO) > 1:
-        raise ConfigError("only one result can go to standard output: name a file for the other")
-    for path in paths:
-        for above in path.parents if path else ():
-            if above.exists() and not above.is_dir():
-                raise ConfigError(f"{path}: {above} is a file, not a folder")
-
-
-def check_picture_name(path: Path) -> None:
-    """Refuse a name whose ending is no picture format, before the work and not after it."""
-    from clip_feature_codec.images import IMAGE_SUFFIXES
-
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        known = " ".join(sorted(IMAGE_SUFFIXES))
-        raise ConfigError(f"{path}: a picture is written here, and its name must end in one of {known}")
-
-
-def write_json(result: Any, path: Path | None) -> None:
-    """Write a result to a file or, for ``-``, to standard output."""
+def write_json(result: dict[str, Any], path: Path | None) -> None:
+    """Write a result, and who made it, to a file or, for ``-``, to standard output."""
     if path is not None:
-        write_bytes(json.dumps(result, indent=1).encode() + b"\n", path)
+        write_bytes(json.dumps({"made_by": MAKER} | result, indent=1).encode() + b"\n", path)
 
 
 def write_bytes(data: bytes, path: Path) -> None:

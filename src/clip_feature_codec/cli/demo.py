@@ -7,14 +7,16 @@ from typing import Any
 
 import click
 
+from clip_feature_codec.cli.command import Command
 from clip_feature_codec.cli.common import (
-    OUT_FOLDER,
-    Command,
     device_option,
     quiet_option,
     remark_on_model,
 )
 from clip_feature_codec.cli.painting import make_paint_options, paint_options
+from clip_feature_codec.cli.paths import OutputPath
+from clip_feature_codec.cli.reporting import resumable
+from clip_feature_codec.outputs.kinds import DEMO
 
 _PHOTOS = (
     "astronaut.png",
@@ -34,7 +36,12 @@ _RIVALS = ("layout", "jpeg", "webp", "avif", "jxl", "blurhash", "thumbhash")
 
 @click.command("demo", cls=Command)
 @click.option(
-    "-o", "--out", type=OUT_FOLDER, default="demo", show_default=True, help="Folder for all that it makes."
+    "-o",
+    "--out",
+    type=OutputPath(DEMO),
+    default="demo",
+    show_default=True,
+    help="Folder for all that it makes.",
 )
 @paint_options
 @device_option
@@ -52,10 +59,12 @@ def demo(out: Path, device: str, quiet: bool, **options: Any) -> None:
     codec = ClipCodec.load(device=device)
     remark_on_model(codec.features.space, quiet)
     photos, page = _write_photos(out / "photos"), out / "index.html"
-    store = encode_folder(photos, out / "store", codec.embedder, codec.features, quiet=quiet).store
+    with resumable():
+        store = encode_folder(photos, out / "store", codec.embedder, codec.features, quiet=quiet).store
     comparison = Comparison(budgets=_BUDGETS, baselines=_RIVALS)
     evaluator = Evaluator.prepare(store, codec.decoder, codec.embedder, chosen, comparison)
-    result = evaluator.run(command="clip-codec demo", quiet=quiet)
+    with resumable():
+        result = evaluator.run(command="clip-codec demo", quiet=quiet)
     summary = summarise(result)
     write_grid(result, evaluator.pictures, out / "grid.png")
     title = "clip-feature-codec: photographs through a few hundred bytes"

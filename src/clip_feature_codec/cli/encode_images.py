@@ -7,14 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from clip_feature_codec.cli.command import Command
 from clip_feature_codec.cli.common import (
-    IN_FOLDER,
-    IN_PATH,
-    OUT_FOLDER,
-    OUT_PATH,
-    STDIO,
-    Command,
-    check_outputs,
     device_option,
     json_option,
     make_rate,
@@ -29,7 +23,11 @@ from clip_feature_codec.cli.common import (
     write_bytes,
     write_json,
 )
+from clip_feature_codec.cli.paths import IN_FOLDER, IN_PATH, NAMED_PATH, OutputPath
+from clip_feature_codec.cli.reporting import resumable
 from clip_feature_codec.errors import ConfigError
+from clip_feature_codec.files import STDIO
+from clip_feature_codec.outputs.kinds import STORE, STREAM
 
 if TYPE_CHECKING:
     from clip_feature_codec.codec.feature_codec import FeatureCodec
@@ -52,7 +50,7 @@ _folder_options = stack(
     click.option(
         "--codec",
         "codec_path",
-        type=click.Path(exists=True, path_type=Path),
+        type=NAMED_PATH,
         help="Tables to use: a store or a codec.json. [default: the pack's, or fitted on the store]",
     ),
     model_options,
@@ -65,7 +63,11 @@ _folder_options = stack(
 @click.command("encode", cls=Command)
 @click.argument("source", type=IN_PATH)
 @click.option(
-    "-o", "--out", type=OUT_PATH, required=True, help="The .clp file (- is standard output), or the store."
+    "-o",
+    "--out",
+    type=OutputPath(STREAM, STORE, by="source"),
+    required=True,
+    help="The .clp file (- is standard output), or the store.",
 )
 @_folder_options
 def encode(source: Path, out: Path, **options: Any) -> None:
@@ -75,19 +77,14 @@ def encode(source: Path, out: Path, **options: Any) -> None:
     encodes what is new or was interrupted.
     """
     if source.is_dir():
-        if out == STDIO or out.is_file():
-            raise ConfigError(f"{out} is a file; a folder of pictures is encoded to a store, a folder")
         _encode_folder(source, out, **options)
     else:
-        if out.is_dir():
-            raise ConfigError(f"{out} is a folder; one picture is encoded to a file: name it")
-        check_outputs(out, options["json_path"])
         _encode_picture(source, out, **options)
 
 
 @click.command("encode_images", cls=Command)
 @click.option("--img-dir", type=IN_FOLDER, required=True, help="Folder of pictures, searched recursively.")
-@click.option("--out-dir", type=OUT_FOLDER, required=True, help="The store.")
+@click.option("--out-dir", type=OutputPath(STORE), required=True, help="The store.")
 @_folder_options
 def main(img_dir: Path, out_dir: Path, **options: Any) -> None:
     """Encode a folder of pictures into CLIP features and build a store."""
@@ -113,9 +110,10 @@ def _encode_folder(
     embedder = _embedder(out_dir, codec_path, model, pretrained, device)
     codec = _tables(out_dir, codec_path, embedder)
     remark_on_model(embedder.space, quiet)
-    result = encode_folder(
-        img_dir, out_dir, embedder, codec, rate, batch_size=batch_size, workers=workers, quiet=quiet
-    )
+    with resumable():
+        result = encode_folder(
+            img_dir, out_dir, embedder, codec, rate, batch_size=batch_size, workers=workers, quiet=quiet
+        )
     total = sum(entry.bytes for entry in result.store.entries)
     pictures, failed, profile = len(result.store), len(result.failures), result.store.codec.profile
     remark(

@@ -10,22 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from clip_feature_codec.cli.command import Command
 from clip_feature_codec.cli.common import (
-    IN_FILE,
-    IN_FOLDER,
-    OUT_FILE,
-    OUT_FOLDER,
-    STDIO,
-    Command,
     batch_option,
-    check_outputs,
-    check_picture_name,
     device_option,
     json_option,
     model_options,
     quiet_option,
     read_bytes,
-    remark,
     remark_on_model,
     stack,
     weights_option,
@@ -33,8 +25,12 @@ from clip_feature_codec.cli.common import (
     write_json,
 )
 from clip_feature_codec.cli.painting import make_paint_options, sampling_options
+from clip_feature_codec.cli.paths import IN_FILE, IN_FOLDER, NAMED_FILE, OutputPath
+from clip_feature_codec.cli.reporting import resumable
 from clip_feature_codec.decoders.options import PaintOptions
 from clip_feature_codec.errors import ConfigError, PartialFailureError
+from clip_feature_codec.files import STDIO
+from clip_feature_codec.outputs.kinds import FIGURES, PAGE, PICTURE, TABLE, WORK
 
 if TYPE_CHECKING:
     from clip_feature_codec.embed import Embedder
@@ -74,7 +70,7 @@ _options = stack(
     click.option(
         "--external",
         "externals",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        type=NAMED_FILE,
         multiple=True,
         help="TOML file that describes another codec's program (may be repeated).",
     ),
@@ -113,25 +109,28 @@ _options = stack(
         help="Fail when this metric is not available here (may be repeated).",
     ),
     click.option(
-        "--html", "html_path", type=OUT_FILE, help="Write the report, one page (- is standard output)."
+        "--html",
+        "html_path",
+        type=OutputPath(PAGE),
+        help="Write the report, one page (- is standard output).",
     ),
     json_option,
     click.option(
         "--table",
         "tables",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=OutputPath(TABLE),
         multiple=True,
         help="Write a line for each picture, codec and budget to a .csv or .parquet file (may be repeated).",
     ),
-    click.option("--figures", type=OUT_FOLDER, help="Folder for the curves as PNG files."),
+    click.option("--figures", type=OutputPath(FIGURES), help="Folder for the curves as PNG files."),
     click.option(
         "--grid",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=OutputPath(PICTURE),
         help="Save originals beside what each codec gives back as one picture.",
     ),
     click.option(
         "--work",
-        type=OUT_FOLDER,
+        type=OutputPath(WORK),
         help="Folder for unfinished work: run again, it goes on there. [default: inside the store]",
     ),
     click.option(
@@ -194,12 +193,8 @@ def _evaluate(
     quiet: bool,
     **options: Any,
 ) -> None:
-    check_outputs(html_path, json_path, *tables, figures, grid)
-    if grid:
-        check_picture_name(grid)
     from clip_feature_codec.evaluate.analysis.summary import summarise
     from clip_feature_codec.evaluate.report import (
-        check_table_name,
         html_page,
         text_table,
         write_figures,
@@ -207,15 +202,10 @@ def _evaluate(
         write_table,
     )
 
-    for table in tables:
-        check_table_name(table)
     evaluator = _prepare(store_dir, quiet, **options)
     evaluator.require(require)
-    try:
+    with resumable():
         result = evaluator.run(command=_command(), quiet=quiet)
-    except KeyboardInterrupt:
-        remark("interrupted: the same command goes on from here", quiet)
-        raise
     summary = summarise(result)
     if STDIO not in (json_path, html_path):
         click.echo(text_table(result, summary))

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from clip_feature_codec.cli.command import Command
 from clip_feature_codec.cli.common import (
-    IN_PATH,
-    Command,
     ProgressBars,
     device_option,
     json_option,
@@ -20,7 +19,9 @@ from clip_feature_codec.cli.common import (
     remark,
     write_json,
 )
+from clip_feature_codec.cli.paths import IN_PATH, NAMED_PATH, OutputPath
 from clip_feature_codec.errors import ConfigError
+from clip_feature_codec.outputs.kinds import CODEC
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,13 +32,11 @@ if TYPE_CHECKING:
 
 @click.command("fit", cls=Command)
 @click.argument("source", type=IN_PATH)
-@click.option(
-    "-o", "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The codec.json."
-)
+@click.option("-o", "--out", type=OutputPath(CODEC), required=True, help="The codec.json.")
 @click.option(
     "--space",
     "space_path",
-    type=click.Path(exists=True, path_type=Path),
+    type=NAMED_PATH,
     help="Store or codec.json of the CLIP model that .npy vectors come from. [default: that of --model]",
 )
 @model_options

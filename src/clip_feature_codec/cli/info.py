@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from clip_feature_codec.cli.command import Command
 from clip_feature_codec.cli.common import (
-    IN_PATH,
-    STDIO,
-    Command,
     codec_option,
     json_option,
     naming,
@@ -18,8 +16,10 @@ from clip_feature_codec.cli.common import (
     raise_failures,
     write_json,
 )
+from clip_feature_codec.cli.paths import IN_PATH
 from clip_feature_codec.cli.streams import open_stream
 from clip_feature_codec.errors import ConfigError
+from clip_feature_codec.files import STDIO
 
 if TYPE_CHECKING:
     from clip_feature_codec.codec.feature_codec import FeatureCodec

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from clip_feature_codec import __version__
+from clip_feature_codec.cli.command import Group
 from clip_feature_codec.cli.demo import demo
 from clip_feature_codec.cli.encode_images import encode
 from clip_feature_codec.cli.eval import evaluate
@@ -16,7 +17,7 @@ from clip_feature_codec.cli.train import train
 from clip_feature_codec.cli.transcode import transcode
 
 
-@click.group()
+@click.group(cls=Group)
 @click.version_option(__version__, package_name="clip-feature-codec")
 def main() -> None:
     """Pictures as CLIP features in a few hundred bytes, painted again by a diffusion model."""

@@ -10,16 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from clip_feature_codec.cli.command import Command
 from clip_feature_codec.cli.common import (
-    IN_FILE,
-    IN_FOLDER,
-    IN_PATH,
-    OUT_PATH,
-    STDIO,
-    Command,
     ProgressBars,
     batch_option,
-    check_picture_name,
     codec_option,
     device_option,
     naming,
@@ -32,8 +26,11 @@ from clip_feature_codec.cli.common import (
     write_bytes,
 )
 from clip_feature_codec.cli.painting import make_paint_options, paint_options
+from clip_feature_codec.cli.paths import IN_FILE, IN_FOLDER, IN_PATH, OutputPath
 from clip_feature_codec.cli.streams import open_stream
 from clip_feature_codec.errors import ConfigError
+from clip_feature_codec.files import STDIO
+from clip_feature_codec.outputs.kinds import DECODED, PIPED_PICTURE
 from clip_feature_codec.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -50,7 +47,7 @@ _decode_options = stack(weights_option, paint_options, batch_option, device_opti
 @click.option(
     "-o",
     "--out",
-    type=OUT_PATH,
+    type=OutputPath(PIPED_PICTURE, DECODED, by="source"),
     required=True,
     help="The picture (- is PNG to standard output), or a folder.",
 )
@@ -80,7 +77,12 @@ def decode(source: Path, out: Path, codec_path: Path | None, **options: Any) -> 
 @click.command("reconstruct_diffusion", cls=Command)
 @click.option("--store-dir", type=IN_FOLDER, required=True, help="The store that the stream belongs to.")
 @click.option("--bitstream", type=IN_FILE, help="One .clp file. [default: every stream of the store]")
-@click.option("--out", type=OUT_PATH, required=True, help="The picture; without --bitstream, a folder.")
+@click.option(
+    "--out",
+    type=OutputPath(PIPED_PICTURE, DECODED, by="bitstream"),
+    required=True,
+    help="The picture; without --bitstream, a folder.",
+)
 @_decode_options
 def main(store_dir: Path, bitstream: Path | None, out: Path, **options: Any) -> None:
     """Reconstruct an image from its .clp bitstream by diffusion, or every image of a store."""
@@ -102,10 +104,6 @@ def _decode_file(
     from clip_feature_codec.api import ClipCodec
     from clip_feature_codec.images import save_image
 
-    if out.is_dir():
-        raise ConfigError(f"{out} is a folder; one stream is decoded to a picture: name it")
-    if out != STDIO:
-        check_picture_name(out)
     bundle, stream = open_stream(source, codec_path)
     codec = ClipCodec.load(bundle, weights=weights, device=device)
     with naming(source):
@@ -131,8 +129,6 @@ def _decode_store(
     from clip_feature_codec.images import save_image
     from clip_feature_codec.store.feature_store import FeatureStore
 
-    if out == STDIO or out.is_file():
-        raise ConfigError(f"{out} is a file; a store is decoded to a folder of pictures")
     store = FeatureStore.open(store_dir)
     codec = ClipCodec.load(store_dir, weights=weights, device=device)
     whole, failures = store.whole_streams()

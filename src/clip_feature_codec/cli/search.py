@@ -9,12 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from clip_feature_codec.cli.command import Command
 from clip_feature_codec.cli.common import (
-    IN_FILE,
-    IN_FOLDER,
-    STDIO,
-    Command,
-    check_picture_name,
     codec_option,
     device_option,
     json_option,
@@ -27,8 +23,11 @@ from clip_feature_codec.cli.common import (
     remark_on_model,
     write_json,
 )
+from clip_feature_codec.cli.paths import IN_FILE, IN_FOLDER, OutputPath
 from clip_feature_codec.cli.streams import parse_stream
 from clip_feature_codec.errors import BitstreamError, ConfigError, MissingLayerError, StoreError
+from clip_feature_codec.files import STDIO
+from clip_feature_codec.outputs.kinds import PICTURE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,7 +62,7 @@ _MOST_TILES = 200
 )
 @click.option(
     "--sheet",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputPath(PICTURE),
     help="Save previews of the results as one picture.",
 )
 @codec_option
@@ -91,8 +90,6 @@ def search(
         raise ConfigError("the words to search for are empty")
     if threshold is not None and not duplicates:
         raise ConfigError("--threshold belongs to --duplicates: leave it out")
-    if sheet:
-        check_picture_name(sheet)
     if duplicates:
         _list_duplicates(store_dir, threshold, sheet, **options)
     else:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clip_feature_codec.cli.common import STDIO, naming, read_bytes
+from clip_feature_codec.cli.common import naming, read_bytes
+from clip_feature_codec.files import STDIO
 
 if TYPE_CHECKING:
     from clip_feature_codec.bundle import Bundle

@@ -12,16 +12,18 @@ from typing import Any
 
 import click
 
+from clip_feature_codec.cli.command import Command
 from clip_feature_codec.cli.common import (
-    IN_FOLDER,
-    STDIO,
-    Command,
     ProgressBars,
     device_option,
     quiet_option,
     remark,
     write_json,
 )
+from clip_feature_codec.cli.paths import NAMED_FILE, OutputPath
+from clip_feature_codec.cli.reporting import resumable
+from clip_feature_codec.files import STDIO
+from clip_feature_codec.outputs.kinds import TRAINED_STORE
 
 
 class TrainCommand(Command):
@@ -31,6 +33,11 @@ class TrainCommand(Command):
         """The written options and one for each training option."""
         *written, help_option = super().get_params(ctx)
         return [*written, *_training_options(), help_option]
+
+    def check_outputs(self, ctx: click.Context) -> None:
+        """Refuse to replace a decoder that was not trained in this store, unless nothing is to be trained."""
+        if not ctx.params["dry_run"]:
+            super().check_outputs(ctx)
 
 
 @cache
@@ -66,11 +73,11 @@ def _integers(text: str) -> tuple[int, ...]:
 
 
 @click.command("train", cls=TrainCommand)
-@click.argument("store", type=IN_FOLDER)
+@click.argument("store", type=OutputPath(TRAINED_STORE, exists=True))
 @click.option("--dry-run", is_flag=True, help="Print the resolved configuration as JSON and stop.")
 @click.option(
     "--init",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=NAMED_FILE,
     help="Decoder of the same CLIP model to begin with.",
 )
 @click.option("--restart", is_flag=True, help="Forget an earlier training in this store.")
@@ -93,7 +100,7 @@ def train(
         return
     from clip_feature_codec.train.diffusion_train import train_diffusion
 
-    with closing(ProgressBars(quiet)) as bars:
+    with resumable(), closing(ProgressBars(quiet)) as bars:
         final = train_diffusion(
             store, device=device, init=init, restart=restart, progress=bars, **config.to_dict()
         )

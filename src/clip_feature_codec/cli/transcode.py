@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from clip_feature_codec.cli.command import Command
 from clip_feature_codec.cli.common import (
-    IN_PATH,
-    OUT_PATH,
-    STDIO,
-    Command,
-    check_outputs,
     json_option,
     make_rate,
     naming,
@@ -23,8 +19,10 @@ from clip_feature_codec.cli.common import (
     write_bytes,
     write_json,
 )
+from clip_feature_codec.cli.paths import IN_PATH, NAMED_PATH, OutputPath
+from clip_feature_codec.cli.reporting import resumable
 from clip_feature_codec.cli.streams import open_stream
-from clip_feature_codec.errors import ConfigError
+from clip_feature_codec.outputs.kinds import STORE, STREAM
 
 if TYPE_CHECKING:
     from clip_feature_codec.codec.feature_codec import FeatureCodec
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--out",
-    type=OUT_PATH,
+    type=OutputPath(STREAM, STORE, by="source"),
     required=True,
     help="The .clp file (- is standard output), or the new store.",
 )
@@ -44,7 +42,7 @@ if TYPE_CHECKING:
 @click.option(
     "--codec",
     "codec_path",
-    type=click.Path(exists=True, path_type=Path),
+    type=NAMED_PATH,
     help="Tables of the new streams: a store or a codec.json. [default: those of the old ones]",
 )
 @json_option
@@ -62,13 +60,8 @@ def transcode(
     rate = make_rate(options)
     codec = Bundle.find(codec_path).codec if codec_path else None
     if source.is_dir():
-        if out == STDIO or out.is_file():
-            raise ConfigError(f"{out} is a file; a store is transcoded to another store, a folder")
         sizes, failures = _transcode_store(source, out, rate, codec)
     else:
-        if out.is_dir():
-            raise ConfigError(f"{out} is a folder; one stream is transcoded to a file: name it")
-        check_outputs(out, json_path)
         sizes, failures = _transcode_file(source, out, rate, codec), []
     record = {"out": str(out), "streams": len(sizes)}
     record |= {"bytes_before": sum(old for old, _ in sizes), "bytes_after": sum(new for _, new in sizes)}
@@ -87,7 +80,8 @@ def _transcode_store(
     from clip_feature_codec.store.transcoding import transcode_store
 
     store = FeatureStore.open(source)
-    result, failures = transcode_store(store, out, rate, codec)
+    with resumable():
+        result, failures = transcode_store(store, out, rate, codec)
     new = {entry.name: entry.bytes for entry in result.entries}
     return [(entry.bytes, new[entry.name]) for entry in store.entries if entry.name in new], failures
 

@@ -28,7 +28,9 @@ from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.errors import BitstreamError, ConfigError, MissingLayerError, StoreError
 from clip_feature_codec.files import write_atomic
 
-_FORMAT = "clip-feature-codec tables"
+FORMAT = "clip-feature-codec tables"
+"""What ``codec.json`` says that it is."""
+
 _VERSION = 1
 _CODERS: dict[str, type[Int8Coder] | type[KltCoder]] = {
     coder.profile: coder for coder in (Int8Coder, KltCoder)
@@ -221,7 +223,7 @@ class FeatureCodec:
     def to_json(self) -> dict[str, Any]:
         """The codec as a JSON-able dictionary, the contents of ``codec.json``."""
         return {
-            "format": _FORMAT,
+            "format": FORMAT,
             "version": _VERSION,
             "profile": self.profile,
             "space": self.space.to_json(),
@@ -240,7 +242,7 @@ class FeatureCodec:
         """
         if not isinstance(data, dict):
             raise StoreError(f"codec: found {type(data).__name__}, expected an object")
-        for name, expected in (("format", _FORMAT), ("version", _VERSION)):
+        for name, expected in (("format", FORMAT), ("version", _VERSION)):
             if data.get(name) != expected:
                 raise StoreError(f"codec, {name}: found {data.get(name)!r}, expected {expected!r}")
         coder = _CODERS.get(str(data.get("profile")))

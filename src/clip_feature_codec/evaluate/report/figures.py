@@ -12,7 +12,7 @@ from clip_feature_codec.evaluate.analysis.summary import Point, Summary, summari
 from clip_feature_codec.evaluate.report.looks import Look, looks, shown_metrics
 from clip_feature_codec.evaluate.report.points import Value, names_with_values, size_of, value_of
 from clip_feature_codec.evaluate.results import Evaluation, Series
-from clip_feature_codec.files import write_atomic
+from clip_feature_codec.files import MAKER, write_atomic
 
 _MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "cross": "X"}
 _INCHES = (6.4, 4.2)
@@ -69,7 +69,7 @@ def write_figure(
     }
     figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False, fontsize=8)
     encoded = io.BytesIO()
-    figure.savefig(encoded, format="png")
+    figure.savefig(encoded, format="png", metadata={"Software": MAKER})
     write_atomic(path, encoded.getvalue())
 
 

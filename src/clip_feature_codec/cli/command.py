@@ -1,0 +1,96 @@
+"""What every command does beside its work: its outputs are checked first, and its errors are reported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from clip_feature_codec.cli.paths import OutputPath
+from clip_feature_codec.cli.reporting import logged, reported
+from clip_feature_codec.outputs import Output, check_outputs
+
+
+class Command(click.Command):
+    """A command with ``--debug``, and ``--force`` where it writes; see `reporting.reported` for its end.
+
+    What its options of type `OutputPath` name is checked before its function is called.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # --img_dir and --img-dir are the same option.
+        self.context_settings["token_normalize_func"] = lambda token: token.replace("_", "-")
+        if any(isinstance(param.type, OutputPath) for param in self.params):
+            self.params.append(_flag("force", "Write over inputs and over files of other programs, too."))
+        self.params.append(_flag("debug", "Show tracebacks and what the library logs."))
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the arguments."""
+        with reported():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Check the outputs, and run the command."""
+        debug, quiet = ctx.meta["debug"], ctx.params.get("quiet", False)
+        with reported(ctx), logged(debug=debug, quiet=quiet):
+            self.check_outputs(ctx)
+            return super().invoke(ctx)
+
+    def check_outputs(self, ctx: click.Context) -> None:
+        """Refuse to write where something would be lost, or where nothing can be written."""
+        outputs = list(_outputs(ctx))
+        if outputs:
+            check_outputs(outputs, list(_inputs(ctx)), force=ctx.meta["force"])
+
+
+class Group(click.Group):
+    """A group of commands whose errors are reported as theirs are."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run one of the commands."""
+        with reported(ctx):
+            return super().invoke(ctx)
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the arguments that come before the command."""
+        with reported():
+            return super().make_context(info_name, args, parent, **extra)
+
+
+def _flag(name: str, text: str) -> click.Option:
+    """A flag that is not given to the command's function, but found in ``ctx.meta``."""
+
+    def keep(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+        ctx.meta[name] = value
+
+    return click.Option([f"--{name}"], is_flag=True, expose_value=False, callback=keep, help=text)
+
+
+def _outputs(ctx: click.Context) -> Iterator[Output]:
+    """What the command will write."""
+    for param in ctx.command.get_params(ctx):
+        if isinstance(param.type, OutputPath):
+            kind = param.type.kind(ctx.params)
+            yield from (Output(path, kind) for path in _paths(ctx, param))
+
+
+def _inputs(ctx: click.Context) -> Iterator[Path]:
+    """What the command will read."""
+    for param in ctx.command.get_params(ctx):
+        if isinstance(param.type, click.Path) and param.type.exists:
+            yield from _paths(ctx, param)
+
+
+def _paths(ctx: click.Context, param: click.Parameter) -> tuple[Path, ...]:
+    """The value of an option for a path, or for several."""
+    value = ctx.params.get(param.name or "")
+    if value is None:
+        return ()
+    return value if isinstance(value, tuple) else (value,)

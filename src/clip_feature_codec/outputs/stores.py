@@ -1,0 +1,57 @@
+"""What is known of stores from their manifests alone: no stream and no table is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clip_feature_codec.names import CODEC_FILE, MANIFEST_FILE
+
+if TYPE_CHECKING:
+    from clip_feature_codec.store.manifest import Entry
+
+
+def is_store(folder: Path) -> bool:
+    """Tell whether a folder is a store with pictures."""
+    return (folder / CODEC_FILE).is_file() and (folder / MANIFEST_FILE).is_file()
+
+
+def store_of(path: Path) -> Path | None:
+    """Give the store that a path is, or lies in."""
+    real = path.resolve()
+    return next(filter(is_store, (real, *real.parents)), None)
+
+
+def is_stream_of(store: Path, path: Path) -> bool:
+    """Tell whether a store's manifest names this file in it."""
+    real = path.resolve()
+    name = real.relative_to(store.resolve()).with_suffix("").as_posix().casefold()
+    return real.suffix.casefold() == ".clp" and any(e.name.casefold() == name for e in _entries(store))
+
+
+def sources_of(store: Path) -> Iterator[Path]:
+    """Give the pictures that a store was made from."""
+    return (store / entry.source for entry in _entries(store))
+
+
+def decoded_from(store: Path, folder: Path) -> Iterator[Path]:
+    """Give the pictures that the streams of a store become in ``folder``."""
+    return (folder / f"{entry.name}.png" for entry in _entries(store))
+
+
+def foreign(folder: Path) -> list[str]:
+    """List what lies in a folder that is to become a store; nothing where it is one already.
+
+    A store whose first run was interrupted has its tables or hidden files, and no manifest yet.
+    """
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if CODEC_FILE in names and (MANIFEST_FILE in names or ".lock" in names):
+        return []
+    return [name for name in names if not name.startswith(".") and name != CODEC_FILE]
+
+
+def _entries(store: Path) -> list[Entry]:
+    from clip_feature_codec.store.manifest import read_manifest
+
+    return read_manifest(store / MANIFEST_FILE)
