@@ -42,9 +42,10 @@ def reported(ctx: click.Context | None = None) -> Iterator[None]:
         at = getattr(error, "ctx", None) or ctx
         help_is = f" (see {at.command_path} --help)" if at else ""
         _end(f"error: {error.format_message().rstrip('.')}{help_is}", 2)
+    except BrokenPipeError:
+        _let_go()
+        raise click.exceptions.Exit(NOBODY_READS) from None
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and _nobody_reads():
-            raise click.exceptions.Exit(NOBODY_READS) from None
         if ctx and ctx.meta.get("debug"):
             click.echo(traceback.format_exc(), err=True)
         if isinstance(error, PartialFailureError):
@@ -100,24 +101,20 @@ def _message(error: Exception) -> str:
 
 
 def _end(line: str, exit_code: int) -> NoReturn:
-    with suppress(BrokenPipeError):  # the status says it, too
+    try:
         click.echo(_one_line(line), err=True)
-    _nobody_reads()
+    except BrokenPipeError:
+        _let_go()
     raise click.exceptions.Exit(exit_code)
 
 
-def _nobody_reads() -> bool:
-    """Tell whether the reader of an output has gone; what is left for it then leads nowhere.
+def _let_go() -> None:
+    """Let what is left for a reader who has gone lead nowhere.
 
-    Otherwise Python would find the pipe closed once more at its end, and change the exit status.
+    Python would otherwise find the pipe closed once more at its end, and change the exit status.
     """
-    gone = False
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:
-            gone = True
-            nowhere = os.open(os.devnull, os.O_WRONLY)
+        with suppress(OSError):  # no file, but a stream in memory
             os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
-    return gone
+    os.close(nowhere)
