@@ -10,6 +10,7 @@ from codec_samples import cosines
 
 from clip_feature_codec.codec.bitstream import MAX_STREAM_BYTES
 from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.errors import ConfigError
 
@@ -38,8 +39,9 @@ def test_numbers_of_numpy_are_numbers() -> None:
 def test_fault_10_a_budget_above_the_largest_stream_is_that(
     klt: FeatureCodec, vectors: np.ndarray, layouts: np.ndarray, budget: int
 ) -> None:
-    largest = klt.encode(vectors[:2], None, layouts[:2], Rate(max_bytes=MAX_STREAM_BYTES))
-    assert klt.encode(vectors[:2], None, layouts[:2], Rate(max_bytes=budget)) == largest
+    layers = Layers(vectors[:2], layouts[:2])
+    largest = klt.encode(layers, Rate(max_bytes=MAX_STREAM_BYTES))
+    assert klt.encode(layers, Rate(max_bytes=budget)) == largest
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -47,7 +49,7 @@ def test_fault_8_the_target_that_a_refusal_advises_is_met(seed: int, klt: Featur
     found = np.random.default_rng(seed).normal(size=(40, klt.dim)).astype(np.float32)
     for codec in (klt, FeatureCodec.fit(found, klt.space)):
         with pytest.raises(ConfigError, match="expected at most") as refusal:
-            codec.encode(found, rate=Rate(target_cosine=1 - 1e-12))
+            codec.encode(Layers(found), Rate(target_cosine=1 - 1e-12))
         advised = float(re.findall(r"at most (0\.\d+)", str(refusal.value))[0])
-        blobs = codec.encode(found, rate=Rate(target_cosine=advised))
+        blobs = codec.encode(Layers(found), Rate(target_cosine=advised))
         assert cosines(codec, found, blobs).min() >= advised - 1e-8  # float32 vectors
