@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -44,6 +46,36 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: ty
         raise error
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["x"]
+
+
+def test_fault_17_errors_of_the_system_name_the_file(tmp_path: Path):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match="No space") as raised, atomic_writer(tmp_path / "x"):
+        raise full
+    assert raised.value.filename == str(tmp_path / "x")
+    with pytest.raises(OSError, match="directory") as raised:
+        write_atomic(tmp_path, b"data")
+    assert raised.value.filename == str(tmp_path)
+
+
+def test_a_link_is_followed(tmp_path: Path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep/x").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("deep/x")
+    write_atomic(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "deep/x").read_bytes() == b"new"
+    assert names(tmp_path / "deep") == ["x"]
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_atomic(tmp_path / "pipe", b"data")
+    assert os.read(reader, 100) == b"data"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+    assert names(tmp_path) == ["pipe"]
 
 
 def test_an_error_in_taking_the_name_leaves_no_temporary_file(tmp_path: Path):

@@ -34,25 +34,33 @@ def atomic_writer(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
         OSError: it cannot be written; ``filename`` is that of ``path``.
     """
     if path.is_fifo() or path.is_char_device():
-        with path.open("wb") as file:
+        with _named(path), path.open("wb") as file:
             yield file
         return
     path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    with _named(path):
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let errors of the system name the file: a full disk names none, and a temporary name says nothing."""
     try:
-        with temporary.open("wb") as file:
-            yield file
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        temporary.replace(path)
+        yield
     except OSError as error:
-        if error.filename in (None, str(temporary)):  # a full disk names no file
+        if error.filename is None or str(error.filename).endswith(".tmp"):
             error.filename = str(path)
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
