@@ -143,3 +143,10 @@ def test_remarks_of_the_library_are_seen_by_every_command_and_once(work: Path, r
         for _ in range(2):
             args = (work / "store/p0.clp", "-o", work / "x.png", "--steps", 1, "--size", 16, option)
             assert run("decode", *args).stderr.count(told) == count
+
+
+def test_messages_of_click_are_in_plain_words_and_of_one_length(run: Run):
+    assert "'abc' is not a whole number" in run("decode", "-", "-o", "x.png", "--steps", "abc").stderr
+    result = run("encode", "-", *(f"photo-{i:04}.jpg" for i in range(1000)), "-o", "x.clp")
+    assert (result.exit_code, len(result.stderr) < 400, "photo-0000.jpg" in result.stderr) == (2, True, True)
+    assert result.stderr.endswith("... (see main encode --help)\n")

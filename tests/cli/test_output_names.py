@@ -47,6 +47,13 @@ def refused(result: Result, *expected: str) -> None:
         ("eval store --table x.json", "its name must end in .csv .parquet"),
         ("eval store --figures x.png", "names in .png"),
         ("demo -o x.html", "names in .html"),
+        ("encode photos/p0.png -o --quiet", "expected a name, found '--quiet' (./--quiet names such a file)"),
+        ("encode photos/p0.png -o x.clp --json --quiet", "'--json': expected a name, found '--quiet'"),
+        (
+            "encode photos/p0.png -o new/",
+            "new is a folder; what is written here is a .clp stream",
+        ),
+        ("fit store -o new/", "new is a folder"),
         ("info store --json store", "'store' is a directory"),
         ("info store --json store/p0.clp/x.json", "store/p0.clp is a file, not a folder"),
     ],

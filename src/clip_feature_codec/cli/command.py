@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from clip_feature_codec.cli.paths import OutputPath
+from clip_feature_codec.cli.paths import WITH_SLASH, OutputPath
 from clip_feature_codec.cli.reporting import logged, reported
 from clip_feature_codec.outputs import Output, check_outputs
 
@@ -78,7 +78,8 @@ def _outputs(ctx: click.Context) -> Iterator[Output]:
     for param in ctx.command.get_params(ctx):
         if isinstance(param.type, OutputPath):
             kind = param.type.kind(ctx.params)
-            yield from (Output(path, kind) for path in _paths(ctx, param))
+            slashed = ctx.meta.get(WITH_SLASH, ())
+            yield from (Output(path, kind, path in slashed) for path in _paths(ctx, param))
 
 
 def _inputs(ctx: click.Context) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ IN_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 NAMED_PATH = click.Path(exists=True, path_type=Path)
 NAMED_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 """Those without ``-`` for standard input."""
+
+
+_SLASHES = tuple(filter(None, (os.sep, os.altsep)))
+WITH_SLASH = "outputs with a slash"
+"""The key in `click.Context.meta` of outputs that were said to be folders by a slash at their end."""
 
 
 class OutputPath(click.Path):
@@ -36,6 +42,16 @@ class OutputPath(click.Path):
             path_type=Path,
         )
         self._kinds, self._by = kinds, by
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read a name; an empty one, and an option that took its place, are refused."""
+        text = os.fspath(value)
+        if not text or (text.startswith("-") and text != "-"):
+            here = f"./{text} names such a file" if text else "- is standard output"
+            self.fail(f"expected a name, found {text!r} ({here})", param, ctx)
+        if ctx and text.endswith(_SLASHES):
+            ctx.meta.setdefault(WITH_SLASH, set()).add(Path(text))
+        return super().convert(value, param, ctx)
 
     def kind(self, params: Mapping[str, Any]) -> FileKind | FolderKind:
         """Give the kind that the path becomes, by the values of all parameters."""

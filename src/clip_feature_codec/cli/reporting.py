@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import textwrap
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -41,7 +42,7 @@ def reported(ctx: click.Context | None = None) -> Iterator[None]:
     except click.ClickException as error:
         at = getattr(error, "ctx", None) or ctx
         help_is = f" (see {at.command_path} --help)" if at else ""
-        _end(f"error: {error.format_message().rstrip('.')}{help_is}", 2)
+        _end(f"error: {_plain(error.format_message())}{help_is}", 2)
     except BrokenPipeError:
         _let_go()
         raise click.exceptions.Exit(NOBODY_READS) from None
@@ -98,6 +99,13 @@ def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return ": ".join(filter(None, [str(error.filename or ""), error.strerror, advice(error)]))
     return f"unexpected {type(error).__name__}: {error} (run again with --debug and report it)"
+
+
+def _plain(message: str) -> str:
+    """Shorten click's message, which may repeat a thousand names, and say it in the words of the rest."""
+    for kind, plain in (("valid integer range", "whole number"), ("valid float range", "number")):
+        message = message.replace(kind, plain)
+    return textwrap.shorten(message.rstrip("."), 300, placeholder=" ...")
 
 
 def _end(line: str, exit_code: int) -> NoReturn:

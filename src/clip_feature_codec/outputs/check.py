@@ -18,10 +18,17 @@ _Id = tuple[int, int]
 
 @dataclass(frozen=True)
 class Output:
-    """A path that is to be written, and what it becomes."""
+    """A path that is to be written, and what it becomes.
+
+    Attributes:
+        path: its name.
+        kind: what it becomes.
+        as_folder: it was given with a slash at its end, and so as a folder.
+    """
 
     path: Path
     kind: FileKind | FolderKind
+    as_folder: bool = False
 
 
 def check_outputs(outputs: Sequence[Output], inputs: Sequence[Path], *, force: bool = False) -> None:
@@ -65,7 +72,7 @@ def _check_name(output: Output) -> None:
     if isinstance(kind, FolderKind):
         if path.exists() and not path.is_dir():
             raise OutputError(f"{path} is a file; what is written here is {kind.what}")
-    elif path.is_dir():
+    elif path.is_dir() or output.as_folder:
         raise OutputError(f"{path} is a folder; what is written here is {kind.what}: name a file")
     if not path.is_dir():
         _check_ending(path, kind)
@@ -137,9 +144,7 @@ def _check_files(files: Iterable[tuple[Path, FileKind]], inputs: Sequence[Path])
         else:
             why = _reason_to_keep(path, kind)
         if why:
-            raise OutputError(
-                f"{path}: not replaced, since {why}: name another file, or replace it with --force"
-            )
+            raise OutputError(f"{path}: not replaced, since {why}: {_REMEDY}")
 
 
 def _reason_to_keep(path: Path, kind: FileKind) -> str:
