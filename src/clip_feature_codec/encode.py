@@ -28,7 +28,7 @@ from clip_feature_codec.codec.rate import DEFAULT_RATE, Rate
 from clip_feature_codec.devices import usable_cores
 from clip_feature_codec.embed import Embedder, Preprocess
 from clip_feature_codec.errors import ConfigError, ImageError, StoreError
-from clip_feature_codec.images import IMAGE_SUFFIXES, load_image
+from clip_feature_codec.images import IMAGE_SUFFIXES, MAX_PIXELS, load_image
 from clip_feature_codec.names import CODEC_FILE
 from clip_feature_codec.preview import analyse
 from clip_feature_codec.store.feature_store import FeatureStore, exclusive, remove_strays
@@ -66,6 +66,7 @@ def encode_folder(
     *,
     batch_size: int = BATCH_SIZE,
     workers: int | None = None,
+    max_pixels: int = MAX_PIXELS,
     quiet: bool = True,
 ) -> EncodeResult:
     """Encode every picture in ``img_dir`` and the folders below it into the store ``out_dir``.
@@ -84,6 +85,7 @@ def encode_folder(
         batch_size: pictures per forward pass.
         workers: processes that read and resize pictures, at most 8 by default: all cores but one beside a
             GPU, a quarter of the cores where the CPU embeds (none below four: it then reads in between).
+        max_pixels: pictures with more pixels are failures.
         quiet: without a progress bar.
 
     Raises:
@@ -113,7 +115,7 @@ def encode_folder(
             shutil.rmtree(work, ignore_errors=True)
             return EncodeResult(store, 0, unchanged, [])
         plan = Plan.make(work, img_dir, names, todo, embedder.space.fingerprint, rate.layers, batch_size)
-        _embed_chunks(plan, embedder, rate.layers, workers, quiet)
+        _embed_chunks(plan, embedder, rate.layers, workers, max_pixels, quiet)
         failures = [failure for chunk in plan.finished() for failure in chunk.failures]
         if store is None:
             store = _new_store(out_dir, plan, embedder, codec, failures)
@@ -146,13 +148,15 @@ def find_pictures(img_dir: Path, out_dir: Path | None = None) -> list[str]:
     return sorted(found)
 
 
-def _embed_chunks(plan: Plan, embedder: Embedder, layers: str, workers: int | None, quiet: bool) -> None:
+def _embed_chunks(
+    plan: Plan, embedder: Embedder, layers: str, workers: int | None, max_pixels: int, quiet: bool
+) -> None:
     """Embed and analyse every chunk of the plan that is not on disk yet."""
     chunks = [names for names in plan.chunks if not plan.is_done(names)]
     if workers is None:
         workers = _default_workers(embedder.device)
     loader = DataLoader(
-        _ChunkReader(plan.img_dir, chunks, embedder.preprocess, layers),
+        _ChunkReader(plan.img_dir, chunks, embedder.preprocess, layers, max_pixels),
         batch_size=None,
         num_workers=min(workers, len(chunks)),
         collate_fn=_keep,
@@ -189,8 +193,10 @@ class _ChunkReader(Dataset[_Read]):
         chunks: Sequence[Sequence[str]],
         preprocess: Preprocess,
         layers: str,
+        max_pixels: int,
     ) -> None:
         self._img_dir, self._chunks, self._preprocess, self._layers = img_dir, chunks, preprocess, layers
+        self._max_pixels = max_pixels
 
     def __len__(self) -> int:
         return len(self._chunks)
@@ -200,7 +206,7 @@ class _ChunkReader(Dataset[_Read]):
         for name in self._chunks[index]:
             path = self._img_dir / name
             try:
-                new, picture = _read(name, path)
+                new, picture = _read(name, path, self._max_pixels)
                 row = None if self._layers == "layout" else self._preprocess(picture)
                 layout = None if self._layers == "semantic" else analyse(picture)
             except ImageError as error:
@@ -220,11 +226,11 @@ class _ChunkReader(Dataset[_Read]):
         )
 
 
-def _read(name: str, path: Path) -> tuple[NewPicture, Image.Image]:
+def _read(name: str, path: Path, max_pixels: int) -> tuple[NewPicture, Image.Image]:
     status = path.stat()  # before the pixels: a change in between is then seen by the next run
     if not stat.S_ISREG(status.st_mode):
         raise ImageError(f"{path}: cannot be read: not a regular file")  # a pipe would block for ever
-    picture = load_image(path)
+    picture = load_image(path, max_pixels=max_pixels)
     new = NewPicture(name, picture.width, picture.height, status.st_size, status.st_mtime_ns)
     return new, picture
 

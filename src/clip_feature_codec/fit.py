@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_feature_codec.errors import ImageError, StoreError
-from clip_feature_codec.images import load_image
+from clip_feature_codec.images import MAX_PIXELS, load_image
 from clip_feature_codec.progress import Progress, silent
 from clip_feature_codec.store.feature_store import FeatureStore
 
@@ -59,6 +59,7 @@ def picture_blocks(
     embedder: Embedder,
     failures: list[tuple[str, str]],
     progress: Progress = silent,
+    max_pixels: int = MAX_PIXELS,
 ) -> Iterator[NDArray[np.float32]]:
     """The vectors of pictures: float32 (n, D) each.
 
@@ -67,13 +68,14 @@ def picture_blocks(
         embedder: the CLIP model.
         failures: those that cannot be read are added to it, as (path, reason).
         progress: is told how many are embedded.
+        max_pixels: pictures with more pixels are failures.
     """
     for start in range(0, len(paths), _PICTURES_AT_ONCE):
         progress("embedding", start, len(paths))
         pictures = []
         for path in paths[start : start + _PICTURES_AT_ONCE]:
             try:
-                pictures.append(load_image(path))
+                pictures.append(load_image(path, max_pixels=max_pixels))
             except ImageError as error:
                 failures.append((str(path), str(error)))
         if pictures:

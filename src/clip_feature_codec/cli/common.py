@@ -13,11 +13,13 @@ import click
 
 from clip_feature_codec.cli.paths import NAMED_FILE, NAMED_PATH, OutputPath
 from clip_feature_codec.codec.rate import CHOICES, Rate
-from clip_feature_codec.errors import BitstreamError, PartialFailureError
+from clip_feature_codec.errors import BitstreamError, ImageError, PartialFailureError
 from clip_feature_codec.files import MAKER, STDIO, write_atomic
 from clip_feature_codec.outputs.kinds import RESULT
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from clip_feature_codec.codec.space import ClipSpace
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -47,6 +49,21 @@ codec_option = click.option(
     "codec_path",
     type=NAMED_PATH,
     help="Store or codec.json that the stream was coded with. [default: found beside it, else the pack's]",
+)
+
+
+def _most_pixels() -> int:
+    from clip_feature_codec.images import MAX_PIXELS
+
+    return MAX_PIXELS
+
+
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=_most_pixels,
+    show_default="179 million",
+    help="Refuse pictures of more pixels before they are decoded.",
 )
 batch_option = click.option(
     "--batch-size",
@@ -133,6 +150,16 @@ def remark_on_model(space: ClipSpace, quiet: bool) -> None:
 def read_bytes(path: Path) -> bytes:
     """Read a file, or standard input for ``-``."""
     return sys.stdin.buffer.read() if path == STDIO else path.read_bytes()
+
+
+def read_picture(path: Path, max_pixels: int, stdin: bytes | None = None) -> Image.Image:
+    """Read a picture, or standard input for ``-``, if it is not read already."""
+    from clip_feature_codec.images import load_image
+
+    try:
+        return load_image((stdin or read_bytes(path)) if path == STDIO else path, max_pixels=max_pixels)
+    except ImageError as error:
+        raise ImageError(str(error).replace("the given picture", "standard input", 1)) from None
 
 
 @contextmanager

@@ -12,11 +12,12 @@ from clip_feature_codec.cli.common import (
     device_option,
     json_option,
     make_rate,
+    max_pixels_option,
     model_options,
     quiet_option,
     raise_failures,
     rate_options,
-    read_bytes,
+    read_picture,
     remark,
     remark_on_model,
     stack,
@@ -26,7 +27,6 @@ from clip_feature_codec.cli.common import (
 from clip_feature_codec.cli.paths import IN_FOLDER, IN_PATH, NAMED_PATH, OutputPath
 from clip_feature_codec.cli.reporting import resumable
 from clip_feature_codec.errors import ConfigError
-from clip_feature_codec.files import STDIO
 from clip_feature_codec.outputs.kinds import STORE, STREAM
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ _folder_options = stack(
         type=click.IntRange(min=0),
         help="Processes that read pictures. [default: by cores and device]",
     ),
+    max_pixels_option,
     click.option(
         "--codec",
         "codec_path",
@@ -102,6 +103,7 @@ def _encode_folder(
     device: str,
     json_path: Path | None,
     quiet: bool,
+    max_pixels: int,
     **options: Any,
 ) -> None:
     from clip_feature_codec.encode import encode_folder
@@ -112,7 +114,11 @@ def _encode_folder(
     remark_on_model(embedder.space, quiet)
     with resumable():
         result = encode_folder(
-            img_dir, out_dir, embedder, codec, rate, batch_size=batch_size, workers=workers, quiet=quiet
+            *(img_dir, out_dir, embedder, codec, rate),
+            batch_size=batch_size,
+            workers=workers,
+            max_pixels=max_pixels,
+            quiet=quiet,
         )
     total = sum(entry.bytes for entry in result.store.entries)
     pictures, failed, profile = len(result.store), len(result.failures), result.store.codec.profile
@@ -176,10 +182,10 @@ def _encode_picture(
     device: str,
     json_path: Path | None,
     quiet: bool,
+    max_pixels: int,
     **options: Any,
 ) -> None:
     from clip_feature_codec.api import ClipCodec
-    from clip_feature_codec.images import load_image
     from clip_feature_codec.packs import DEFAULT_PACK, pack_folder
 
     if model and not codec_path and not pack_folder(model):
@@ -188,7 +194,7 @@ def _encode_picture(
             "with --codec, or encode a folder"
         )
     rate = make_rate(options)
-    picture = load_image(read_bytes(source) if source == STDIO else source)
+    picture = read_picture(source, max_pixels)
     codec = ClipCodec.load(
         codec_path or model or DEFAULT_PACK, model=model, pretrained=pretrained, device=device
     )

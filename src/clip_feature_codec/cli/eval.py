@@ -15,6 +15,7 @@ from clip_feature_codec.cli.common import (
     batch_option,
     device_option,
     json_option,
+    max_pixels_option,
     model_options,
     quiet_option,
     read_bytes,
@@ -92,6 +93,7 @@ _options = stack(
     weights_option,
     sampling_options,
     batch_option,
+    max_pixels_option,
     model_options,
     click.option("--judge", type=IN_FOLDER, help="Folder of an image network in timm's format, as a judge."),
     click.option(
@@ -252,6 +254,7 @@ def _prepare(
     work: Path | None,
     batch_size: int,
     limit: int | None,
+    max_pixels: int,
     **options: Any,
 ) -> Evaluator:
     """Load all that an evaluation needs."""
@@ -278,6 +281,7 @@ def _prepare(
         work=work,
         batch_size=batch_size,
         limit=limit,
+        max_pixels=max_pixels,
     )
 
 

@@ -13,6 +13,7 @@ from clip_feature_codec.cli.common import (
     ProgressBars,
     device_option,
     json_option,
+    max_pixels_option,
     model_options,
     quiet_option,
     raise_failures,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     type=NAMED_PATH,
     help="Store or codec.json of the CLIP model that .npy vectors come from. [default: that of --model]",
 )
+@max_pixels_option
 @model_options
 @device_option
 @json_option
@@ -78,6 +80,7 @@ def _vectors(
     model: str | None,
     pretrained: str | None,
     device: str,
+    max_pixels: int,
 ) -> tuple[ClipSpace, Iterator[np.ndarray]]:
     """The vectors to fit on, and the CLIP space that they belong to."""
     from clip_feature_codec.fit import npy_blocks, picture_blocks, store_blocks
@@ -105,7 +108,7 @@ def _vectors(
 
     embedder = load_embedder(model or DEFAULT_PACK, pretrained, device)
     paths = [source / name for name in find_pictures(source)]
-    return embedder.space, picture_blocks(paths, embedder, failures, progress)
+    return embedder.space, picture_blocks(paths, embedder, failures, progress, max_pixels)
 
 
 def _space(space_path: Path | None, model: str | None, pretrained: str | None, device: str) -> ClipSpace:

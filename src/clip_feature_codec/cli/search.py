@@ -14,11 +14,13 @@ from clip_feature_codec.cli.common import (
     codec_option,
     device_option,
     json_option,
+    max_pixels_option,
     model_options,
     naming,
     quiet_option,
     raise_failures,
     read_bytes,
+    read_picture,
     remark,
     remark_on_model,
     write_json,
@@ -65,6 +67,7 @@ _MOST_TILES = 200
     type=OutputPath(PICTURE),
     help="Save previews of the results as one picture.",
 )
+@max_pixels_option
 @codec_option
 @model_options
 @json_option
@@ -191,15 +194,14 @@ def _embedder(
 
 
 def _image_query(
-    store: FeatureStore, image: Path, quiet: bool, codec_path: Path | None, **options: Any
+    store: FeatureStore, image: Path, quiet: bool, codec_path: Path | None, max_pixels: int, **options: Any
 ) -> np.ndarray:
     """The vector of a picture, or of a stream, which needs no CLIP model."""
     from clip_feature_codec.codec.bitstream import MAGIC
-    from clip_feature_codec.images import load_image
 
     data = read_bytes(image)
     if image.suffix.lower() != ".clp" and data[:1] != bytes([MAGIC]):
-        picture = load_image(data if image == STDIO else image)
+        picture = read_picture(image, max_pixels, data)
         embedded: np.ndarray = _embedder(store, quiet, **options).embed_images([picture])[0]
         return embedded
     bundle, stream = parse_stream(data, image, codec_path, store.folder)

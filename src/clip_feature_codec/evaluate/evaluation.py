@@ -29,6 +29,7 @@ from clip_feature_codec.evaluate.results import ORIGINAL, Evaluation
 from clip_feature_codec.evaluate.rivals.baselines import baselines
 from clip_feature_codec.evaluate.rivals.search_cache import SearchCache
 from clip_feature_codec.evaluate.trial import Trial, read_batch
+from clip_feature_codec.images import MAX_PIXELS
 from clip_feature_codec.reconstruct import BATCH_SIZE
 from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.manifest import Entry
@@ -83,6 +84,7 @@ class Evaluator:
         provenance: settings and hashes, JSON-able.
         progress: what is done already.
         batch_size: pictures read at a time.
+        max_pixels: originals with more pixels are failures.
     """
 
     store: FeatureStore
@@ -96,6 +98,7 @@ class Evaluator:
     provenance: dict[str, Any]
     progress: Progress
     batch_size: int
+    max_pixels: int = MAX_PIXELS
 
     @classmethod
     def prepare(
@@ -111,6 +114,7 @@ class Evaluator:
         work: Path | None = None,
         batch_size: int = BATCH_SIZE,
         limit: int | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> Evaluator:
         """Load what is needed, and refuse what does not fit together.
 
@@ -126,6 +130,7 @@ class Evaluator:
             work: folder for unfinished work and for what was found out about rivals; by default in the store.
             batch_size: pictures decoded at a time.
             limit: only the first pictures of the store.
+            max_pixels: originals with more pixels are failures.
 
         Raises:
             ConfigError: a rival is unknown, or an option out of range.
@@ -172,7 +177,7 @@ class Evaluator:
         progress = Progress(work, json.loads(json.dumps(identity, default=asdict)))
         return cls(
             *(store, entries, options, contestants, budgets, pairs, views, unavailable),
-            *(provenance, progress, batch_size),
+            *(provenance, progress, batch_size, max_pixels),
         )
 
     def require(self, names: Sequence[str]) -> None:
@@ -261,7 +266,7 @@ class Evaluator:
         bar.update(len(entries) * (len(self.contestants) - len(missing)))
         if not missing and self.progress.part(chunk, ORIGINAL) is not None:
             return
-        batch, originals = read_batch(self.store, entries, self.options, self.views)
+        batch, originals = read_batch(self.store, entries, self.options, self.views, self.max_pixels)
         self.progress.save(chunk, ORIGINAL, originals)
         for contestant in missing:
             bar.set_postfix_str(contestant.series.id)

@@ -23,7 +23,7 @@ from clip_feature_codec.evaluate.metrics.vectors import cosine
 from clip_feature_codec.evaluate.metrics.views import View
 from clip_feature_codec.evaluate.progress import Finding
 from clip_feature_codec.evaluate.results import ORIGINAL, Failure, Original, Row
-from clip_feature_codec.images import load_image, resize_to
+from clip_feature_codec.images import MAX_PIXELS, load_image, resize_to
 from clip_feature_codec.preview import analyse
 from clip_feature_codec.reconstruct import painted_size
 from clip_feature_codec.store.feature_store import FeatureStore
@@ -41,7 +41,11 @@ def vectors_name(view: View, budget: Budget = None, seed: int | None = None) -> 
 
 
 def read_batch(
-    store: FeatureStore, entries: Sequence[Entry], options: PaintOptions, views: Sequence[View]
+    store: FeatureStore,
+    entries: Sequence[Entry],
+    options: PaintOptions,
+    views: Sequence[View],
+    max_pixels: int = MAX_PIXELS,
 ) -> tuple[Batch, Finding]:
     """Read pictures and streams; what cannot be read is left out of the batch and listed as a failure.
 
@@ -52,6 +56,7 @@ def read_batch(
         entries: which.
         options: size and shape of the comparison.
         views: the networks that see; the first is the streams' own CLIP.
+        max_pixels: originals with more pixels are failures.
     """
     batch = Batch()
     finding = Finding({"images": [], "failures": []})
@@ -60,7 +65,7 @@ def read_batch(
         try:
             stream = store.read(entry)
             store.codec.decode([stream])  # now, while it can be told whose it is
-            picture = _original(store.source_path(entry))
+            picture = _original(store.source_path(entry), max_pixels)
         except (BitstreamError, ImageError) as error:
             finding.data["failures"].append(Failure(str(store.stream_path(entry)), str(error)))
             continue
@@ -89,10 +94,10 @@ def read_batch(
     return batch, finding
 
 
-def _original(path: Path) -> Image.Image:
+def _original(path: Path, max_pixels: int) -> Image.Image:
     if not path.exists():
         raise ImageError(f"{path}: the picture is not there any more; if it has moved, {IF_MOVED}")
-    return load_image(path)
+    return load_image(path, max_pixels=max_pixels)
 
 
 @dataclass(frozen=True)
