@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from clip_feature_codec.cli.common import Command
+from clip_feature_codec.cli.command import Command
 from clip_feature_codec.cli.painting import make_paint_options, paint_options
 from clip_feature_codec.decoders.options import PaintOptions
 
@@ -46,7 +46,7 @@ def test_an_eta_alone_is_ddim_as_in_the_specification() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("--steps 2.5", "'2.5' is not a valid integer"),
+        ("--steps 2.5", "'2.5' is not a whole number"),
         ("--steps 0", "0 is not in the range"),
         ("--sampler euler", "'euler' is not one of 'dpm-solver++', 'ddim'"),
         ("--sampler dpm-solver++ --eta 0.5", "eta is 0.5; dpm-solver++ adds no noise: take the sampler ddim"),
