@@ -85,7 +85,6 @@ def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("the model was loaded first")
 
     monkeypatch.setattr(ClipEmbedder, "load", fail)
-    monkeypatch.setattr(ClipEmbedder, "for_space", fail)
 
 
 @pytest.mark.parametrize(
