@@ -21,7 +21,7 @@ LEVELS = [
     {"fit"},
     {"encode", "reconstruct", "train"},
     {"decoders"},
-    {"store", "embed", "diffusion", "preview"},
+    {"store", "embed", "diffusion", "preview", "sources"},
     {"codec", "images"},
     {"files", "devices", "packs", "progress"},
     {"errors", "__init__"},

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+_LONGEST_KIND = 16  # bytes of an ending that a temporary name shows
+
 
 @contextmanager
 def atomic_writer(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
@@ -21,7 +23,7 @@ def atomic_writer(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
         durable: also wait until the bytes are on the disk, so that not even a power cut tears the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = _temporary(path)
     try:
         with temporary.open("wb") as file:
             yield file
@@ -31,6 +33,15 @@ def atomic_writer(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside ``path`` that nobody has; never longer than a file system allows where ``path`` is not.
+
+    Its last two endings tell what was being written: ``.5f0c1d2e.clp.tmp``.
+    """
+    kind = path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_KIND else ""
+    return path.with_name(f".{secrets.token_hex(4)}{kind}.tmp")
 
 
 def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:

@@ -15,6 +15,7 @@ from clip_feature_codec.cli.common import (
     OUT_PATH,
     STDIO,
     Command,
+    ProgressBars,
     check_outputs,
     device_option,
     json_option,
@@ -35,6 +36,7 @@ from clip_feature_codec.errors import ConfigError
 if TYPE_CHECKING:
     from clip_feature_codec.codec.feature_codec import FeatureCodec
     from clip_feature_codec.embed import ClipEmbedder
+    from clip_feature_codec.encode import EncodeResult
 
 _folder_options = stack(
     rate_options,
@@ -49,6 +51,11 @@ _folder_options = stack(
         "--workers",
         type=click.IntRange(min=0),
         help="Processes that read pictures. [default: by cores and device]",
+    ),
+    click.option(
+        "--sync",
+        is_flag=True,
+        help="Also take out what was deleted from the folder, and follow what was moved in it.",
     ),
     click.option(
         "--codec",
@@ -82,6 +89,8 @@ def encode(source: Path, out: Path, **options: Any) -> None:
     else:
         if out.is_dir():
             raise ConfigError(f"{out} is a folder; one picture is encoded to a file: name it")
+        if options["sync"]:
+            raise ConfigError(f"{source} is a file; --sync is for a folder of pictures: leave it out")
         check_outputs(out, options["json_path"])
         _encode_picture(source, out, **options)
 
@@ -98,6 +107,7 @@ def main(img_dir: Path, out_dir: Path, **options: Any) -> None:
 def _encode_folder(
     img_dir: Path,
     out_dir: Path,
+    sync: bool,
     batch_size: int,
     workers: int | None,
     codec_path: Path | None,
@@ -109,32 +119,51 @@ def _encode_folder(
     **options: Any,
 ) -> None:
     from clip_feature_codec.encode import encode_folder
+    from clip_feature_codec.sources.folder import count_kinds
 
     rate = make_rate(options)
-    embedder = _embedder(out_dir, codec_path, model, pretrained, device)
-    codec = _tables(out_dir, codec_path, embedder)
-    remark_on_model(embedder.space, quiet)
-    result = encode_folder(
-        img_dir, out_dir, embedder, codec, rate, batch_size=batch_size, workers=workers, quiet=quiet
-    )
-    total = sum(entry.bytes for entry in result.store.entries)
-    pictures, failed, profile = len(result.store), len(result.failures), result.store.codec.profile
-    remark(
-        f"{out_dir}: {result.added} pictures encoded, {result.unchanged} unchanged, {failed} failed; "
-        f"{pictures} in all, {total / max(1, pictures):.0f} bytes each ({profile} profile)",
-        quiet,
-    )
-    record = {
+    embedder = None
+    if rate.layers != "layout":
+        embedder = _embedder(out_dir, codec_path, model, pretrained, device)
+        remark_on_model(embedder.space, quiet)
+    codec = _tables(out_dir, codec_path, embedder.space.model if embedder else model)
+    with ProgressBars(quiet) as progress:
+        result = encode_folder(
+            img_dir,
+            out_dir,
+            embedder,
+            codec,
+            rate,
+            sync=sync,
+            batch_size=batch_size,
+            workers=workers,
+            progress=progress,
+        )
+    record = _record(out_dir, result)
+    synced = ", {moved} moved, {removed} removed" if sync else ""
+    text = "{store}: {added} pictures encoded, {unchanged} unchanged, {failed} failed" + synced
+    text += "; {pictures} in all, {mean:.0f} bytes each ({profile} profile)"
+    failed, mean = len(result.failures), record["bytes"] / max(1, record["pictures"])
+    remark(text.format(**record, failed=failed, mean=mean), quiet)
+    if result.skipped:
+        remark(f"skipped: {count_kinds(result.skipped)}", quiet)
+    write_json(record, json_path)
+    raise_failures(result.failures, result.added + result.unchanged + failed)
+
+
+def _record(out_dir: Path, result: EncodeResult) -> dict[str, Any]:
+    return {
         "store": str(out_dir),
         "added": result.added,
         "unchanged": result.unchanged,
-        "pictures": pictures,
-        "bytes": total,
-        "profile": profile,
+        "moved": result.moved,
+        "removed": result.removed,
+        "pictures": len(result.store),
+        "bytes": sum(entry.bytes for entry in result.store.entries),
+        "profile": result.store.codec.profile,
+        "skipped": result.skipped,
         "failures": [{"image": image, "reason": reason} for image, reason in result.failures],
     }
-    write_json(record, json_path)
-    raise_failures(result.failures, result.added + result.unchanged + failed)
 
 
 def _embedder(
@@ -152,14 +181,15 @@ def _embedder(
     return ClipEmbedder.load(model or DEFAULT_PACK, pretrained, device)
 
 
-def _tables(out_dir: Path, codec_path: Path | None, embedder: ClipEmbedder) -> FeatureCodec | None:
+def _tables(out_dir: Path, codec_path: Path | None, model: str | None) -> FeatureCodec | None:
     """The tables for a new store: those asked for, or the pack's; None when they are to be fitted."""
     from clip_feature_codec.api import ClipCodec
-    from clip_feature_codec.packs import pack_folder
+    from clip_feature_codec.packs import DEFAULT_PACK, pack_folder
     from clip_feature_codec.store.feature_store import CODEC_FILE
 
     if codec_path is None:
-        return ClipCodec.load(embedder.space.model).features if pack_folder(embedder.space.model) else None
+        model = model or DEFAULT_PACK
+        return ClipCodec.load(model).features if pack_folder(model) else None
     codec = ClipCodec.load(codec_path).features
     if (out_dir / CODEC_FILE).is_file():
         own = ClipCodec.load(out_dir).features

@@ -95,11 +95,13 @@ def _vectors(
     if space_path:
         raise ConfigError(f"{source} is a folder of pictures, which --model embeds: leave out --space")
     from clip_feature_codec.embed import ClipEmbedder
-    from clip_feature_codec.encode import find_pictures
     from clip_feature_codec.packs import DEFAULT_PACK
+    from clip_feature_codec.sources.folder import scan_folder
 
     embedder = ClipEmbedder.load(model or DEFAULT_PACK, pretrained, device)
-    paths = [source / name for name in find_pictures(source)]
+    scan = scan_folder(source)
+    failures.extend(scan.failures)
+    paths = [source / name for name in scan.pictures]
     return embedder.space, picture_blocks(paths, embedder, failures)
 
 

@@ -12,6 +12,7 @@ from clip_feature_codec.cli.common import (
     OUT_PATH,
     STDIO,
     Command,
+    ProgressBars,
     check_outputs,
     codec_of,
     json_option,
@@ -65,7 +66,7 @@ def transcode(
     if source.is_dir():
         if out == STDIO or out.is_file():
             raise ConfigError(f"{out} is a file; a store is transcoded to another store, a folder")
-        sizes, failures = _transcode_store(source, out, rate, codec)
+        sizes, failures = _transcode_store(source, out, rate, codec, quiet)
     else:
         if out.is_dir():
             raise ConfigError(f"{out} is a folder; one stream is transcoded to a file: name it")
@@ -81,16 +82,15 @@ def transcode(
 
 
 def _transcode_store(
-    source: Path, out: Path, rate: Rate, codec: FeatureCodec | None
+    source: Path, out: Path, rate: Rate, codec: FeatureCodec | None, quiet: bool
 ) -> tuple[list[tuple[int, int]], list[tuple[str, str]]]:
     """Give the (old, new) size of each stream, and the failures."""
-    from clip_feature_codec.store.feature_store import FeatureStore
+    from clip_feature_codec.store.opening import open_store
     from clip_feature_codec.store.transcoding import transcode_store
 
-    store = FeatureStore.open(source)
-    result, failures = transcode_store(store, out, rate, codec)
-    new = {entry.name: entry.bytes for entry in result.entries}
-    return [(entry.bytes, new[entry.name]) for entry in store.entries if entry.name in new], failures
+    with ProgressBars(quiet) as progress:
+        result = transcode_store(open_store(source), out, rate, codec, progress)
+    return result.sizes, result.failures
 
 
 def _transcode_file(source: Path, out: Path, rate: Rate, codec: FeatureCodec | None) -> list[tuple[int, int]]:

@@ -118,6 +118,16 @@ class FeatureCodec:
         found: LayerCoder = getattr(self, layer)
         return found
 
+    def smallest(self, layers: str, aspect: float | None = None) -> int:
+        """Bytes that a stream of any picture fits into, the smallest budget that can be met.
+
+        Args:
+            layers: ``both`` (then the layout may be left out), ``semantic`` or ``layout``.
+            aspect: width / height of the picture, None for square.
+        """
+        coder = self.coder("semantic" if layers == "both" else layers)
+        return bitstream.overhead(aspect, layers=1) + coder.smallest
+
     def encode(self, layers: Layers, rate: Rate = DEFAULT_RATE) -> list[bytes]:
         """Code N pictures, each to its own stream; a stream does not depend on the rest of the batch.
 

@@ -26,6 +26,7 @@ brightened by 15 % or cropped by 5 %."""
 _AXES = 64
 _SAMPLE = 4096
 _BLOCK = 1024
+_PAIRS_TOGETHER = 1 << 20
 _FLOAT32 = 2.0**-24
 _TOLERANCE = 1e-12  # of float64 products: a vector is its own duplicate at a threshold of 1, too
 
@@ -64,11 +65,12 @@ def find_duplicates(index: SearchIndex, threshold: float = DEFAULT_THRESHOLD) ->
     links = _Links(len(index.file.rows))
     for left, right, cosines in _close_pairs(index, threshold):
         links.add(left, right, cosines)
-    place = {entry.name: i for i, entry in enumerate(index.store.entries)}
+    position = {entry.name: i for i, entry in enumerate(index.store.entries)}
     groups = [_twins(index, rows, links) for rows in links.groups()]
     for group in groups:
-        group.sort(key=lambda twin: place[twin.entry.name])
-    return sorted((group for group in groups if len(group) > 1), key=lambda group: place[group[0].entry.name])
+        group.sort(key=lambda twin: position[twin.entry.name])
+    several = [group for group in groups if len(group) > 1]
+    return sorted(several, key=lambda group: position[group[0].entry.name])
 
 
 class _Links:
@@ -81,31 +83,36 @@ class _Links:
     def __init__(self, count: int) -> None:
         self.partner = np.full(count, -1)
         self._best = np.full(count, -np.inf)
-        self._root = np.arange(count)  # of each row's group, a row of it
+        self._group = np.arange(count)  # the number of each row's group
+        self._waiting: list[NDArray[np.intp]] = []  # pairs (2, n) that have joined no groups yet
 
     def add(self, left: NDArray[np.intp], right: NDArray[np.intp], cosines: NDArray[np.float64]) -> None:
-        """Link pairs of rows."""
+        """Link pairs of rows: (n,) and (n,), and their cosines (n,)."""
         order = np.argsort(cosines)  # the last of several values for one row stays: the highest
         for rows, others in ((left[order], right[order]), (right[order], left[order])):
             better = cosines[order] > self._best[rows]
             self._best[rows[better]] = cosines[order][better]
             self.partner[rows[better]] = others[better]
-        roots = np.sort(self._root[np.stack([left, right])], axis=0)
-        for one, two in np.unique(roots[:, roots[0] < roots[1]], axis=1).T:
-            low, high = sorted((self._find(one), self._find(two)))
-            self._root[high] = low
-        while not np.array_equal(shorter := self._root[self._root], self._root):
-            self._root = shorter
+        self._waiting.append(np.stack([left, right]))
+        if sum(pairs.shape[1] for pairs in self._waiting) > max(_PAIRS_TOGETHER, len(self._group)):
+            self._join()
 
-    def _find(self, row: int) -> int:
-        while (above := int(self._root[row])) != row:
-            row = above
-        return row
+    def _join(self) -> None:
+        """Make one group of those that waiting pairs link."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        count = len(self._group)
+        pairs = self._group[np.concatenate([np.zeros((2, 0), np.intp), *self._waiting], axis=1)]
+        graph = coo_array((np.ones(pairs.shape[1], bool), tuple(pairs)), shape=(count, count))
+        self._group = connected_components(graph, directed=False)[1][self._group]
+        self._waiting = []
 
     def groups(self) -> Iterator[NDArray[np.intp]]:
         """Every row, in the group that it belongs to; most are alone."""
-        order = np.argsort(self._root, kind="stable")
-        yield from np.split(order, np.flatnonzero(np.diff(self._root[order])) + 1)
+        self._join()
+        order = np.argsort(self._group, kind="stable")
+        yield from np.split(order, np.flatnonzero(np.diff(self._group[order])) + 1)
 
 
 def _close_pairs(
@@ -151,7 +158,7 @@ def _heads(file: IndexFile, threshold: float) -> tuple[NDArray[np.float32], floa
     for first in range(0, count, _BLOCK):
         some = slice(first, first + _BLOCK)
         heads[some] = (file.approximate(some) - middle) @ axes
-    errors = 2 * float(file.rows.rest.max()) + 2 * _rounding(file) + 1e-6  # the last for float32 heads
+    errors = 2 * float(file.rows.fine_error.max()) + 2 * _rounding(file) + 1e-6  # the last for float32 heads
     return heads, float(np.sqrt(2 - 2 * threshold)) + errors
 
 
@@ -162,7 +169,7 @@ def _confirmed(
     file = index.file
     (a, at_a), (b, at_b) = (np.unique(rows, return_inverse=True) for rows in (left, right))
     cosines = (file.approximate(a) @ file.approximate(b).T)[at_a, at_b].astype(np.float64)
-    errors = 1.01 * (file.rows.rest[left] + file.rows.rest[right]).astype(np.float64)
+    errors = 1.01 * (file.rows.fine_error[left] + file.rows.fine_error[right]).astype(np.float64)
     errors += 3 * _rounding(file) + (file.rows.levels.shape[1] + 2) * _FLOAT32 * 1.1
     sure = cosines - errors >= threshold
     yield left[sure], right[sure], cosines[sure]
