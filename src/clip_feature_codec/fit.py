@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from clip_feature_codec.errors import ImageError, StoreError
 from clip_feature_codec.images import load_image
-from clip_feature_codec.store.feature_store import FeatureStore
+from clip_feature_codec.store.protocol import Store
 
 # torch takes seconds to import, and only pictures need it.
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _ROWS_AT_ONCE = 4096
 _PICTURES_AT_ONCE = 32
 
 
-def store_blocks(store: FeatureStore) -> Iterator[NDArray[np.float32]]:
+def store_blocks(store: Store) -> Iterator[NDArray[np.float32]]:
     """The decoded vectors of a store.
 
     Raises:

@@ -77,14 +77,15 @@ def _vectors(
 ) -> tuple[ClipSpace, Iterator[np.ndarray]]:
     """The vectors to fit on, and the CLIP space that they belong to."""
     from clip_feature_codec.fit import npy_blocks, picture_blocks, store_blocks
-    from clip_feature_codec.store.feature_store import CODEC_FILE, FeatureStore
+    from clip_feature_codec.store.feature_store import CODEC_FILE
+    from clip_feature_codec.store.opening import open_store
 
     if (source / CODEC_FILE).is_file():
         if space_path or model:
             raise ConfigError(
                 f"{source} is a store, which knows its CLIP model: leave out --space and --model"
             )
-        store = FeatureStore.open(source)
+        store = open_store(source)
         return store.codec.space, store_blocks(store)
     if not source.is_dir():
         if not (space_path or model):

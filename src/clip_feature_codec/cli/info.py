@@ -64,9 +64,10 @@ def _stream_facts(source: Path, codec_source: Path | str) -> dict[str, Any]:
 
 
 def _store_facts(source: Path) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    from clip_feature_codec.store.feature_store import DECODER_FILE, FeatureStore
+    from clip_feature_codec.store.feature_store import DECODER_FILE
+    from clip_feature_codec.store.opening import open_store
 
-    store = FeatureStore.open(source)
+    store = open_store(source)
     whole, failures = store.whole_streams()
     streams = [stream for _, stream in whole]
     parts = {

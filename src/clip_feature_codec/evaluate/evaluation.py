@@ -30,8 +30,8 @@ from clip_feature_codec.evaluate.rivals.baselines import baselines
 from clip_feature_codec.evaluate.rivals.search_cache import SearchCache
 from clip_feature_codec.evaluate.trial import Trial, read_batch
 from clip_feature_codec.reconstruct import BATCH_SIZE
-from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.manifest import Entry
+from clip_feature_codec.store.protocol import Store
 
 WORK_FOLDER = "evaluation"
 """Where, in a store, an evaluation keeps unfinished work and what it found out about rivals."""
@@ -85,7 +85,7 @@ class Evaluator:
         batch_size: pictures read at a time.
     """
 
-    store: FeatureStore
+    store: Store
     entries: Sequence[Entry]
     options: PaintOptions
     contestants: Sequence[Contestant]
@@ -100,7 +100,7 @@ class Evaluator:
     @classmethod
     def prepare(
         cls,
-        store: FeatureStore,
+        store: Store,
         decoder: Decoder,
         embedder: ClipEmbedder,
         options: PaintOptions,
@@ -270,7 +270,7 @@ class Evaluator:
 
 
 def _contestants(
-    store: FeatureStore,
+    store: Store,
     decoder: Decoder,
     options: PaintOptions,
     comparison: Comparison,

@@ -25,8 +25,8 @@ from clip_feature_codec.evaluate.results import ORIGINAL, Failure, Original, Row
 from clip_feature_codec.images import load_image, resize_to
 from clip_feature_codec.preview import analyse
 from clip_feature_codec.reconstruct import painted_size
-from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.manifest import Entry
+from clip_feature_codec.store.protocol import Store
 
 Floats = NDArray[np.float32]
 
@@ -40,7 +40,7 @@ def vectors_name(view: View, budget: Budget = None, seed: int | None = None) -> 
 
 
 def read_batch(
-    store: FeatureStore, entries: Sequence[Entry], options: PaintOptions, views: Sequence[View]
+    store: Store, entries: Sequence[Entry], options: PaintOptions, views: Sequence[View]
 ) -> tuple[Batch, Finding]:
     """Read pictures and streams; what cannot be read is left out of the batch and listed as a failure.
 
