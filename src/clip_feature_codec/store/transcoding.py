@@ -15,6 +15,7 @@ from clip_feature_codec.errors import ConfigError, MissingLayerError
 from clip_feature_codec.progress import Progress, silent
 from clip_feature_codec.store.feature_store import CODEC_FILE, FeatureStore
 from clip_feature_codec.store.locking import exclusive
+from clip_feature_codec.store.manifest import Entry
 from clip_feature_codec.store.protocol import Store
 
 _STREAMS_AT_ONCE = 1024
@@ -42,14 +43,14 @@ def transcode_store(
 ) -> TranscodeResult:
     """Code every stream of a store again, into another store (see `codec.transcode.transcode`).
 
-    Run again after an interruption, it gives what it would have given at once.
+    Run again after an interruption, it gives what it would have given at once. Pictures keep their names
+    where no other picture has them in the new store.
 
     Args:
         store: the streams.
-        out_dir: the new store; one that is there is added to. Pictures keep their names where no other
-            picture has them there.
+        out_dir: the new store; one that is there is added to.
         rate: how large or how good the new streams should be, and which layers they keep.
-        codec: its tables, of the same CLIP space; by default the old ones.
+        codec: the new store's tables, of the same CLIP space; by default the old ones.
         progress: told of the streams that are done.
 
     Raises:
@@ -59,41 +60,43 @@ def transcode_store(
     """
     codec = codec or store.codec
     if out_dir.resolve() == store.folder.resolve():
-        raise ConfigError(
-            f"{out_dir}: found the store itself, expected another folder: nothing is overwritten"
-        )
-    codec.space.require_same(store.codec.space, "the streams to transcode")
-    whole, failures = store.whole_streams()
-    for entry, stream in whole:
-        _check(stream, rate, codec, store.stream_path(entry))
-    done = TranscodeResult([], failures)
+        raise ConfigError(f"{out_dir}: found the store itself, expected another folder")
+    whole, failures = _streams(store, rate, codec)
+    result = TranscodeResult([], failures)
     with exclusive(out_dir):
-        result = _store_there(out_dir, codec)
+        target = _store_there(out_dir, codec)
         progress("transcoding", 0, len(whole))
         for start in range(0, max(1, len(whole)), _STREAMS_AT_ONCE):
             block = whole[start : start + _STREAMS_AT_ONCE]
-            entries, old = [entry for entry, _ in block], [stream for _, stream in block]
-            new = transcode(old, rate, store.codec, codec)
-            if result is None:
-                result = FeatureStore.create(out_dir, codec)
-            failed = dict(result.add_from(store, entries, new))
-            done.failures.extend(failed.items())
-            done.sizes.extend(
-                (len(before.blob), len(after))
-                for entry, before, after in zip(entries, old, new, strict=True)
+            blobs = transcode([stream for _, stream in block], rate, store.codec, codec)
+            if target is None:
+                target = FeatureStore.create(out_dir, codec)
+            failed = dict(target.add_from(store, [entry for entry, _ in block], blobs))
+            result.failures.extend(failed.items())
+            result.sizes.extend(
+                (entry.bytes, len(blob))
+                for (entry, _), blob in zip(block, blobs, strict=True)
                 if str(store.stream_path(entry)) not in failed
             )
             progress("transcoding", start + len(block), len(whole))
-    return done
+    return result
 
 
-def _check(stream: Stream, rate: Rate, codec: FeatureCodec, path: Path) -> None:
-    """Find out before anything is written what would stop the work in the midst of it."""
-    kept = [layer for layer in LAYERS if rate.layers in ("both", layer) and stream.payload(layer) is not None]
-    if not kept:
-        raise MissingLayerError(f"{path}: {rate.layers} layer: found none, expected one to keep")
-    if rate.max_bytes is not None:
-        require_budget(rate.max_bytes, codec.smallest(kept[0], stream.aspect))
+def _streams(
+    store: Store, rate: Rate, codec: FeatureCodec
+) -> tuple[list[tuple[Entry, Stream]], list[tuple[str, str]]]:
+    """What `Store.whole_streams` gives; whatever would stop the work later on stops it here."""
+    codec.space.require_same(store.codec.space, "the streams to transcode")
+    whole, failures = store.whole_streams()
+    for entry, stream in whole:
+        there = [name for name in LAYERS if stream.payload(name) is not None]
+        kept = [name for name in there if rate.layers in ("both", name)]
+        if not kept:
+            path = store.stream_path(entry)
+            raise MissingLayerError(f"{path}: {rate.layers} layer: found none, expected one to keep")
+        if rate.max_bytes is not None:
+            require_budget(rate.max_bytes, codec.smallest(kept[0], stream.aspect))
+    return whole, failures
 
 
 def _store_there(folder: Path, codec: FeatureCodec) -> FeatureStore | None:
