@@ -99,11 +99,13 @@ class _Links:
 
     def _join(self) -> None:
         """Make one group of those that waiting pairs link."""
+        if not self._waiting:
+            return
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
         count = len(self._group)
-        pairs = self._group[np.concatenate([np.zeros((2, 0), np.intp), *self._waiting], axis=1)]
+        pairs = self._group[np.concatenate(self._waiting, axis=1)]
         graph = coo_array((np.ones(pairs.shape[1], bool), tuple(pairs)), shape=(count, count))
         self._group = connected_components(graph, directed=False)[1][self._group]
         self._waiting = []
