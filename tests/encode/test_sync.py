@@ -129,6 +129,20 @@ def test_pictures_of_other_folders_are_left_alone(
     assert names(out) == ["deep/p002", "p000", "p001", "p003", "p004", "r"]
 
 
+def test_a_store_inside_its_folder_is_synced_with_that_folder_alone(
+    photo_folder: PhotoFolder, embedder: ClipEmbedder
+) -> None:
+    folder, other = photo_folder(2), photo_folder(1, "other")
+    out = folder / "store"
+    for pictures in (folder, other):
+        encode_folder(pictures, out, embedder, workers=0)
+    assert names(out) == ["p000", "p000.png", "p001"]
+    (other / "p000.png").unlink()
+    (folder / "p001.png").unlink()
+    assert sync(folder, out, embedder).removed == 1
+    assert names(out) == ["p000", "p000.png"]
+
+
 def test_a_folder_that_cannot_be_reached_takes_nothing_out(
     stored: tuple[Path, Path], embedder: ClipEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,7 +115,11 @@ class FeatureStore(Store):
     def entries_below(self, img_dir: Path) -> list[Entry]:
         """The entries of pictures that lay in a folder, or in one below it."""
         above = self._catalogue.source(img_dir / "x").removesuffix("x")
-        return [entry for entry in self.entries if entry.source.startswith(above)]
+        return [
+            entry
+            for entry in self.entries
+            if entry.source.startswith(above) and not entry.source[len(above) :].startswith(("../", "/"))
+        ]
 
     def read(self, entry: Entry) -> Stream:
         """An entry's stream, checked against the manifest's SHA-256 and taken apart.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from clip_feature_codec.errors import BitstreamError, StoreError
@@ -55,23 +55,21 @@ def sync_store(store: FeatureStore, img_dir: Path, pictures: Sequence[str]) -> t
     Returns:
         How many were moved, and how many were taken out.
     """
-    missing = [entry for entry in store.entries_below(img_dir) if store.is_missing(entry)]
-    if not missing:
-        return 0, 0
+    missing = {entry.name: entry for entry in store.entries_below(img_dir) if store.is_missing(entry)}
     moved = 0
-    for entry, inside in list(_moves(store, img_dir, pictures, missing)):
+    for entry, inside in list(_moves(store, img_dir, pictures, missing.values())) if missing else []:
         try:
             store.move(entry, img_dir, inside)
-        except (BitstreamError, OSError):  # the new one is coded again
+        except (BitstreamError, OSError):  # then it is one that was deleted and one that is new
             continue
-        missing.remove(entry)
+        del missing[entry.name]
         moved += 1
-    store.remove(missing)
+    store.remove(list(missing.values()))
     return moved, len(missing)
 
 
 def _moves(
-    store: FeatureStore, img_dir: Path, pictures: Sequence[str], missing: Sequence[Entry]
+    store: FeatureStore, img_dir: Path, pictures: Sequence[str], missing: Iterable[Entry]
 ) -> Iterator[tuple[Entry, str]]:
     """Pairs of a missing picture's entry and the new path inside the folder."""
     lost: defaultdict[tuple[int, int], list[Entry]] = defaultdict(list)

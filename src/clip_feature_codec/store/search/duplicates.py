@@ -77,7 +77,7 @@ class _Links:
     """Which rows hang together, and the nearest partner of each.
 
     Attributes:
-        partner: of each row; -1 where it has none.
+        partner: of each row, (N,); -1 where it has none.
     """
 
     def __init__(self, count: int) -> None:
@@ -111,7 +111,7 @@ class _Links:
         self._waiting = []
 
     def groups(self) -> Iterator[NDArray[np.intp]]:
-        """Every row, in the group that it belongs to; most are alone."""
+        """Every group as its rows, (n,); most are of one."""
         self._join()
         order = np.argsort(self._group, kind="stable")
         yield from np.split(order, np.flatnonzero(np.diff(self._group[order])) + 1)
@@ -120,7 +120,7 @@ class _Links:
 def _close_pairs(
     index: SearchIndex, threshold: float
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]]:
-    """All pairs of rows at or above the threshold, as two arrays of rows and the approximate cosines."""
+    """All pairs of rows at or above the threshold, some at a time: rows (n,) and (n,), about cosines (n,)."""
     file = index.file
     if not len(file.rows):
         return
@@ -147,11 +147,11 @@ def _close_pairs(
 
 
 def _heads(file: IndexFile, threshold: float) -> tuple[NDArray[np.float32], float]:
-    """Projections of all rows, float32 (N, M), and how far apart they can be at the threshold."""
+    """All rows along M leading axes, float32 (N, M), and how far apart two can be at the threshold."""
     count, dim = file.rows.levels.shape
     sample = file.approximate(slice(None, None, 1 + count // _SAMPLE)).astype(np.float64)
-    middle = sample.mean(axis=0)
-    sample -= middle
+    mean = sample.mean(axis=0)
+    sample -= mean
     # Any orthonormal axes will do, and the better the nearer they are to the principal ones.
     axes = np.random.default_rng(0).normal(size=(dim, min(_AXES, dim)))
     for _ in range(4):
@@ -159,7 +159,7 @@ def _heads(file: IndexFile, threshold: float) -> tuple[NDArray[np.float32], floa
     heads = np.empty((count, axes.shape[1]), np.float32)
     for first in range(0, count, _BLOCK):
         some = slice(first, first + _BLOCK)
-        heads[some] = (file.approximate(some) - middle) @ axes
+        heads[some] = (file.approximate(some) - mean) @ axes
     errors = 2 * float(file.rows.fine_error.max()) + 2 * _rounding(file) + 1e-6  # the last for float32 heads
     return heads, float(np.sqrt(2 - 2 * threshold)) + errors
 
@@ -167,7 +167,7 @@ def _heads(file: IndexFile, threshold: float) -> tuple[NDArray[np.float32], floa
 def _confirmed(
     index: SearchIndex, left: NDArray[np.intp], right: NDArray[np.intp], threshold: float
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]]:
-    """Those of some pairs that are at or above the threshold."""
+    """Those of the pairs (n,) and (n,) that are at or above the threshold, as `_close_pairs` gives them."""
     file = index.file
     (a, at_a), (b, at_b) = (np.unique(rows, return_inverse=True) for rows in (left, right))
     cosines = (file.approximate(a) @ file.approximate(b).T)[at_a, at_b].astype(np.float64)
@@ -192,7 +192,7 @@ def _rounding(file: IndexFile) -> float:
 def _cosines(
     index: SearchIndex, left: NDArray[np.intp], right: NDArray[np.intp]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Which pairs of rows have their streams still, and the cosines of the decoded vectors."""
+    """Of pairs (n,) and (n,): which have their streams still, and the cosines of the decoded vectors, (n,)."""
     rows = np.unique(np.concatenate([left, right]))
     vectors = np.full((len(rows), index.store.codec.dim), np.nan)
     for i, row in enumerate(rows.tolist()):
@@ -203,7 +203,7 @@ def _cosines(
 
 
 def _twins(index: SearchIndex, rows: NDArray[np.intp], links: _Links) -> list[Twin]:
-    """The pictures of a group whose streams are still there; none where it is no group."""
+    """The pictures of a group of rows (n,) whose streams are still there; none where it is no group."""
     if len(rows) == 1 and len(index.members(int(rows[0]))) == 1:
         return []
     twins = []

@@ -69,7 +69,7 @@ class IndexRows:
         return len(self.keys)
 
     def take(self, rows: NDArray[np.intp]) -> IndexRows:
-        """Some of the rows, in the order given."""
+        """The rows at the places (n,), in that order."""
         return IndexRows(*(array[rows] for array in self.arrays()))
 
     def arrays(self) -> list[NDArray[Any]]:

@@ -89,7 +89,7 @@ class SearchIndex:
 
     @cached_property
     def _outliers(self) -> NDArray[np.intp]:
-        """The rows whose levels are the poorest: always candidates, so that the others' limit is narrow."""
+        """Rows (n,) whose levels are the poorest: always candidates, so that the others' limit is narrow."""
         errors = self.file.rows.coarse_error
         return np.argsort(errors, kind="stable")[max(0, len(errors) - _OUTLIERS) :]
 
@@ -113,6 +113,7 @@ class SearchIndex:
         return [self._entries[i] for i in self._positions(row)]
 
     def _positions(self, row: int) -> NDArray[np.intp]:
+        """Where the pictures of a row stand in the store, (n,)."""
         return self._by_row[self._starts[row] : self._starts[row + 1]]
 
     def decode(self, entries: Sequence[Entry]) -> tuple[list[Entry], NDArray[np.float64]]:
@@ -143,7 +144,7 @@ class SearchIndex:
             candidates *= _MORE_CANDIDATES
 
     def _candidates(self, unit: NDArray[np.float64], count: int) -> tuple[NDArray[np.intp], float]:
-        """Rows by their levels' cosine, and what no other row's cosine can be above."""
+        """The best rows (n,) by their levels, and what no other row's cosine with ``unit`` (D,) can be above."""
         rows = self.file.rows
         if not count:
             return np.zeros(0, np.intp), -np.inf
@@ -170,8 +171,8 @@ class SearchIndex:
         """The ``count`` best (cosine, -position in the store), or None where others may be better.
 
         Args:
-            unit: the query.
-            rows: the candidates.
+            unit: the query, float64 (D,).
+            rows: the candidates, (n,).
             ceiling: no other row's cosine is above it.
             count: how many are wanted.
             found: what is known of rows already; added to.
@@ -192,7 +193,7 @@ class SearchIndex:
         return best
 
     def _limits(self, unit: NDArray[np.float64], rows: NDArray[np.intp]) -> NDArray[np.float64]:
-        """What the cosine of each row cannot be above, from levels and remainders."""
+        """What the cosine of each row cannot be above, from levels and remainders: float64 (n,)."""
         file, limits = self.file, np.empty(len(rows))
         weights = unit * file.quantizer.step
         offset = unit @ file.quantizer.minimum.astype(np.float64)
