@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from clip_feature_codec.store.protocol import Store
     from clip_feature_codec.store.search.nearest import SearchIndex
 
+_COUNT = 10
+_MOST_TILES = 200
+
 
 class _Found(NamedTuple):
     """A picture that a search gives.
@@ -47,15 +50,17 @@ class _Found(NamedTuple):
         number: its rank, or that of its group.
         cosine: with the query, or with the nearest of its group.
         entry: the picture.
+        description: what JSON says of it.
     """
 
     number: int
     cosine: float
     entry: Entry
+    description: dict[str, Any]
 
 
-_COUNT = 10
-_MOST_TILES = 200
+def _found(store: Store, number: int, cosine: float, entry: Entry) -> _Found:
+    return _Found(number, cosine, entry, describe(store, entry))
 
 
 @click.command("search", cls=Command)
@@ -132,16 +137,12 @@ def _list_nearest(
     index = _index(store, quiet)
     hits = index.nearest(query, count or _COUNT)
     named = {"image": str(image)} if image else {"text": text}
-    found = [_Found(i, hit.cosine, hit.entry) for i, hit in enumerate(hits, start=1)]
-    described = [describe(index.store, one.entry) for one in found]
-    results = [
-        {"rank": one.number, "cosine": one.cosine} | description
-        for one, description in zip(found, described, strict=True)
-    ]
-    _give_out(index, "rank", found, described, {"query": named, "results": results}, json_path)
+    found = [_found(store, i, hit.cosine, hit.entry) for i, hit in enumerate(hits, start=1)]
+    results = [{"rank": one.number, "cosine": one.cosine} | one.description for one in found]
+    _give_out(index, "rank", found, {"query": named, "results": results}, json_path)
     if sheet:
-        _write_sheet(index.store, f"Nearest to {image or text!r}", found, sheet, quiet)
-    raise_failures(index.failures, len(index.store))
+        _write_sheet(store, f"Nearest to {image or text!r}", found, sheet, quiet)
+    raise_failures(index.failures, len(store))
 
 
 def _list_duplicates(
@@ -156,20 +157,24 @@ def _list_duplicates(
     from clip_feature_codec.store.search.duplicates import DEFAULT_THRESHOLD, find_duplicates
 
     threshold = DEFAULT_THRESHOLD if threshold is None else threshold
-    index = _index(_open(store_dir), quiet)
+    store = _open(store_dir)
+    index = _index(store, quiet)
     groups = find_duplicates(index, threshold)[:count]
-    found = [_Found(i, twin.cosine, twin.entry) for i, group in enumerate(groups, start=1) for twin in group]
-    described = [describe(index.store, one.entry) for one in found]
-    in_order = iter(described)
-    listed = [
-        [next(in_order) | {"cosine": twin.cosine, "nearest": twin.nearest.name} for twin in group]
-        for group in groups
-    ]
-    _give_out(index, "group", found, described, {"threshold": threshold, "groups": listed}, json_path)
+    found, listed = [], []
+    for number, group in enumerate(groups, start=1):
+        members = [_found(store, number, twin.cosine, twin.entry) for twin in group]
+        found += members
+        listed.append(
+            [
+                one.description | {"cosine": twin.cosine, "nearest": twin.nearest.name}
+                for one, twin in zip(members, group, strict=True)
+            ]
+        )
+    _give_out(index, "group", found, {"threshold": threshold, "groups": listed}, json_path)
     remark(f"{len(groups)} groups of {len(found)} pictures with cosines of {threshold} or more", quiet)
     if sheet:
-        _write_sheet(index.store, f"Cosines of {threshold} or more, by group", found, sheet, quiet)
-    raise_failures(index.failures, len(index.store))
+        _write_sheet(store, f"Cosines of {threshold} or more, by group", found, sheet, quiet)
+    raise_failures(index.failures, len(store))
 
 
 def _open(store_dir: Path) -> Store:
@@ -232,14 +237,13 @@ def _give_out(
     index: SearchIndex,
     counted: str,
     found: Sequence[_Found],
-    described: Sequence[dict[str, Any]],
     result: dict[str, Any],
     json_path: Path | None,
 ) -> None:
     """Print the table, unless the JSON goes to standard output, and write the JSON where it is wanted."""
     if json_path != STDIO:
         cells = [(str(one.number), f"{one.cosine:.4f}") for one in found]
-        echo_pictures(described, (counted, "cosine"), cells)
+        echo_pictures([one.description for one in found], (counted, "cosine"), cells)
     record = {
         "store": str(index.store.folder),
         "clip_space": index.store.codec.space.fingerprint,

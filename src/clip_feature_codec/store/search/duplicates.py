@@ -192,7 +192,7 @@ def _rounding(file: IndexFile) -> float:
 def _cosines(
     index: SearchIndex, left: NDArray[np.intp], right: NDArray[np.intp]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Of pairs (n,) and (n,): which have their streams still, and the cosines of the decoded vectors, (n,)."""
+    """Of pairs (n,) and (n,): which have their streams still, and the decoded vectors' cosines, (n,)."""
     rows = np.unique(np.concatenate([left, right]))
     vectors = np.full((len(rows), index.store.codec.dim), np.nan)
     for i, row in enumerate(rows.tolist()):

@@ -144,7 +144,7 @@ class SearchIndex:
             candidates *= _MORE_CANDIDATES
 
     def _candidates(self, unit: NDArray[np.float64], count: int) -> tuple[NDArray[np.intp], float]:
-        """The best rows (n,) by their levels, and what no other row's cosine with ``unit`` (D,) can be above."""
+        """The best rows (n,) by their levels, and what no other row's cosine with ``unit`` (D,) is above."""
         rows = self.file.rows
         if not count:
             return np.zeros(0, np.intp), -np.inf
