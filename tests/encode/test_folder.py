@@ -6,7 +6,9 @@ import io
 import os
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
+import pillow_heif
 import pytest
 import torch
 from encode_samples import PhotoFolder, contents, cosines
@@ -48,6 +50,10 @@ def fill_with_oddities(folder: Path) -> None:
     Image.new("RGB", (1, 1), "red").save(folder / "one_pixel.png")
     make_picture(8, (3000, 1)).save(folder / "line.png")
     photo.save(folder / "SHOUTED.JPEG")
+    pillow_heif.from_pillow(photo).save(folder / "IMG_0001.HEIC", quality=90)
+    (folder / "jxl.jxl").write_bytes(imagecodecs.jpegxl_encode(np.asarray(photo)))
+    photo.save(folder / "a.png.really_a.jpg", "PNG")
+    photo.save(folder / "webp.of_another.ending", "WEBP")
     photo.save(folder / "été 12:30 \n.png")
     photo.save(os.fsdecode(os.fsencode(folder / "latin") + b"\xe9.png"))
     (folder / "linked.png").symlink_to(folder / "b.png")
