@@ -18,7 +18,7 @@ import open_clip
 import torch
 from PIL import Image
 
-from clip_feature_codec.embed import ClipEmbedder
+from clip_feature_codec.embed import load_embedder
 from clip_feature_codec.encode import BATCH_SIZE, encode_folder
 from clip_feature_codec.evaluate.provenance import describe_machine
 
@@ -47,9 +47,9 @@ def main() -> None:
         torch.manual_seed(0)
         weights = here / "random.pt"
         torch.save(open_clip.create_model(args.model).state_dict(), weights)
-        embedder = ClipEmbedder.load(args.model, str(weights), args.device)
+        embedder = load_embedder(args.model, str(weights), args.device)
         photos = [Image.open(path).convert("RGB") for path in sorted((here / "photos").iterdir())]
-        ready = torch.stack([embedder.preprocess(photo) for photo in photos])
+        ready = np.stack([embedder.preprocess(photo) for photo in photos])
 
         def forward() -> None:
             for start in range(0, len(ready), BATCH_SIZE):

@@ -25,8 +25,7 @@ from clip_feature_codec.evaluate.metrics.judge import Judge
 from clip_feature_codec.evaluate.provenance import describe_machine
 from clip_feature_codec.evaluate.report import html_page, text_table, write_figure, write_figures
 from clip_feature_codec.files import write_atomic
-from clip_feature_codec.packs import PACK_DECODER
-from clip_feature_codec.store.feature_store import CODEC_FILE
+from clip_feature_codec.names import CODEC_FILE, PACK_DECODER
 from stores import make_store
 
 BUDGETS = (64, 140, 222, 340)

@@ -27,7 +27,8 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.evaluate.provenance import describe_machine
-from clip_feature_codec.store.feature_store import INDEX_FILE, FeatureStore
+from clip_feature_codec.names import INDEX_FILE
+from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.manifest import Entry
 from clip_feature_codec.store.search.duplicates import DEFAULT_THRESHOLD, find_duplicates
 from clip_feature_codec.store.search.index_file import IndexFile

@@ -71,7 +71,7 @@ def make_store(folder: Path, embedder: ClipEmbedder, count: int = 4) -> Path:
     """``folder/photos``, wide and tall, one in a subfolder, and ``folder/store`` with a decoder."""
     from clip_feature_codec.decoders.checkpoint import save_decoder
     from clip_feature_codec.encode import encode_folder
-    from clip_feature_codec.store.feature_store import DECODER_FILE
+    from clip_feature_codec.names import DECODER_FILE
 
     photos, store = folder / "photos", folder / "store"
     (photos / "deep").mkdir(parents=True)

@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from clip_feature_codec import ClipCodec
-from clip_feature_codec.packs import DEFAULT_PACK, PACK_DECODER, pack_folder
+from clip_feature_codec.names import PACK_DECODER
+from clip_feature_codec.packs import DEFAULT_PACK, pack_folder
 from samples import make_picture
 
 # Ends the process when anything, in whatever library or worker, looks up a name or connects elsewhere.

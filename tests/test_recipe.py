@@ -15,7 +15,7 @@ import pytest
 
 from clip_feature_codec.diffusion.upsampler import Upsampler
 from clip_feature_codec.evaluate.metrics.judge import Judge
-from clip_feature_codec.store.feature_store import DECODER_FILE
+from clip_feature_codec.names import DECODER_FILE
 from clip_feature_codec.train.config import TrainConfig
 from samples import make_picture
 
@@ -90,7 +90,7 @@ def test_recipe_makes_a_pack_that_encodes_and_decodes(tmp_path: Path) -> None:
     run("build_pack.py", "--work", work, "--pack", tmp_path / "pack")
 
     from clip_feature_codec import ClipCodec
-    from clip_feature_codec.packs import PACK_DECODER
+    from clip_feature_codec.names import PACK_DECODER
 
     codec = ClipCodec.load(
         tmp_path / "pack" / "codec.json",

@@ -11,8 +11,7 @@ import torch
 
 from clip_feature_codec.decoders.checkpoint import load_decoder, save_decoder
 from clip_feature_codec.diffusion.upsampler import Upsampler
-from clip_feature_codec.packs import PACK_DECODER
-from clip_feature_codec.store.feature_store import CODEC_FILE, DECODER_FILE
+from clip_feature_codec.names import CODEC_FILE, DECODER_FILE, PACK_DECODER
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from safetensors.torch import save as safetensors_bytes
 from skimage.color import rgb2hsv
 
 from clip_feature_codec.devices import pick_device
-from clip_feature_codec.embed import ClipEmbedder
+from clip_feature_codec.embed import Embedder, load_embedder
 from clip_feature_codec.files import atomic_writer, write_atomic
 from data import CONFIG, Pictures, load_pictures, read_config
 
@@ -56,7 +56,7 @@ def attributes(images: np.ndarray) -> dict[str, np.ndarray]:
     return words | {"dark": brightness < 0.3, "bright": brightness > 0.75}
 
 
-def embed_pictures(embedder: ClipEmbedder, pictures: Pictures) -> np.ndarray:
+def embed_pictures(embedder: Embedder, pictures: Pictures) -> np.ndarray:
     """Unit vectors float32 (N, D) of pictures that have the size of the model's input already."""
     config = embedder.space.preprocessing
     mean, std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("mean", "std"))
@@ -157,7 +157,7 @@ def main() -> None:
     with torch.no_grad():
         model.logit_scale.copy_(state["log_scale"])
     save_model(model, config, args.out / "clip")  # image tower only; the text tower is random yet
-    embedder = ClipEmbedder.load(str(args.out / "clip"), device=args.device)
+    embedder = load_embedder(str(args.out / "clip"), device=args.device)
 
     side = config["model"]["vision_cfg"]["image_size"]
     pictures = load_pictures(args.data, side)

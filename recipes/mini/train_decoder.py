@@ -21,7 +21,7 @@ from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.decoders.conditions import read_conditions
-from clip_feature_codec.embed import ClipEmbedder
+from clip_feature_codec.embed import Embedder, load_embedder
 from clip_feature_codec.train.config import TrainConfig
 from clip_feature_codec.train.dataset import ArrayDataset
 from clip_feature_codec.train.diffusion_train import fit
@@ -30,7 +30,7 @@ from data import CONFIG, load_layouts, load_pictures, read_config
 _CODED_AT_ONCE = 4096
 
 
-def pack_space(embedder: ClipEmbedder) -> ClipSpace:
+def pack_space(embedder: Embedder) -> ClipSpace:
     """The space under the name by which the finished pack is found."""
     return dataclasses.replace(embedder.space, model="mini", pretrained="pack")
 
@@ -101,7 +101,7 @@ def main() -> None:
     recipe = read_config(args.config)
     config = TrainConfig.from_dict(recipe["decoder"])
 
-    embedder = ClipEmbedder.load(str(args.out / "clip"), device=args.device)
+    embedder = load_embedder(str(args.out / "clip"), device=args.device)
     space = pack_space(embedder)
     vectors = np.load(args.out / "vectors.npy")
     codec = FeatureCodec.fit_klt([vectors], space)

@@ -35,7 +35,7 @@ from clip_feature_codec.diffusion.unet import layout_planes
 from clip_feature_codec.diffusion.upsampler import Upsampler
 from clip_feature_codec.files import atomic_writer
 from clip_feature_codec.images import to_pictures
-from clip_feature_codec.store.feature_store import DECODER_FILE
+from clip_feature_codec.names import DECODER_FILE
 from data import CONFIG, as_batch, load_pictures, read_config
 
 

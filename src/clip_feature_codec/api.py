@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
+from clip_feature_codec.arguments import describe, require_list, require_number
+from clip_feature_codec.bundle import Bundle
+from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
-from clip_feature_codec.codec.rate import Rate
+from clip_feature_codec.codec.rate import Rate, RateKeywords
 from clip_feature_codec.codec.transcode import transcode
 from clip_feature_codec.decoders.options import PaintKeywords, PaintOptions
-from clip_feature_codec.errors import CheckpointError, StoreError
+from clip_feature_codec.errors import CheckpointError, ConfigError
 from clip_feature_codec.images import Picture, as_picture
-from clip_feature_codec.packs import DEFAULT_PACK, PACK_DECODER, pack_folder
+from clip_feature_codec.lazy import lazy
+from clip_feature_codec.names import DECODER_FILE
+from clip_feature_codec.packs import DEFAULT_PACK
 from clip_feature_codec.preview import analyse, preview
-from clip_feature_codec.store.feature_store import CODEC_FILE, DECODER_FILE
+from clip_feature_codec.stream_source import StreamSource, named, read_stream
 
 # torch and open_clip are imported where they are first needed: reading vectors takes no seconds of imports.
 if TYPE_CHECKING:
     from clip_feature_codec.decoders.protocol import Decoder
-    from clip_feature_codec.embed import ClipEmbedder
+    from clip_feature_codec.embed import Embedder
 
 
 class ClipCodec:
     """Pictures to ``.clp`` streams and back; made by `load`.
 
-    The CLIP model and the decoder are loaded at their first use, so that reading vectors needs neither.
+    The CLIP model and the decoder are loaded at their first use, so that reading vectors needs neither; by
+    several threads at once, they are loaded once.
 
     Attributes:
         features: the tables that code vectors.
@@ -52,7 +59,7 @@ class ClipCodec:
     @classmethod
     def load(
         cls,
-        source: str | Path = DEFAULT_PACK,
+        source: str | Path | Bundle = DEFAULT_PACK,
         *,
         weights: str | Path | None = None,
         model: str | None = None,
@@ -62,7 +69,7 @@ class ClipCodec:
         """Load a codec.
 
         Args:
-            source: a pack (``mini``), a store's folder, or a ``codec.json``.
+            source: a pack (``mini``), a store's folder, a ``codec.json``, or what has been found there.
             weights: decoder checkpoint; by default the pack's, or the one trained in the store.
             model: CLIP model to use instead of the one that the codec names; must be of the same space.
             pretrained: tag or file of its weights.
@@ -70,26 +77,28 @@ class ClipCodec:
 
         Raises:
             StoreError: there is no codec there.
+            ConfigError: an argument is of the wrong kind.
         """
-        path = pack_folder(str(source)) or Path(source)
-        if path.is_dir():
-            path /= CODEC_FILE
-        if not path.is_file():
-            raise StoreError(
-                f"{source} is neither a pack ({DEFAULT_PACK}), nor a store's folder, nor a codec.json"
-            )
-        features = FeatureCodec.load(path)
-        decoder = Path(weights) if weights else _decoder_of(path, features)
-        return cls(features, decoder, model, pretrained, device)
+        for name, value in (("weights", weights), ("model", model), ("pretrained", pretrained)):
+            _require_text(name, value, paths=name == "weights")
+        _require_text("device", device)
+        bundle = source if isinstance(source, Bundle) else Bundle.find(source)
+        decoder = Path(weights) if weights else bundle.decoder_file
+        return cls(bundle.codec, decoder, model, pretrained, device)
 
-    @cached_property
-    def embedder(self) -> ClipEmbedder:
+    def __repr__(self) -> str:
+        space = self.features.space
+        model = f"{space.model}/{space.pretrained}"
+        return f"<ClipCodec model={model!r} profile={self.features.profile!r} device={self._device!r}>"
+
+    @lazy
+    def embedder(self) -> Embedder:
         """The CLIP model of the codec's space, loaded at its first use."""
-        from clip_feature_codec.embed import ClipEmbedder
+        from clip_feature_codec.embed import embedder_for
 
-        return ClipEmbedder.for_space(self.features.space, self._model, self._pretrained, self._device)
+        return embedder_for(self.features.space, self._model, self._pretrained, self._device)
 
-    @cached_property
+    @lazy
     def decoder(self) -> Decoder:
         """What paints, loaded at its first use."""
         from clip_feature_codec.decoders.checkpoint import load_decoder
@@ -104,157 +113,165 @@ class ClipCodec:
         self.features.space.require_same(decoder.space, f"decoder {self._weights}")
         return decoder
 
-    def embed(self, image: Picture) -> np.ndarray:
+    def embed(self, image: Picture) -> NDArray[np.float32]:
         """A picture's CLIP vector before coding: float32 (D,), unit length."""
-        vector: np.ndarray = self.embedder.embed_images([as_picture(image)])[0]
+        vector: NDArray[np.float32] = self.embedder.embed_images([as_picture(image)])[0]
         return vector
 
-    def encode(
-        self,
-        image: Picture,
-        *,
-        max_bytes: int | None = None,
-        target_cosine: float | None = None,
-        quality: float | None = None,
-        layers: str = "both",
-    ) -> bytes:
+    def encode(self, image: Picture, **rate: Unpack[RateKeywords]) -> bytes:
         """Encode one picture to the bytes of a ``.clp`` file.
-
-        At most one of the first three says how large or how good it should be (see `codec.rate.Rate`).
 
         Args:
             image: the picture.
-            max_bytes: size that the stream never exceeds, header included.
-            target_cosine: cosine of the decoded vector with the picture's own that is reached at least.
-            quality: 0 (smallest) to 100 (best); 50 when nothing is asked.
-            layers: ``both``, ``semantic`` (the vector) or ``layout`` (a coarse picture; needs no CLIP model).
+            **rate: how large or how good the stream should be, as `codec.rate.Rate` describes it: one of
+                ``max_bytes``, ``target_cosine`` and ``quality`` (0 to 100; 50 when nothing is asked), and
+                ``layers``: ``both``, ``semantic`` (the vector) or ``layout`` (a coarse picture; needs no CLIP
+                model).
 
         Raises:
             ImageError: it cannot be read as a picture.
-            ConfigError: the rate cannot be met.
+            ConfigError: the rate cannot be met, or an argument is of the wrong kind.
         """
-        rate = Rate(max_bytes, target_cosine, quality, layers)
-        return self._encode_batch([as_picture(image)], rate)[0]
+        asked = Rate(**rate)
+        return self.encode_pictures([as_picture(image)], asked)[0]
 
-    def encode_many(
-        self,
-        images: Iterable[Picture],
-        *,
-        max_bytes: int | None = None,
-        target_cosine: float | None = None,
-        quality: float | None = None,
-        layers: str = "both",
-    ) -> list[bytes]:
+    def encode_many(self, images: Iterable[Picture], **rate: Unpack[RateKeywords]) -> list[bytes]:
         """Encode pictures, in order, in batches (see `encode`)."""
         from clip_feature_codec.encode import BATCH_SIZE
 
-        rate = Rate(max_bytes, target_cosine, quality, layers)
+        asked = Rate(**rate)
+        _require_pictures(images)
         blobs, batch = [], []
         for image in images:
             batch.append(as_picture(image))
             if len(batch) == BATCH_SIZE:
-                blobs += self._encode_batch(batch, rate)
+                blobs += self.encode_pictures(batch, asked)
                 batch = []
-        return blobs + self._encode_batch(batch, rate)
+        return blobs + self.encode_pictures(batch, asked)
 
-    def _encode_batch(self, pictures: Sequence[Image.Image], rate: Rate) -> list[bytes]:
+    def encode_pictures(self, pictures: Sequence[Image.Image], rate: Rate) -> list[bytes]:
+        """Encode RGB pictures as one batch, as `images.load_image` gives them."""
         if not pictures:
             return []
-        layers = Layers(
-            None if rate.layers == "layout" else self.embedder.embed_images(pictures),
-            None if rate.layers == "semantic" else np.stack([analyse(picture) for picture in pictures]),
-            [picture.width / picture.height for picture in pictures],
-        )
-        return self.features.encode(layers, rate)
+        vectors = None if rate.layers == "layout" else self.embedder.embed_images(pictures)
+        layouts = None if rate.layers == "semantic" else np.stack([analyse(picture) for picture in pictures])
+        aspects = [picture.width / picture.height for picture in pictures]
+        return self.features.encode(Layers(vectors, layouts, aspects), rate)
 
     def encode_vectors(
         self,
-        vectors: np.ndarray,
+        vectors: NDArray[np.floating],
         aspects: Sequence[float | None] | None = None,
-        *,
-        max_bytes: int | None = None,
-        target_cosine: float | None = None,
-        quality: float | None = None,
+        **rate: Unpack[RateKeywords],
     ) -> list[bytes]:
         """Encode vectors that are there already; needs no CLIP model, and there is no layout layer.
 
         Args:
             vectors: float (N, D), of any positive length.
             aspects: width / height of each picture; None for square.
-            max_bytes: as for `encode`.
-            target_cosine: as for `encode`.
-            quality: as for `encode`.
-        """
-        rate = Rate(max_bytes, target_cosine, quality)
-        return self.features.encode(Layers(np.asarray(vectors, np.float32), aspects=aspects), rate)
+            **rate: as for `encode`.
 
-    def vector(self, blob: bytes) -> np.ndarray:
+        Raises:
+            ConfigError: the rate cannot be met, or an argument is of the wrong kind or shape.
+        """
+        asked = Rate(**rate)
+        return self.features.encode(Layers(_rows(vectors), aspects=_shapes(aspects)), asked)
+
+    def vector(self, blob: StreamSource) -> NDArray[np.float32]:
         """The CLIP vector in a stream: float32 (D,), unit length.
 
         Raises:
-            BitstreamError: the stream is damaged or was written with other tables.
+            BitstreamError: the stream cannot be read, is damaged, or was written with other tables.
         """
-        vector: np.ndarray = self.vectors([blob])[0]
+        with named(blob):
+            vector: NDArray[np.float32] = self.features.vectors([self._parse(blob)])[0]
         return vector
 
-    def vectors(self, blobs: Sequence[bytes]) -> np.ndarray:
+    def vectors(self, blobs: Iterable[StreamSource]) -> NDArray[np.float32]:
         """The CLIP vectors in N streams: float32 (N, D), unit length."""
-        return self.features.vectors(self.features.parse_all(blobs))
+        return self.features.vectors(self._parse_all(blobs))
 
-    def preview(self, blob: bytes, *, size: int = 256, square: bool = False) -> Image.Image:
+    def preview(self, blob: StreamSource, *, size: int = 256, square: bool = False) -> Image.Image:
         """Show the layout layer alone: a coarse picture, without any network.
 
         Args:
-            blob: the bytes of a ``.clp`` file.
+            blob: the bytes of a ``.clp`` file, or its path.
             size: longer side of the result, in pixels.
             square: give out the square canvas instead of the picture's own shape.
 
         Raises:
             MissingLayerError: the stream has no layout layer.
-            BitstreamError: the stream is damaged or was written with other tables.
+            BitstreamError: the stream cannot be read, is damaged, or was written with other tables.
             ConfigError: ``size`` is out of range.
         """
-        return preview(self.features.parse(blob), self.features, size, square)
+        with named(blob):
+            return preview(self._parse(blob), self.features, size, square)
 
-    def transcode(
-        self,
-        blobs: Sequence[bytes],
-        *,
-        max_bytes: int | None = None,
-        target_cosine: float | None = None,
-        quality: float | None = None,
-        layers: str = "both",
-    ) -> list[bytes]:
+    def transcode(self, blobs: Iterable[StreamSource], **rate: Unpack[RateKeywords]) -> list[bytes]:
         """Make N streams smaller without their pictures (see `encode` and `codec.transcode.transcode`)."""
-        rate = Rate(max_bytes, target_cosine, quality, layers)
-        return transcode(self.features.parse_all(blobs), rate, self.features, self.features)
+        return transcode(self._parse_all(blobs), Rate(**rate), self.features, self.features)
 
-    def decode(self, blob: bytes, **options: Unpack[PaintKeywords]) -> Image.Image:
+    def decode(self, blob: StreamSource, **options: Unpack[PaintKeywords]) -> Image.Image:
         """Paint the picture of a stream.
 
         Args:
-            blob: the bytes of a ``.clp`` file.
+            blob: the bytes of a ``.clp`` file, or its path.
             **options: ``steps``, ``sampler``, ``eta``, ``guidance``, ``fidelity``, ``seed``, ``size`` and
                 ``square``, as `PaintOptions` describes them; an ``eta`` alone chooses DDIM.
 
         Raises:
-            BitstreamError: the stream is damaged or was written with other tables.
+            BitstreamError: the stream cannot be read, is damaged, or was written with other tables.
             CheckpointError: there is no decoder, or it cannot be read.
-            ConfigError: an option is out of range.
+            ConfigError: an option is out of range, or an argument is of the wrong kind.
         """
-        return self.decode_many([blob], **options)[0]
+        with named(blob):
+            return self.decode_many([blob], **options)[0]
 
-    def decode_many(self, blobs: Sequence[bytes], **options: Unpack[PaintKeywords]) -> list[Image.Image]:
+    def decode_many(
+        self, blobs: Iterable[StreamSource], **options: Unpack[PaintKeywords]
+    ) -> list[Image.Image]:
         """Paint the pictures of N streams, in order, in batches (see `decode`)."""
         from clip_feature_codec.reconstruct import paint
 
         chosen = PaintOptions.of(**options)
-        return list(paint(self.features.parse_all(blobs), self.features, self.decoder, chosen))
+        return list(paint(self._parse_all(blobs), self.features, self.decoder, chosen))
+
+    def _parse(self, blob: StreamSource) -> Stream:
+        return self.features.parse(read_stream(blob))
+
+    def _parse_all(self, blobs: Iterable[StreamSource]) -> list[Stream]:
+        listed = require_list("blobs", blobs, "a list of streams")
+        return self.features.parse_all([read_stream(blob) for blob in listed])
 
 
-def _decoder_of(codec_file: Path, features: FeatureCodec) -> Path | None:
-    """The decoder that belongs to a codec: trained in its store, or that of the pack whose space it is."""
-    trained = codec_file.with_name(DECODER_FILE)
-    pack = pack_folder(features.space.model)
-    candidates = [trained, pack / PACK_DECODER] if pack else [trained]
-    return next((file for file in candidates if file.is_file()), None)
+def _rows(vectors: object) -> NDArray[np.float32]:
+    """Vectors as float32 (N, D)."""
+    try:
+        rows = np.asarray(vectors, np.float32)
+    except (TypeError, ValueError, RuntimeError):  # the last from a tensor that has a gradient
+        rows = np.empty(0, np.float32)
+    if rows.ndim != 2:
+        raise ConfigError(f"vectors: found {describe(vectors)}, expected floats (N, D)")
+    return rows
+
+
+def _shapes(aspects: Iterable[float | None] | None) -> list[float | None] | None:
+    if aspects is None:
+        return None
+    shapes = require_list("aspects", aspects, "one for each vector")
+    for shape in shapes:
+        if shape is not None:
+            require_number("aspects", shape)
+    return shapes
+
+
+def _require_pictures(images: Iterable[Picture]) -> None:
+    """Refuse one picture where a list of them is wanted: its rows would be taken for pictures."""
+    alone = getattr(images, "ndim", 4) < 4
+    if alone or isinstance(images, Image.Image | str | PathLike | bytes) or not isinstance(images, Iterable):
+        raise ConfigError(f"images: found {describe(images)}, expected a list of pictures")
+
+
+def _require_text(name: str, value: object, paths: bool = False) -> None:
+    if value is not None and not isinstance(value, str) and not (paths and isinstance(value, PathLike)):
+        raise ConfigError(f"{name}: found {describe(value)}, expected {'a path' if paths else 'a str'}")

@@ -11,29 +11,32 @@ from numpy.typing import NDArray
 
 from clip_feature_codec.errors import ImageError, StoreError
 from clip_feature_codec.images import load_image
+from clip_feature_codec.progress import Progress, silent
 from clip_feature_codec.store.protocol import Store
 
 # torch takes seconds to import, and only pictures need it.
 if TYPE_CHECKING:
-    from clip_feature_codec.embed import ClipEmbedder
+    from clip_feature_codec.embed import Embedder
 
 _ROWS_AT_ONCE = 4096
 _PICTURES_AT_ONCE = 32
 
 
-def store_blocks(store: Store) -> Iterator[NDArray[np.float32]]:
-    """The decoded vectors of a store.
+def store_blocks(store: Store, progress: Progress = silent) -> Iterator[NDArray[np.float32]]:
+    """The decoded vectors of a store: float32 (n, D) each.
 
     Raises:
         BitstreamError: a stream is damaged or has no semantic layer.
     """
     entries = store.entries
     for start in range(0, len(entries), _ROWS_AT_ONCE):
+        progress("reading", start, len(entries))
         yield store.vectors(entries[start : start + _ROWS_AT_ONCE])
+    progress("reading", len(entries), len(entries))
 
 
-def npy_blocks(path: Path) -> Iterator[NDArray[np.float32]]:
-    """The rows of a ``.npy`` file (N, D) of floats, which may be larger than the memory.
+def npy_blocks(path: Path, progress: Progress = silent) -> Iterator[NDArray[np.float32]]:
+    """The rows of a ``.npy`` file (N, D) of floats, which may be larger than the memory: (n, D) each.
 
     Raises:
         StoreError: the file cannot be read, or holds something else.
@@ -46,14 +49,27 @@ def npy_blocks(path: Path) -> Iterator[NDArray[np.float32]]:
         found = f"{rows.dtype} {rows.shape}" if isinstance(rows, np.ndarray) else "an archive"
         raise StoreError(f"{path}: found {found}, expected vectors (N, D) of floats")
     for start in range(0, len(rows), _ROWS_AT_ONCE):
+        progress("reading", start, len(rows))
         yield rows[start : start + _ROWS_AT_ONCE].astype(np.float32)
+    progress("reading", len(rows), len(rows))
 
 
 def picture_blocks(
-    paths: Sequence[Path], embedder: ClipEmbedder, failures: list[tuple[str, str]]
+    paths: Sequence[Path],
+    embedder: Embedder,
+    failures: list[tuple[str, str]],
+    progress: Progress = silent,
 ) -> Iterator[NDArray[np.float32]]:
-    """The vectors of pictures; those that cannot be read are added to ``failures`` as (path, reason)."""
+    """The vectors of pictures: float32 (n, D) each.
+
+    Args:
+        paths: the pictures' files.
+        embedder: the CLIP model.
+        failures: those that cannot be read are added to it, as (path, reason).
+        progress: is told how many are embedded.
+    """
     for start in range(0, len(paths), _PICTURES_AT_ONCE):
+        progress("embedding", start, len(paths))
         pictures = []
         for path in paths[start : start + _PICTURES_AT_ONCE]:
             try:
@@ -62,3 +78,4 @@ def picture_blocks(
                 failures.append((str(path), str(error)))
         if pictures:
             yield embedder.embed_images(pictures)
+    progress("embedding", len(paths), len(paths))

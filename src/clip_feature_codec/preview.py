@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clip_feature_codec.arguments import require_whole
 from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layout.coder import LayoutCoder
@@ -34,6 +35,7 @@ def preview(stream: Stream, codec: FeatureCodec, size: int = 256, square: bool =
         BitstreamError: the layer is no layout of ours.
         ConfigError: ``size`` is out of range.
     """
+    require_whole("size", size)
     if not 1 <= size <= MAX_SIZE:
         raise ConfigError(f"size is {size}; it must be 1 to {MAX_SIZE} pixels")
     width, height = output_size(1.0 if square else stream.aspect, size)

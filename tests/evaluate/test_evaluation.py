@@ -30,8 +30,9 @@ from clip_feature_codec.evaluate.evaluation import Comparison, Evaluator
 from clip_feature_codec.evaluate.report import html_page, text_table
 from clip_feature_codec.evaluate.results import Evaluation, Row
 from clip_feature_codec.evaluate.trial import Trial
+from clip_feature_codec.names import DECODER_FILE
 from clip_feature_codec.reconstruct import paint
-from clip_feature_codec.store.feature_store import DECODER_FILE, FeatureStore
+from clip_feature_codec.store.feature_store import FeatureStore
 from samples import make_decoder, make_judge, make_picture, make_store
 
 OPTIONS = PaintOptions(steps=2, size=48)
@@ -390,6 +391,7 @@ def test_what_cannot_be_measured_is_listed_and_the_rest_is_done(
     assert (first.stream, second.stream) == (str(torn), str(store.folder / "p3.clp"))
     assert str(torn) in first.reason
     assert "p3.png" in second.reason
+    assert "encode --sync" in second.reason  # fault 17: what to do where it has moved
     assert first.series == second.series == ""
     assert Evaluation.from_json(json.loads(json.dumps(result.to_json()))).failures == result.failures
 

@@ -10,7 +10,8 @@ import pytest
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
-from clip_feature_codec.store.feature_store import INDEX_FILE, FeatureStore, NewPicture
+from clip_feature_codec.names import INDEX_FILE
+from clip_feature_codec.store.feature_store import FeatureStore, NewPicture
 from clip_feature_codec.store.search.nearest import SearchIndex
 
 DIM = 16

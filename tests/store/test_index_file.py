@@ -16,7 +16,8 @@ from safetensors.numpy import load_file, save_file
 from search_samples import DIM, assert_exact, index_bytes, make_store, unit_vectors
 
 from clip_feature_codec.codec.semantic.affine import AffineQuantizer
-from clip_feature_codec.store.feature_store import INDEX_FILE, FeatureStore
+from clip_feature_codec.names import INDEX_FILE
+from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.search.index_file import IndexFile
 from clip_feature_codec.store.search.nearest import SearchIndex
 

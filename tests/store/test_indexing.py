@@ -15,7 +15,8 @@ from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.errors import SpaceMismatchError
-from clip_feature_codec.store.feature_store import INDEX_FILE, FeatureStore, NewPicture
+from clip_feature_codec.names import INDEX_FILE
+from clip_feature_codec.store.feature_store import FeatureStore, NewPicture
 from clip_feature_codec.store.manifest import Entry
 from clip_feature_codec.store.search.index_file import IndexFile
 from clip_feature_codec.store.search.nearest import SearchIndex

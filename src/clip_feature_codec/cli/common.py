@@ -18,8 +18,6 @@ from clip_feature_codec.errors import BitstreamError, CodecError, ConfigError, P
 from clip_feature_codec.files import write_atomic
 
 if TYPE_CHECKING:
-    from clip_feature_codec.codec.bitstream import Stream
-    from clip_feature_codec.codec.feature_codec import FeatureCodec
     from clip_feature_codec.codec.space import ClipSpace
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -220,26 +218,9 @@ def remark_on_model(space: ClipSpace, quiet: bool) -> None:
         remark(f"using the built-in {space.model!r} model, a small one: a real CLIP sees far more", quiet)
 
 
-def codec_of(stream: Path) -> Path | str:
-    """Find where the tables of a lone stream are: the store that it lies in, or else the default pack."""
-    from clip_feature_codec.packs import DEFAULT_PACK
-    from clip_feature_codec.store.feature_store import CODEC_FILE
-
-    if stream == STDIO:
-        return DEFAULT_PACK
-    return next((p for p in stream.resolve().parents if (p / CODEC_FILE).is_file()), DEFAULT_PACK)
-
-
 def read_bytes(path: Path) -> bytes:
     """Read a file, or standard input for ``-``."""
     return sys.stdin.buffer.read() if path == STDIO else path.read_bytes()
-
-
-def read_stream(path: Path, codec: FeatureCodec) -> Stream:
-    """Read a ``.clp`` file of ``codec`` and take it apart; what is wrong with it is said with its name."""
-    blob = read_bytes(path)
-    with naming(path):
-        return codec.parse(blob)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +34,7 @@ from clip_feature_codec.errors import ConfigError
 
 if TYPE_CHECKING:
     from clip_feature_codec.codec.feature_codec import FeatureCodec
-    from clip_feature_codec.embed import ClipEmbedder
+    from clip_feature_codec.embed import Embedder
     from clip_feature_codec.encode import EncodeResult
 
 _folder_options = stack(
@@ -168,31 +167,31 @@ def _record(out_dir: Path, result: EncodeResult) -> dict[str, Any]:
 
 def _embedder(
     out_dir: Path, codec_path: Path | None, model: str | None, pretrained: str | None, device: str
-) -> ClipEmbedder:
+) -> Embedder:
     """The CLIP model asked for; if none is, that of the store or of the tables, else the default pack's."""
-    from clip_feature_codec.api import ClipCodec
-    from clip_feature_codec.embed import ClipEmbedder
+    from clip_feature_codec.bundle import Bundle
+    from clip_feature_codec.embed import embedder_for, load_embedder
+    from clip_feature_codec.names import CODEC_FILE
     from clip_feature_codec.packs import DEFAULT_PACK
-    from clip_feature_codec.store.feature_store import CODEC_FILE
 
     known = out_dir if (out_dir / CODEC_FILE).is_file() else codec_path
     if model is None and known:
-        return ClipEmbedder.for_space(ClipCodec.load(known).features.space, None, pretrained, device)
-    return ClipEmbedder.load(model or DEFAULT_PACK, pretrained, device)
+        return embedder_for(Bundle.find(known).codec.space, None, pretrained, device)
+    return load_embedder(model or DEFAULT_PACK, pretrained, device)
 
 
 def _tables(out_dir: Path, codec_path: Path | None, model: str | None) -> FeatureCodec | None:
     """The tables for a new store: those asked for, or the pack's; None when they are to be fitted."""
-    from clip_feature_codec.api import ClipCodec
+    from clip_feature_codec.bundle import Bundle
+    from clip_feature_codec.names import CODEC_FILE
     from clip_feature_codec.packs import DEFAULT_PACK, pack_folder
-    from clip_feature_codec.store.feature_store import CODEC_FILE
 
     if codec_path is None:
         model = model or DEFAULT_PACK
-        return ClipCodec.load(model).features if pack_folder(model) else None
-    codec = ClipCodec.load(codec_path).features
+        return Bundle.find(model).codec if pack_folder(model) else None
+    codec = Bundle.find(codec_path).codec
     if (out_dir / CODEC_FILE).is_file():
-        own = ClipCodec.load(out_dir).features
+        own = Bundle.find(out_dir).codec
         if own.tables_sha256 != codec.tables_sha256:
             raise ConfigError(
                 f"store {out_dir} has tables of its own: leave out --codec, or start a new store"
@@ -226,7 +225,7 @@ def _encode_picture(
         codec_path or model or DEFAULT_PACK, model=model, pretrained=pretrained, device=device
     )
     remark_on_model(codec.features.space, quiet)
-    blob = codec.encode(picture, **dataclasses.asdict(rate))
+    (blob,) = codec.encode_pictures([picture], rate)
     write_bytes(blob, out)
     profile = codec.features.profile
     remark(

@@ -37,7 +37,7 @@ from clip_feature_codec.decoders.options import PaintOptions
 from clip_feature_codec.errors import ConfigError, PartialFailureError
 
 if TYPE_CHECKING:
-    from clip_feature_codec.embed import ClipEmbedder
+    from clip_feature_codec.embed import Embedder
     from clip_feature_codec.evaluate.evaluation import Evaluator
     from clip_feature_codec.evaluate.results import Evaluation
 
@@ -291,17 +291,17 @@ def _prepare(
     )
 
 
-def _load_clips(given: tuple[str, ...], device: str) -> dict[str, ClipEmbedder]:
+def _load_clips(given: tuple[str, ...], device: str) -> dict[str, Embedder]:
     """Models from ``MODEL`` or ``MODEL=WEIGHTS``, by the names that results have for them."""
-    from clip_feature_codec.embed import ClipEmbedder
+    from clip_feature_codec.embed import load_embedder
 
-    clips: dict[str, ClipEmbedder] = {}
+    clips: dict[str, Embedder] = {}
     for text in given:
         model, _, weights = text.partition("=")
         name = "=".join(Path(part).stem for part in (model, weights) if part)
         if name in clips:
             raise ConfigError(f"--other-clip {text}: another one is called {name!r} already: rename its file")
-        clips[name] = ClipEmbedder.load(model, weights or None, device)
+        clips[name] = load_embedder(model, weights or None, device)
     return clips
 
 

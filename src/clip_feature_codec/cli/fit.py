@@ -11,6 +11,7 @@ import click
 from clip_feature_codec.cli.common import (
     IN_PATH,
     Command,
+    ProgressBars,
     device_option,
     json_option,
     model_options,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from clip_feature_codec.codec.space import ClipSpace
+    from clip_feature_codec.progress import Progress
 
 
 @click.command("fit", cls=Command)
@@ -51,9 +53,11 @@ def fit(source: Path, out: Path, json_path: Path | None, quiet: bool, **options:
     from clip_feature_codec.codec.feature_codec import FeatureCodec
 
     failures: list[tuple[str, str]] = []
-    space, blocks = _vectors(source, failures, **options)
+    bars = ProgressBars(quiet)
+    space, blocks = _vectors(source, failures, bars, **options)
     counts: list[int] = []
     codec = FeatureCodec.fit_klt(_counted(blocks, counts), space)
+    bars.close()
     codec.save(out)
     record = {
         "codec": str(out),
@@ -70,6 +74,7 @@ def fit(source: Path, out: Path, json_path: Path | None, quiet: bool, **options:
 def _vectors(
     source: Path,
     failures: list[tuple[str, str]],
+    progress: Progress,
     space_path: Path | None,
     model: str | None,
     pretrained: str | None,
@@ -77,7 +82,7 @@ def _vectors(
 ) -> tuple[ClipSpace, Iterator[np.ndarray]]:
     """The vectors to fit on, and the CLIP space that they belong to."""
     from clip_feature_codec.fit import npy_blocks, picture_blocks, store_blocks
-    from clip_feature_codec.store.feature_store import CODEC_FILE
+    from clip_feature_codec.names import CODEC_FILE
     from clip_feature_codec.store.opening import open_store
 
     if (source / CODEC_FILE).is_file():
@@ -86,24 +91,24 @@ def _vectors(
                 f"{source} is a store, which knows its CLIP model: leave out --space and --model"
             )
         store = open_store(source)
-        return store.codec.space, store_blocks(store)
+        return store.codec.space, store_blocks(store, progress)
     if not source.is_dir():
         if not (space_path or model):
             raise ConfigError(
                 f"{source}: whose vectors are they? name the CLIP model with --space or --model"
             )
-        return _space(space_path, model, pretrained, device), npy_blocks(source)
+        return _space(space_path, model, pretrained, device), npy_blocks(source, progress)
     if space_path:
         raise ConfigError(f"{source} is a folder of pictures, which --model embeds: leave out --space")
-    from clip_feature_codec.embed import ClipEmbedder
+    from clip_feature_codec.embed import load_embedder
     from clip_feature_codec.packs import DEFAULT_PACK
     from clip_feature_codec.sources.folder import scan_folder
 
-    embedder = ClipEmbedder.load(model or DEFAULT_PACK, pretrained, device)
+    embedder = load_embedder(model or DEFAULT_PACK, pretrained, device)
     scan = scan_folder(source)
     failures.extend(scan.failures)
     paths = [source / name for name in scan.pictures]
-    return embedder.space, picture_blocks(paths, embedder, failures)
+    return embedder.space, picture_blocks(paths, embedder, failures, progress)
 
 
 def _space(space_path: Path | None, model: str | None, pretrained: str | None, device: str) -> ClipSpace:
@@ -111,12 +116,12 @@ def _space(space_path: Path | None, model: str | None, pretrained: str | None, d
     if space_path and model:
         raise ConfigError("--space and --model both name a CLIP model: leave out one")
     if space_path:
-        from clip_feature_codec.api import ClipCodec
+        from clip_feature_codec.bundle import Bundle
 
-        return ClipCodec.load(space_path).features.space
-    from clip_feature_codec.embed import ClipEmbedder
+        return Bundle.find(space_path).codec.space
+    from clip_feature_codec.embed import load_embedder
 
-    return ClipEmbedder.load(str(model), pretrained, device).space
+    return load_embedder(str(model), pretrained, device).space
 
 
 def _counted(blocks: Iterator[np.ndarray], counts: list[int]) -> Iterator[np.ndarray]:

@@ -11,14 +11,14 @@ from clip_feature_codec.cli.common import (
     IN_PATH,
     STDIO,
     Command,
-    codec_of,
     codec_option,
     json_option,
     naming,
+    quiet_option,
     raise_failures,
-    read_stream,
     write_json,
 )
+from clip_feature_codec.cli.streams import open_stream
 from clip_feature_codec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 @click.argument("source", type=IN_PATH)
 @codec_option
 @json_option
-def info(source: Path, codec_path: Path | None, json_path: Path | None) -> None:
+@quiet_option
+def info(source: Path, codec_path: Path | None, json_path: Path | None, **_: Any) -> None:
     """Show what a .clp file (- is standard input) or a store holds: bytes, codec, CLIP space, dimension."""
     failures: list[tuple[str, str]] = []
     if not source.is_dir():
-        facts = _stream_facts(source, codec_path or codec_of(source))
+        facts = _stream_facts(source, codec_path)
     elif codec_path:
         raise ConfigError("a store is read with its own tables: leave out --codec")
     else:
@@ -46,13 +47,10 @@ def info(source: Path, codec_path: Path | None, json_path: Path | None) -> None:
     raise_failures(failures, len(failures) + 1)  # what can be said is said: something is done
 
 
-def _stream_facts(source: Path, codec_source: Path | str) -> dict[str, Any]:
-    from clip_feature_codec.api import ClipCodec
-
-    codec = ClipCodec.load(codec_source).features
-    stream = read_stream(source, codec)
+def _stream_facts(source: Path, codec_path: Path | None) -> dict[str, Any]:
+    bundle, stream = open_stream(source, codec_path)
     with naming(source):
-        codec.decode([stream])
+        bundle.codec.decode([stream])
     return {
         "file": str(source),
         "bytes": len(stream.blob),
@@ -60,11 +58,11 @@ def _stream_facts(source: Path, codec_source: Path | str) -> dict[str, Any]:
         "semantic_bytes": len(stream.semantic or b""),
         "layout_bytes": len(stream.layout or b""),
         "aspect_ratio": round(stream.aspect, 4),
-    } | _codec_facts(codec)
+    } | _codec_facts(bundle.codec)
 
 
 def _store_facts(source: Path) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    from clip_feature_codec.store.feature_store import DECODER_FILE
+    from clip_feature_codec.names import DECODER_FILE
     from clip_feature_codec.store.opening import open_store
 
     store = open_store(source)

@@ -20,13 +20,11 @@ from clip_feature_codec.cli.common import (
     ProgressBars,
     batch_option,
     check_picture_name,
-    codec_of,
     codec_option,
     device_option,
     naming,
     quiet_option,
     raise_failures,
-    read_stream,
     remark,
     remark_on_model,
     stack,
@@ -34,6 +32,7 @@ from clip_feature_codec.cli.common import (
     write_bytes,
 )
 from clip_feature_codec.cli.painting import make_paint_options, paint_options
+from clip_feature_codec.cli.streams import open_stream
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.progress import Progress, silent
 
@@ -75,7 +74,7 @@ def decode(source: Path, out: Path, codec_path: Path | None, **options: Any) -> 
             raise ConfigError("a store is decoded with its own tables: leave out --codec")
         _decode_store(source, out, **options)
     else:
-        _decode_file(source, out, codec_path or codec_of(source), **options)
+        _decode_file(source, out, codec_path, **options)
 
 
 @click.command("reconstruct_diffusion", cls=Command)
@@ -94,7 +93,7 @@ def main(store_dir: Path, bitstream: Path | None, out: Path, **options: Any) -> 
 def _decode_file(
     source: Path,
     out: Path,
-    codec_source: Path | str,
+    codec_path: Path | None,
     weights: Path | None,
     device: str,
     quiet: bool,
@@ -107,8 +106,8 @@ def _decode_file(
         raise ConfigError(f"{out} is a folder; one stream is decoded to a picture: name it")
     if out != STDIO:
         check_picture_name(out)
-    codec = ClipCodec.load(codec_source, weights=weights, device=device)
-    stream = read_stream(source, codec.features)
+    bundle, stream = open_stream(source, codec_path)
+    codec = ClipCodec.load(bundle, weights=weights, device=device)
     with naming(source):
         picture = next(_pictures([stream], codec, quiet, silent, **options))
     if out == STDIO:

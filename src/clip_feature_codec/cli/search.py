@@ -15,11 +15,11 @@ from clip_feature_codec.cli.common import (
     Command,
     ProgressBars,
     check_picture_name,
-    codec_of,
     codec_option,
     device_option,
     json_option,
     model_options,
+    naming,
     quiet_option,
     raise_failures,
     read_bytes,
@@ -28,13 +28,14 @@ from clip_feature_codec.cli.common import (
     write_json,
 )
 from clip_feature_codec.cli.listing import describe, echo_pictures
+from clip_feature_codec.cli.streams import parse_stream
 from clip_feature_codec.errors import BitstreamError, ConfigError, MissingLayerError, StoreError
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from clip_feature_codec.embed import ClipEmbedder
+    from clip_feature_codec.embed import Embedder
     from clip_feature_codec.store.manifest import Entry
     from clip_feature_codec.store.protocol import Store
     from clip_feature_codec.store.search.nearest import SearchIndex
@@ -199,11 +200,11 @@ def _index(store: Store, quiet: bool) -> SearchIndex:
 
 def _embedder(
     store: Store, quiet: bool, model: str | None, pretrained: str | None, device: str, **_: Any
-) -> ClipEmbedder:
+) -> Embedder:
     """The CLIP model of the store's space."""
-    from clip_feature_codec.embed import ClipEmbedder
+    from clip_feature_codec.embed import embedder_for
 
-    embedder = ClipEmbedder.for_space(store.codec.space, model, pretrained, device)
+    embedder = embedder_for(store.codec.space, model, pretrained, device)
     remark_on_model(embedder.space, quiet)
     return embedder
 
@@ -212,7 +213,6 @@ def _image_query(
     store: Store, image: Path, quiet: bool, codec_path: Path | None, **options: Any
 ) -> np.ndarray:
     """The vector of a picture, or of a stream, which needs no CLIP model."""
-    from clip_feature_codec.api import ClipCodec
     from clip_feature_codec.codec.bitstream import MAGIC
     from clip_feature_codec.images import load_image
 
@@ -221,15 +221,10 @@ def _image_query(
         picture = load_image(data if image == STDIO else image)
         embedded: np.ndarray = _embedder(store, quiet, **options).embed_images([picture])[0]
         return embedded
-    name = "standard input" if image == STDIO else str(image)
-    codec = ClipCodec.load(codec_path).features if codec_path else store.codec
-    try:
-        if not codec_path and data[2:4] != codec.codec_id:
-            codec = ClipCodec.load(codec_of(image)).features  # the stream of another store, or of the pack
-        decoded: np.ndarray = codec.vectors([codec.parse(data)])[0]
-    except BitstreamError as error:
-        raise BitstreamError(f"{name}: {error}") from None
-    store.codec.space.require_same(codec.space, name)
+    bundle, stream = parse_stream(data, image, codec_path, store.folder)
+    store.codec.space.require_same(bundle.codec.space, "standard input" if image == STDIO else str(image))
+    with naming(image):
+        decoded: np.ndarray = bundle.codec.vectors([stream])[0]
     return decoded
 
 

@@ -14,18 +14,17 @@ from clip_feature_codec.cli.common import (
     Command,
     ProgressBars,
     check_outputs,
-    codec_of,
     json_option,
     make_rate,
     naming,
     quiet_option,
     raise_failures,
     rate_options,
-    read_stream,
     remark,
     write_bytes,
     write_json,
 )
+from clip_feature_codec.cli.streams import open_stream
 from clip_feature_codec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -59,10 +58,10 @@ def transcode(
     Layers are dropped or made coarser, never finer. With --codec, the streams get other tables of the same
     CLIP model, such as those of clip-codec fit.
     """
-    from clip_feature_codec.api import ClipCodec
+    from clip_feature_codec.bundle import Bundle
 
     rate = make_rate(options)
-    codec = ClipCodec.load(codec_path).features if codec_path else None
+    codec = Bundle.find(codec_path).codec if codec_path else None
     if source.is_dir():
         if out == STDIO or out.is_file():
             raise ConfigError(f"{out} is a file; a store is transcoded to another store, a folder")
@@ -94,12 +93,10 @@ def _transcode_store(
 
 
 def _transcode_file(source: Path, out: Path, rate: Rate, codec: FeatureCodec | None) -> list[tuple[int, int]]:
-    from clip_feature_codec.api import ClipCodec
     from clip_feature_codec.codec.transcode import transcode as transcode_streams
 
-    own = ClipCodec.load(codec_of(source)).features
-    stream = read_stream(source, own)
+    bundle, stream = open_stream(source)
     with naming(source):
-        (smaller,) = transcode_streams([stream], rate, own, codec or own)
+        (smaller,) = transcode_streams([stream], rate, bundle.codec, codec or bundle.codec)
     write_bytes(smaller, out)
     return [(len(stream.blob), len(smaller))]

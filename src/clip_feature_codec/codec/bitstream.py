@@ -11,6 +11,8 @@ from clip_feature_codec.errors import BitstreamError, ConfigError
 
 MAGIC = 0xC7
 VERSION = 1
+LAYERS = ("semantic", "layout")
+"""Every layer by its name, which `Stream`, `Layers`, `FeatureCodec` and `Rate` have for it: the one list."""
 PROFILES = ("int8", "klt")
 """How the semantic layer is coded, by the number in the flags."""
 MAX_STREAM_BYTES = 65536
@@ -106,13 +108,7 @@ def parse(blob: bytes, tables_sha256: bytes) -> Stream:
     Raises:
         BitstreamError: with the field, what was found and what was expected.
     """
-    if not _HEADER.size <= len(blob) <= MAX_STREAM_BYTES:
-        limits = f"{_HEADER.size} to {MAX_STREAM_BYTES}"
-        raise BitstreamError(f"length: found {len(blob)} bytes, expected {limits}; this is no .clp stream")
-    magic, flags, codec_id, checksum = _HEADER.unpack_from(blob)
-    if magic != MAGIC:
-        raise BitstreamError(f"magic: found {magic:#04x}, expected {MAGIC:#04x}; this is no .clp stream")
-    _check_flags(flags)
+    flags, codec_id, checksum = _read_header(blob)
     if codec_id != tables_sha256[:2]:
         raise BitstreamError(
             f"codec id: found {codec_id.hex()}, expected {tables_sha256[:2].hex()}; "
@@ -125,6 +121,28 @@ def parse(blob: bytes, tables_sha256: bytes) -> Stream:
             "the stream is damaged or was written with other tables"
         )
     return _take_apart(flags, blob)
+
+
+def read_codec_id(blob: bytes) -> bytes:
+    """The two bytes that name the tables of a ``.clp`` stream; what lies behind its header is not checked.
+
+    Raises:
+        BitstreamError: it is no stream, or one of another version.
+    """
+    _, codec_id, _ = _read_header(blob)
+    return codec_id
+
+
+def _read_header(blob: bytes) -> tuple[int, bytes, int]:
+    """Flags, codec id and checksum of a stream, once its length, magic and flags are in order."""
+    if not _HEADER.size <= len(blob) <= MAX_STREAM_BYTES:
+        limits = f"{_HEADER.size} to {MAX_STREAM_BYTES}"
+        raise BitstreamError(f"length: found {len(blob)} bytes, expected {limits}; this is no .clp stream")
+    magic, flags, codec_id, checksum = _HEADER.unpack_from(blob)
+    if magic != MAGIC:
+        raise BitstreamError(f"magic: found {magic:#04x}, expected {MAGIC:#04x}; this is no .clp stream")
+    _check_flags(flags)
+    return flags, codec_id, checksum
 
 
 def _check_flags(flags: int) -> None:

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_feature_codec.codec import bitstream
-from clip_feature_codec.codec.bitstream import Stream
+from clip_feature_codec.codec.bitstream import LAYERS, Stream
 from clip_feature_codec.codec.budget import Payloads, code_to_budget
 from clip_feature_codec.codec.coders import LayerCoder, SemanticCoder
-from clip_feature_codec.codec.layers import LAYERS, Layers
+from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.layout.coder import LayoutCoder
 from clip_feature_codec.codec.rate import DEFAULT_QUALITY, DEFAULT_RATE, Rate
 from clip_feature_codec.codec.semantic.affine import AffineQuantizer

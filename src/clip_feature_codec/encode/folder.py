@@ -13,7 +13,7 @@ from pathlib import Path
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.rate import DEFAULT_RATE, Rate
-from clip_feature_codec.embed import ClipEmbedder
+from clip_feature_codec.embed import Embedder
 from clip_feature_codec.encode.job import EncodingJob
 from clip_feature_codec.errors import ConfigError, StoreError
 from clip_feature_codec.images import READ_SUFFIXES
@@ -52,7 +52,7 @@ class EncodeResult:
 def encode_folder(
     img_dir: Path,
     out_dir: Path,
-    embedder: ClipEmbedder | None,
+    embedder: Embedder | None,
     codec: FeatureCodec | None = None,
     rate: Rate = DEFAULT_RATE,
     *,

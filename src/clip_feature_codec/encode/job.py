@@ -13,12 +13,13 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.devices import usable_cores
-from clip_feature_codec.embed import ClipEmbedder
+from clip_feature_codec.embed import Embedder
 from clip_feature_codec.encode.plan import Chunk, Plan
 from clip_feature_codec.encode.reading import read_chunks
 from clip_feature_codec.errors import ConfigError, StoreError
+from clip_feature_codec.names import CODEC_FILE
 from clip_feature_codec.progress import Progress
-from clip_feature_codec.store.feature_store import CODEC_FILE, FeatureStore
+from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.locking import remove_strays
 
 _WORK = ".encode"
@@ -39,7 +40,7 @@ class EncodingJob:
         self,
         img_dir: Path,
         out_dir: Path,
-        embedder: ClipEmbedder | None,
+        embedder: Embedder | None,
         codec: FeatureCodec | None,
         rate: Rate,
         workers: int | None,
@@ -129,7 +130,7 @@ class EncodingJob:
     def _embedded(self, chunks: Sequence[Sequence[str]], plan: Plan) -> Iterator[Chunk]:
         """Read and embed some chunks of a plan, in order."""
         preprocess = self._embedder.preprocess if self._embedder else None
-        on_gpu = self._embedder is not None and str(self._embedder.device).startswith("cuda")
+        on_gpu = self._embedder is not None and self._embedder.device.startswith("cuda")
         with_layouts = self._rate.layers != "semantic"
         total = sum(map(len, plan.chunks))
         done = total - sum(map(len, chunks))
@@ -161,12 +162,12 @@ def _none_readable(failures: Sequence[tuple[str, str]]) -> StoreError:
     return StoreError(f"none of {len(failures)} pictures can be read; the first: {failures[0][1]}")
 
 
-def default_workers(embedder: ClipEmbedder | None) -> int:
+def default_workers(embedder: Embedder | None) -> int:
     """How many processes read pictures: at most 8.
 
     A quarter of the cores where the CPU embeds (none below four: pictures are then read in between), since
     each reader that takes a core makes the forward pass wait for it; else all cores but one.
     """
     cores = usable_cores()
-    on_cpu = embedder is not None and str(embedder.device) == "cpu"
+    on_cpu = embedder is not None and embedder.device == "cpu"
     return min(8, cores // 4 if on_cpu else max(1, cores - 1))

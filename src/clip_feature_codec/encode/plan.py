@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.codec.layers import LAYERS, Layers
+from clip_feature_codec.codec.bitstream import LAYERS
+from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.errors import StoreError
 from clip_feature_codec.files import atomic_writer, write_atomic
 from clip_feature_codec.store.feature_store import NewPicture

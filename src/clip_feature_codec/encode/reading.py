@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from clip_feature_codec.embed import Preprocess
 from clip_feature_codec.errors import ImageError
 from clip_feature_codec.images import load_image
 from clip_feature_codec.preview import analyse
 from clip_feature_codec.store.feature_store import NewPicture
-
-Preprocess = Callable[[Image.Image], torch.Tensor]
 
 T = TypeVar("T")
 
@@ -105,7 +104,7 @@ class _ChunkReader(Dataset[ReadChunk]):
                 layouts += [] if layout is None else [layout]
         return ReadChunk(
             pictures,
-            torch.stack(pixels) if pixels else None,
+            torch.from_numpy(np.stack(pixels)) if pixels else None,
             np.stack(layouts) if layouts else None,
             failures,
         )

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from clip_feature_codec import __version__
 from clip_feature_codec.decoders.options import PaintOptions
 from clip_feature_codec.decoders.protocol import Decoder
-from clip_feature_codec.embed import ClipEmbedder
+from clip_feature_codec.embed import Embedder
 from clip_feature_codec.errors import ConfigError, MetricError, StoreError
 from clip_feature_codec.evaluate.assembly import Assembly
 from clip_feature_codec.evaluate.contestants import LAYOUT, Clp, Contestant, LayoutAlone, Rival
@@ -102,12 +102,12 @@ class Evaluator:
         cls,
         store: Store,
         decoder: Decoder,
-        embedder: ClipEmbedder,
+        embedder: Embedder,
         options: PaintOptions,
         comparison: Comparison | None = None,
         *,
         judge: Judge | None = None,
-        other_clips: Mapping[str, ClipEmbedder] | None = None,
+        other_clips: Mapping[str, Embedder] | None = None,
         work: Path | None = None,
         batch_size: int = BATCH_SIZE,
         limit: int | None = None,

@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from clip_feature_codec.evaluate.results import ORIGINAL, Failure, Original, Row
 from clip_feature_codec.images import load_image, resize_to
 from clip_feature_codec.preview import analyse
 from clip_feature_codec.reconstruct import painted_size
-from clip_feature_codec.store.manifest import Entry
+from clip_feature_codec.store.manifest import IF_MOVED, Entry
 from clip_feature_codec.store.protocol import Store
 
 Floats = NDArray[np.float32]
@@ -59,7 +60,7 @@ def read_batch(
         try:
             stream = store.read(entry)
             store.codec.decode([stream])  # now, while it can be told whose it is
-            picture = load_image(store.source_path(entry))
+            picture = _original(store.source_path(entry))
         except (BitstreamError, ImageError) as error:
             finding.data["failures"].append(Failure(str(store.stream_path(entry)), str(error)))
             continue
@@ -86,6 +87,12 @@ def read_batch(
                 batch.vectors = vectors
                 batch.analysis_ms = [ms + share for ms in batch.analysis_ms]
     return batch, finding
+
+
+def _original(path: Path) -> Image.Image:
+    if not path.exists():
+        raise ImageError(f"{path}: the picture is not there any more; if it has moved, {IF_MOVED}")
+    return load_image(path)
 
 
 @dataclass(frozen=True)

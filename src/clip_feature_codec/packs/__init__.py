@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from clip_feature_codec.names import CODEC_FILE
+
 DEFAULT_PACK = "mini"
-PACK_DECODER = "decoder.safetensors"
 
 
 def pack_folder(name: str) -> Path | None:
@@ -14,4 +15,10 @@ def pack_folder(name: str) -> Path | None:
     It holds ``clip/`` (a model in open_clip's format), ``codec.json`` and ``decoder.safetensors``.
     """
     folder = Path(__file__).parent / name
-    return folder if name.isidentifier() and (folder / "codec.json").is_file() else None
+    return folder if name.isidentifier() and (folder / CODEC_FILE).is_file() else None
+
+
+def pack_names() -> list[str]:
+    """The names of all packs, the default one first."""
+    names = [file.parent.name for file in Path(__file__).parent.glob(f"*/{CODEC_FILE}")]
+    return sorted(names, key=lambda name: (name != DEFAULT_PACK, name))

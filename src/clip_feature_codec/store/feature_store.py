@@ -14,16 +14,10 @@ from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import DEFAULT_RATE, Rate
 from clip_feature_codec.errors import BitstreamError, StoreError
 from clip_feature_codec.files import write_atomic
+from clip_feature_codec.names import CODEC_FILE, MANIFEST_FILE
 from clip_feature_codec.store.catalogue import Catalogue
 from clip_feature_codec.store.manifest import Entry, append_to_manifest, read_manifest
 from clip_feature_codec.store.protocol import Store
-
-CODEC_FILE = "codec.json"
-MANIFEST_FILE = "manifest.jsonl"
-DECODER_FILE = "diffusion_unet_final.pt"
-"""Where training puts the decoder of a store."""
-INDEX_FILE = "search.index"
-"""Where searching keeps what it has read of the streams."""
 
 
 @dataclass(frozen=True)

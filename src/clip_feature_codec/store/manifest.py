@@ -15,6 +15,9 @@ from pathlib import Path
 
 from clip_feature_codec.errors import StoreError
 
+IF_MOVED = "put it back, or run clip-codec encode --sync with the folder where it is now"
+"""What to do about a picture that a store does not find where it was coded."""
+
 
 @dataclass(frozen=True)
 class Entry:

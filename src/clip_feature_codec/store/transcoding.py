@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from clip_feature_codec.codec.bitstream import Stream
+from clip_feature_codec.codec.bitstream import LAYERS, Stream
 from clip_feature_codec.codec.budget import require_budget
 from clip_feature_codec.codec.feature_codec import FeatureCodec
-from clip_feature_codec.codec.layers import LAYERS
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.codec.transcode import transcode
 from clip_feature_codec.errors import ConfigError, MissingLayerError
+from clip_feature_codec.names import CODEC_FILE
 from clip_feature_codec.progress import Progress, silent
-from clip_feature_codec.store.feature_store import CODEC_FILE, FeatureStore
+from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.locking import exclusive
 from clip_feature_codec.store.manifest import Entry
 from clip_feature_codec.store.protocol import Store

@@ -18,7 +18,7 @@ from clip_feature_codec.decoders.conditions import Conditions, read_conditions
 from clip_feature_codec.diffusion.unet import layout_planes
 from clip_feature_codec.errors import ConfigError, ImageError, StoreError
 from clip_feature_codec.images import load_image, squash
-from clip_feature_codec.store.manifest import Entry
+from clip_feature_codec.store.manifest import IF_MOVED, Entry
 from clip_feature_codec.store.protocol import Store
 
 logger = logging.getLogger(__name__)
@@ -187,7 +187,7 @@ def _source_problem(source: Path, entry: Entry) -> str | None:
     try:
         size = source.stat().st_size
     except OSError as error:
-        return f"vanished since it was encoded ({error.strerror})"
+        return f"vanished since it was encoded ({error.strerror}); if it has moved, {IF_MOVED}"
     if size != entry.source_bytes:
         return f"changed since it was encoded ({size} bytes, not {entry.source_bytes}): encode it again"
     return None

@@ -15,10 +15,11 @@ from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.decoders.checkpoint import load_decoder, save_decoder
 from clip_feature_codec.decoders.diffusion import DiffusionDecoder
 from clip_feature_codec.devices import autocast_dtype, pick_device
-from clip_feature_codec.embed import ClipEmbedder
+from clip_feature_codec.embed import differentiable_embedder_for
 from clip_feature_codec.errors import ConfigError, StoreError
+from clip_feature_codec.names import DECODER_FILE
 from clip_feature_codec.progress import Progress, silent
-from clip_feature_codec.store.feature_store import DECODER_FILE
+from clip_feature_codec.store.manifest import IF_MOVED
 from clip_feature_codec.store.opening import open_store
 from clip_feature_codec.train.config import TrainConfig
 from clip_feature_codec.train.dataset import PairDataset, Pool, StoreDataset
@@ -67,7 +68,7 @@ def train_diffusion(
     store = open_store(store_dir)
     space = store.codec.space
     if config.clip_w and clip is None:
-        clip = ClipEmbedder.for_space(space, device=str(accelerator.device))
+        clip = differentiable_embedder_for(space, device=str(accelerator.device))
     dataset = StoreDataset(store, config.out_size, config.layout)
     return fit(dataset, space, config, store_dir, device, clip, init=init, restart=restart, progress=progress)
 
@@ -183,7 +184,10 @@ def _checked_encoder(clip: ImageEncoder | None, space: ClipSpace, config: TrainC
 
 def _check_pairs(pool: Pool, space: ClipSpace, config: TrainConfig) -> None:
     if not len(pool):
-        raise StoreError("there are no pictures to train on: none is left in its place, or none was given")
+        raise StoreError(
+            "there are no pictures to train on: none was given, or none is where it was encoded; "
+            f"if one has moved, {IF_MOVED}"
+        )
     image, vectors, layouts = pool[0][0]
     expected = ((3, config.out_size, config.out_size), (space.dim,))
     if (tuple(image.shape), tuple(vectors.shape[1:])) != expected:

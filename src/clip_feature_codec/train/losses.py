@@ -19,7 +19,7 @@ from clip_feature_codec.train.config import TrainConfig
 
 
 class ImageEncoder(Protocol):
-    """The part of ``ClipEmbedder`` that the CLIP loss needs."""
+    """The part of a `DifferentiableEmbedder` that the CLIP loss needs."""
 
     @property
     def space(self) -> ClipSpace:

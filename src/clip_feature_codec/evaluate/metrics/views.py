@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from clip_feature_codec.embed import ClipEmbedder
+from clip_feature_codec.embed import Embedder
 from clip_feature_codec.evaluate.metrics.definitions import METRICS, SET_METRICS, Metric
 from clip_feature_codec.evaluate.metrics.judge import Judge
 
@@ -48,7 +47,7 @@ class View:
         return self.embed([self.prepare(picture, picture) for picture in pictures])
 
 
-def clip_view(embedder: ClipEmbedder, name: str | None = None) -> View:
+def clip_view(embedder: Embedder, name: str | None = None) -> View:
     """How a CLIP model sees: the whole original, at its own size; ``name`` is None for the streams' own."""
     suffix = "" if name is None else f"@{name}"
     kinds = ["clip_similarity", "clip_rank", "cmmd"]
@@ -62,7 +61,7 @@ def clip_view(embedder: ClipEmbedder, name: str | None = None) -> View:
         _bound([similarity, rank, cmmd], kinds, network, weights, name),
         embedder.dim,
         prepare=lambda picture, _: embedder.preprocess(picture),
-        embed=lambda pixels: embedder.embed_batch(torch.stack(list(pixels))),
+        embed=lambda pixels: embedder.embed_batch(np.stack(pixels)),
     )
 
 

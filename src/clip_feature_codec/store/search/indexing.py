@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.semantic.affine import LEVELS, AffineQuantizer
 from clip_feature_codec.errors import BitstreamError, SpaceMismatchError
+from clip_feature_codec.names import INDEX_FILE
 from clip_feature_codec.progress import Progress, silent
-from clip_feature_codec.store.feature_store import INDEX_FILE
 from clip_feature_codec.store.manifest import Entry
 from clip_feature_codec.store.protocol import Store
 from clip_feature_codec.store.search.index_file import KEY_BYTES, IndexFile, IndexRows

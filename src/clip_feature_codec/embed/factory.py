@@ -1,0 +1,93 @@
+"""From a model's name, or the space it belongs to, to the model: the one place that knows the kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from clip_feature_codec.codec.space import ClipSpace
+from clip_feature_codec.embed.protocol import DifferentiableEmbedder, Embedder
+from clip_feature_codec.errors import ConfigError, ModelError
+from clip_feature_codec.packs import DEFAULT_PACK
+
+Loader = Callable[[str, str | None, str], Embedder | None]
+"""Loads (model, pretrained, device), or gives None for a model that is of another kind than its own."""
+
+
+def _open_clip(model: str, pretrained: str | None, device: str) -> Embedder:
+    from clip_feature_codec.embed.openclip.embedder import ClipEmbedder
+
+    return ClipEmbedder.load(model, pretrained, device)
+
+
+_LOADERS: tuple[Loader, ...] = (_open_clip,)
+"""One for each kind of model, asked in this order; the last refuses what nobody knows."""
+
+
+def load_embedder(model: str = DEFAULT_PACK, pretrained: str | None = None, device: str = "auto") -> Embedder:
+    """Load a CLIP model and its weights; never one with random weights.
+
+    Args:
+        model: the name of a pack (``mini``); a folder with ``open_clip_config.json`` and weights; a name
+            that open_clip knows; or a ``.json`` file with a model configuration of open_clip's form.
+        pretrained: with a name or a ``.json`` file: a pretrained tag of open_clip's, which is
+            downloaded at its first use, or a local ``.pt`` or ``.safetensors`` file.
+        device: see `clip_feature_codec.devices.pick_device`.
+
+    Raises:
+        ModelError: the model is unknown, or its weights cannot be found, read or downloaded.
+        ConfigError: ``pretrained`` is given with a model that brings its own weights.
+    """
+    loaded = (load(model, pretrained, device) for load in _LOADERS)
+    embedder = next((embedder for embedder in loaded if embedder is not None), None)
+    if embedder is None:
+        raise ModelError(f"CLIP model {model!r} is of no kind that can be loaded here")
+    return embedder
+
+
+def embedder_for(
+    space: ClipSpace, model: str | None = None, pretrained: str | None = None, device: str = "auto"
+) -> Embedder:
+    """Load the model that ``space`` names (or the one given) and make sure that it is the same space.
+
+    Args:
+        space: of the vectors that the model should give.
+        model: as for `load_embedder`; by default what the space was loaded from.
+        pretrained: as for `load_embedder`; the space's own where the model does not come from elsewhere,
+            or is a ``.json`` file, which has no weights.
+        device: as for `load_embedder`.
+
+    Raises:
+        SpaceMismatchError: the model found there has other weights, dimension or preprocessing.
+        ModelError: as `load_embedder`; or the space's model was a file that is not in its place any more.
+    """
+    given = model
+    if model is None:
+        model = _in_its_place(space.model, space)
+    if pretrained is None and (given is None or given.endswith(".json")):
+        pretrained = _in_its_place(space.pretrained, space)
+    embedder = load_embedder(model, pretrained, device)
+    space.require_same(embedder.space, "the CLIP model")
+    return embedder
+
+
+def differentiable_embedder_for(space: ClipSpace, device: str = "auto") -> DifferentiableEmbedder:
+    """Load the model that ``space`` names, to learn through it (see `embedder_for`).
+
+    Raises:
+        ConfigError: that model gives no gradients.
+    """
+    embedder = embedder_for(space, device=device)
+    if not isinstance(embedder, DifferentiableEmbedder):
+        raise ConfigError(f"CLIP model {space.label} gives no gradients: train without its loss (clip_w=0)")
+    return embedder
+
+
+def _in_its_place(label: str, space: ClipSpace) -> str:
+    """A space's ``model`` or ``pretrained`` as it is; refused when it is a file that has moved."""
+    if Path(label).is_absolute() and not Path(label).exists():
+        raise ModelError(
+            f"{label}, of CLIP model {space.label}, is not there any more: put it back, or say where it is "
+            "with --model and --pretrained (in Python: model=, pretrained=)"
+        )
+    return label
