@@ -30,7 +30,7 @@ from clip_feature_codec.evaluate.metrics.judge import Judge
 from clip_feature_codec.evaluate.provenance import describe_machine
 from clip_feature_codec.evaluate.results import ORIGINAL
 from clip_feature_codec.images import load_image, save_image, to_tensor
-from clip_feature_codec.store.feature_store import FeatureStore
+from clip_feature_codec.store.protocol import Store
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "mini"
 sys.path.insert(0, str(RECIPE))
@@ -45,7 +45,7 @@ CYCLES = 24  # per picture; what lies above is detail
 SHOWN = 6  # best, and as many worst
 
 
-def class_figures(codec: ClipCodec, store: FeatureStore, labels: list[str], held_out: set[str]) -> None:
+def class_figures(codec: ClipCodec, store: Store, labels: list[str], held_out: set[str]) -> None:
     """Print how well prompts find classes and streams find their originals."""
     vectors = store.vectors()
     groups = {
@@ -68,7 +68,7 @@ def class_figures(codec: ClipCodec, store: FeatureStore, labels: list[str], held
         )
 
 
-def stream_figures(codec: ClipCodec, store: FeatureStore, title: str) -> None:
+def stream_figures(codec: ClipCodec, store: Store, title: str) -> None:
     """Print what coding takes from the vectors."""
     originals = codec.embedder.embed_images([load_image(store.source_path(entry)) for entry in store.entries])
     decoded = store.vectors()
@@ -109,7 +109,7 @@ def appearance_figures(codec: ClipCodec, parquet: Path) -> None:
 
 
 def decoder_figures(
-    codec: ClipCodec, store: FeatureStore, options: PaintOptions, limit: int, title: str, sheet: Path | None
+    codec: ClipCodec, store: Store, options: PaintOptions, limit: int, title: str, sheet: Path | None
 ) -> None:
     """Print the figures of the decoder and of a WebP file at 140 bytes, and save the best and the worst."""
     evaluator = Evaluator.prepare(

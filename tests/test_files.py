@@ -120,7 +120,16 @@ def test_kill_9_in_the_middle_leaves_what_was_there(tmp_path: Path, old: bytes |
     assert (path.read_bytes() if path.exists() else None) == old
     strays = [name for name in names(tmp_path) if name != "x"]
     assert len(strays) == 1
-    assert strays[0].startswith(".x.")
+    assert strays[0].startswith(".")
     assert strays[0].endswith(".tmp")
     write_atomic(path, b"again")
     assert path.read_bytes() == b"again"
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 255, "a" * 251 + ".clp", "日" * 80 + ".clp", "a." + "b" * 253, "." + "a" * 254]
+)
+def test_every_name_that_a_file_may_have_can_be_written(tmp_path: Path, name: str):
+    """Fault 19: the temporary name was 18 bytes longer."""
+    write_atomic(tmp_path / name, b"data")
+    assert names(tmp_path) == [name]

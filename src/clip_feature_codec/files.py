@@ -17,6 +17,7 @@ STDIO = Path("-")
 """Standard input or output, where one file is meant."""
 
 _BLOCK = 4096  # bytes: a full disk may still have room for an empty file
+_LONGEST_KIND = 16  # bytes of an ending that a temporary name shows
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def atomic_writer(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
         return
     path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = _temporary(path)
     with _named(path):
         try:
             with temporary.open("wb") as file:
@@ -61,6 +62,15 @@ def _named(path: Path) -> Iterator[None]:
         if error.filename is None or str(error.filename).endswith(".tmp"):
             error.filename = str(path)
         raise
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside ``path`` that nobody has; never longer than a file system allows where ``path`` is not.
+
+    Its last two endings tell what was being written: ``.5f0c1d2e.clp.tmp``.
+    """
+    kind = path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_KIND else ""
+    return path.with_name(f".{secrets.token_hex(4)}{kind}.tmp")
 
 
 def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:

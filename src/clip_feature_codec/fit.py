@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from clip_feature_codec.errors import ImageError, StoreError
 from clip_feature_codec.images import MAX_PIXELS, load_image
 from clip_feature_codec.progress import Progress, silent
-from clip_feature_codec.store.feature_store import FeatureStore
+from clip_feature_codec.store.protocol import Store
 
 # torch takes seconds to import, and only pictures need it.
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _ROWS_AT_ONCE = 4096
 _PICTURES_AT_ONCE = 32
 
 
-def store_blocks(store: FeatureStore, progress: Progress = silent) -> Iterator[NDArray[np.float32]]:
+def store_blocks(store: Store, progress: Progress = silent) -> Iterator[NDArray[np.float32]]:
     """The decoded vectors of a store: float32 (n, D) each.
 
     Raises:

@@ -16,8 +16,7 @@ from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.names import INDEX_FILE
-from clip_feature_codec.store.feature_store import FeatureStore
-from clip_feature_codec.store.pending import NewPicture
+from clip_feature_codec.store.feature_store import FeatureStore, NewPicture
 from clip_feature_codec.store.search.nearest import SearchIndex
 from samples import make_picture
 

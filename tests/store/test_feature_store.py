@@ -11,8 +11,8 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.errors import BitstreamError, StoreError
-from clip_feature_codec.store.feature_store import FeatureStore, exclusive, remove_strays
-from clip_feature_codec.store.pending import NewPicture
+from clip_feature_codec.store.feature_store import FeatureStore, NewPicture
+from clip_feature_codec.store.locking import exclusive, remove_strays
 
 DIM = 24
 SPACE = ClipSpace("test-model", "test-weights", "ab" * 32, DIM, {"size": [32, 32]})
@@ -200,9 +200,9 @@ def test_a_store_cannot_be_made_where_a_file_is(tmp_path: Path) -> None:
 
 def test_strays_are_what_killed_writers_leave_and_nothing_else(store: FeatureStore, photos: Path) -> None:
     add(store, photos, "a.jpg", "deep/b.jpg")
-    for stray in (".codec.json.0a.tmp", ".a.clp.0b.tmp", "deep/.b.clp.0c.tmp"):
+    for stray in (".0a0a0a0a.json.tmp", ".0b0b0b0b.clp.tmp", "deep/.0c0c0c0c.clp.tmp"):
         (store.folder / stray).touch()
-    kept = [".diffusion_unet_final.pt.0d.tmp", "a.tmp"]  # a training may be writing its weights just now
+    kept = [".0d0d0d0d.pt.tmp", "a.tmp"]  # a training may be writing its weights just now
     for name in kept:
         (store.folder / name).touch()
     remove_strays(store.folder)

@@ -115,6 +115,12 @@ class ProgressBars:
         self._stage = ""
         self._bar: Any = None
 
+    def __enter__(self) -> ProgressBars:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show how far a stage is; the bar of the stage before is closed."""
         if self._quiet:

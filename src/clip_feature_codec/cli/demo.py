@@ -9,6 +9,7 @@ import click
 
 from clip_feature_codec.cli.command import Command
 from clip_feature_codec.cli.common import (
+    ProgressBars,
     device_option,
     quiet_option,
     remark_on_model,
@@ -59,8 +60,9 @@ def demo(out: Path, device: str, quiet: bool, **options: Any) -> None:
     codec = ClipCodec.load(device=device)
     remark_on_model(codec.features.space, quiet)
     photos, page = _write_photos(out / "photos"), out / "index.html"
-    with resumable():
-        store = encode_folder(photos, out / "store", codec.embedder, codec.features, quiet=quiet).store
+    with resumable(), ProgressBars(quiet) as progress:
+        encoded = encode_folder(photos, out / "store", codec.embedder, codec.features, progress=progress)
+    store = encoded.store
     comparison = Comparison(budgets=_BUDGETS, baselines=_RIVALS)
     evaluator = Evaluator.prepare(store, codec.decoder, codec.embedder, chosen, comparison)
     with resumable():

@@ -9,6 +9,7 @@ import click
 
 from clip_feature_codec.cli.command import Command
 from clip_feature_codec.cli.common import (
+    ProgressBars,
     device_option,
     json_option,
     make_rate,
@@ -32,6 +33,7 @@ from clip_feature_codec.outputs.kinds import STORE, STREAM
 if TYPE_CHECKING:
     from clip_feature_codec.codec.feature_codec import FeatureCodec
     from clip_feature_codec.embed import Embedder
+    from clip_feature_codec.encode import EncodeResult
 
 _folder_options = stack(
     rate_options,
@@ -48,6 +50,11 @@ _folder_options = stack(
         help="Processes that read pictures. [default: by cores and device]",
     ),
     max_pixels_option,
+    click.option(
+        "--sync",
+        is_flag=True,
+        help="Also take out what was deleted from the folder, and follow what was moved in it.",
+    ),
     click.option(
         "--codec",
         "codec_path",
@@ -80,6 +87,8 @@ def encode(source: Path, out: Path, **options: Any) -> None:
     if source.is_dir():
         _encode_folder(source, out, **options)
     else:
+        if options["sync"]:
+            raise ConfigError(f"{source} is a file; --sync is for a folder of pictures: leave it out")
         _encode_picture(source, out, **options)
 
 
@@ -95,6 +104,7 @@ def main(img_dir: Path, out_dir: Path, **options: Any) -> None:
 def _encode_folder(
     img_dir: Path,
     out_dir: Path,
+    sync: bool,
     batch_size: int,
     workers: int | None,
     codec_path: Path | None,
@@ -107,37 +117,52 @@ def _encode_folder(
     **options: Any,
 ) -> None:
     from clip_feature_codec.encode import encode_folder
+    from clip_feature_codec.sources.folder import count_kinds
 
     rate = make_rate(options)
-    embedder = _embedder(out_dir, codec_path, model, pretrained, device)
-    codec = _tables(out_dir, codec_path, embedder)
-    remark_on_model(embedder.space, quiet)
-    with resumable():
+    embedder = None
+    if rate.layers != "layout":
+        embedder = _embedder(out_dir, codec_path, model, pretrained, device)
+        remark_on_model(embedder.space, quiet)
+    codec = _tables(out_dir, codec_path, embedder.space.model if embedder else model)
+    with resumable(), ProgressBars(quiet) as progress:
         result = encode_folder(
-            *(img_dir, out_dir, embedder, codec, rate),
+            img_dir,
+            out_dir,
+            embedder,
+            codec,
+            rate,
+            sync=sync,
             batch_size=batch_size,
             workers=workers,
             max_pixels=max_pixels,
-            quiet=quiet,
+            progress=progress,
         )
-    total = sum(entry.bytes for entry in result.store.entries)
-    pictures, failed, profile = len(result.store), len(result.failures), result.store.codec.profile
-    remark(
-        f"{out_dir}: {result.added} pictures encoded, {result.unchanged} unchanged, {failed} failed; "
-        f"{pictures} in all, {total / max(1, pictures):.0f} bytes each ({profile} profile)",
-        quiet,
-    )
-    record = {
+    record = _record(out_dir, result)
+    synced = ", {moved} moved, {removed} removed" if sync else ""
+    text = "{store}: {added} pictures encoded, {unchanged} unchanged, {failed} failed" + synced
+    text += "; {pictures} in all, {mean:.0f} bytes each ({profile} profile)"
+    failed, mean = len(result.failures), record["bytes"] / max(1, record["pictures"])
+    remark(text.format(**record, failed=failed, mean=mean), quiet)
+    if result.skipped:
+        remark(f"skipped: {count_kinds(result.skipped)}", quiet)
+    write_json(record, json_path)
+    raise_failures(result.failures, result.added + result.unchanged + failed)
+
+
+def _record(out_dir: Path, result: EncodeResult) -> dict[str, Any]:
+    return {
         "store": str(out_dir),
         "added": result.added,
         "unchanged": result.unchanged,
-        "pictures": pictures,
-        "bytes": total,
-        "profile": profile,
+        "moved": result.moved,
+        "removed": result.removed,
+        "pictures": len(result.store),
+        "bytes": sum(entry.bytes for entry in result.store.entries),
+        "profile": result.store.codec.profile,
+        "skipped": result.skipped,
         "failures": [{"image": image, "reason": reason} for image, reason in result.failures],
     }
-    write_json(record, json_path)
-    raise_failures(result.failures, result.added + result.unchanged + failed)
 
 
 def _embedder(
@@ -155,14 +180,15 @@ def _embedder(
     return load_embedder(model or DEFAULT_PACK, pretrained, device)
 
 
-def _tables(out_dir: Path, codec_path: Path | None, embedder: Embedder) -> FeatureCodec | None:
+def _tables(out_dir: Path, codec_path: Path | None, model: str | None) -> FeatureCodec | None:
     """The tables for a new store: those asked for, or the pack's; None when they are to be fitted."""
     from clip_feature_codec.bundle import Bundle
     from clip_feature_codec.names import CODEC_FILE
-    from clip_feature_codec.packs import pack_folder
+    from clip_feature_codec.packs import DEFAULT_PACK, pack_folder
 
     if codec_path is None:
-        return Bundle.find(embedder.space.model).codec if pack_folder(embedder.space.model) else None
+        model = model or DEFAULT_PACK
+        return Bundle.find(model).codec if pack_folder(model) else None
     codec = Bundle.find(codec_path).codec
     if (out_dir / CODEC_FILE).is_file():
         own = Bundle.find(out_dir).codec

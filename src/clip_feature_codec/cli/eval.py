@@ -261,13 +261,13 @@ def _prepare(
     from clip_feature_codec.api import ClipCodec
     from clip_feature_codec.evaluate.evaluation import Comparison, Evaluator
     from clip_feature_codec.evaluate.metrics.judge import Judge
-    from clip_feature_codec.store.feature_store import FeatureStore
+    from clip_feature_codec.store.opening import open_store
 
     if not steps:
         raise ConfigError("steps: found none, expected at least one number")
     comparison = Comparison(budgets, steps, seeds, baselines, externals)
     chosen = make_paint_options(options | {"steps": steps[0]})
-    store = FeatureStore.open(store_dir)
+    store = open_store(store_dir)
     codec = ClipCodec.load(store_dir, weights=weights, model=model, pretrained=pretrained, device=device)
     remark_on_model(store.codec.space, quiet)
     return Evaluator.prepare(

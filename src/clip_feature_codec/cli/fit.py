@@ -85,14 +85,14 @@ def _vectors(
     """The vectors to fit on, and the CLIP space that they belong to."""
     from clip_feature_codec.fit import npy_blocks, picture_blocks, store_blocks
     from clip_feature_codec.names import CODEC_FILE
-    from clip_feature_codec.store.feature_store import FeatureStore
+    from clip_feature_codec.store.opening import open_store
 
     if (source / CODEC_FILE).is_file():
         if space_path or model:
             raise ConfigError(
                 f"{source} is a store, which knows its CLIP model: leave out --space and --model"
             )
-        store = FeatureStore.open(source)
+        store = open_store(source)
         return store.codec.space, store_blocks(store, progress)
     if not source.is_dir():
         if not (space_path or model):
@@ -103,11 +103,13 @@ def _vectors(
     if space_path:
         raise ConfigError(f"{source} is a folder of pictures, which --model embeds: leave out --space")
     from clip_feature_codec.embed import load_embedder
-    from clip_feature_codec.encode import find_pictures
     from clip_feature_codec.packs import DEFAULT_PACK
+    from clip_feature_codec.sources.folder import scan_folder
 
     embedder = load_embedder(model or DEFAULT_PACK, pretrained, device)
-    paths = [source / name for name in find_pictures(source)]
+    scan = scan_folder(source)
+    failures.extend(scan.failures)
+    paths = [source / name for name in scan.pictures]
     return embedder.space, picture_blocks(paths, embedder, failures, progress, max_pixels)
 
 

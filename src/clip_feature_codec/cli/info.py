@@ -63,9 +63,9 @@ def _stream_facts(source: Path, codec_path: Path | None) -> dict[str, Any]:
 
 def _store_facts(source: Path) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     from clip_feature_codec.names import DECODER_FILE
-    from clip_feature_codec.store.feature_store import FeatureStore
+    from clip_feature_codec.store.opening import open_store
 
-    store = FeatureStore.open(source)
+    store = open_store(source)
     whole, failures = store.whole_streams()
     streams = [stream for _, stream in whole]
     parts = {

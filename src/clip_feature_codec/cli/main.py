@@ -11,6 +11,7 @@ from clip_feature_codec.cli.encode_images import encode
 from clip_feature_codec.cli.eval import evaluate
 from clip_feature_codec.cli.fit import fit
 from clip_feature_codec.cli.info import info
+from clip_feature_codec.cli.prune import prune
 from clip_feature_codec.cli.reconstruct_diffusion import decode
 from clip_feature_codec.cli.search import search
 from clip_feature_codec.cli.train import train
@@ -23,5 +24,5 @@ def main() -> None:
     """Pictures as CLIP features in a few hundred bytes, painted again by a diffusion model."""
 
 
-for command in (encode, decode, info, search, transcode, fit, train, evaluate, demo):
+for command in (encode, decode, info, search, transcode, prune, fit, train, evaluate, demo):
     main.add_command(command)

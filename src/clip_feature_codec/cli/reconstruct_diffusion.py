@@ -127,9 +127,9 @@ def _decode_store(
 ) -> None:
     from clip_feature_codec.api import ClipCodec
     from clip_feature_codec.images import save_image
-    from clip_feature_codec.store.feature_store import FeatureStore
+    from clip_feature_codec.store.opening import open_store
 
-    store = FeatureStore.open(store_dir)
+    store = open_store(store_dir)
     codec = ClipCodec.load(store_dir, weights=weights, device=device)
     whole, failures = store.whole_streams()
     if options.get("preview_only"):

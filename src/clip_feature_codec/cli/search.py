@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from clip_feature_codec.cli.command import Command
 from clip_feature_codec.cli.common import (
+    ProgressBars,
     codec_option,
     device_option,
     json_option,
@@ -25,6 +25,7 @@ from clip_feature_codec.cli.common import (
     remark_on_model,
     write_json,
 )
+from clip_feature_codec.cli.listing import describe, echo_pictures
 from clip_feature_codec.cli.paths import IN_FILE, IN_FOLDER, OutputPath
 from clip_feature_codec.cli.streams import parse_stream
 from clip_feature_codec.errors import BitstreamError, ConfigError, MissingLayerError, StoreError
@@ -36,12 +37,32 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from clip_feature_codec.embed import Embedder
-    from clip_feature_codec.store.feature_store import FeatureStore
     from clip_feature_codec.store.manifest import Entry
+    from clip_feature_codec.store.protocol import Store
     from clip_feature_codec.store.search.nearest import SearchIndex
 
 _COUNT = 10
 _MOST_TILES = 200
+
+
+class _Found(NamedTuple):
+    """A picture that a search gives.
+
+    Attributes:
+        number: its rank, or that of its group.
+        cosine: with the query, or with the nearest of its group.
+        entry: the picture.
+        description: what JSON says of it.
+    """
+
+    number: int
+    cosine: float
+    entry: Entry
+    description: dict[str, Any]
+
+
+def _found(store: Store, number: int, cosine: float, entry: Entry) -> _Found:
+    return _Found(number, cosine, entry, describe(store, entry))
 
 
 @click.command("search", cls=Command)
@@ -117,18 +138,12 @@ def _list_nearest(
     index = _index(store, quiet)
     hits = index.nearest(query, count or _COUNT)
     named = {"image": str(image)} if image else {"text": text}
-    ranked = [(str(i), hit.cosine, hit.entry) for i, hit in enumerate(hits, start=1)]
-    record = _record(index) | {
-        "query": named,
-        "results": [
-            {"rank": int(rank), "cosine": cosine} | _named(index.store, entry)
-            for rank, cosine, entry in ranked
-        ],
-    }
-    _give_out(index, "rank", ranked, record, json_path)
+    found = [_found(store, i, hit.cosine, hit.entry) for i, hit in enumerate(hits, start=1)]
+    results = [{"rank": one.number, "cosine": one.cosine} | one.description for one in found]
+    _give_out(index, "rank", found, {"query": named, "results": results}, json_path)
     if sheet:
-        _write_sheet(index.store, f"Nearest to {image or text!r}", ranked, sheet, quiet)
-    raise_failures(index.failures, len(index.store))
+        _write_sheet(store, f"Nearest to {image or text!r}", found, sheet, quiet)
+    raise_failures(index.failures, len(store))
 
 
 def _list_duplicates(
@@ -143,47 +158,48 @@ def _list_duplicates(
     from clip_feature_codec.store.search.duplicates import DEFAULT_THRESHOLD, find_duplicates
 
     threshold = DEFAULT_THRESHOLD if threshold is None else threshold
-    index = _index(_open(store_dir), quiet)
+    store = _open(store_dir)
+    index = _index(store, quiet)
     groups = find_duplicates(index, threshold)[:count]
-    rows = [(str(i), twin.cosine, twin.entry) for i, group in enumerate(groups, start=1) for twin in group]
-    record = _record(index) | {
-        "threshold": threshold,
-        "groups": [
+    found, listed = [], []
+    for number, group in enumerate(groups, start=1):
+        members = [_found(store, number, twin.cosine, twin.entry) for twin in group]
+        found += members
+        listed.append(
             [
-                _named(index.store, twin.entry) | {"cosine": twin.cosine, "nearest": twin.nearest.name}
-                for twin in group
+                one.description | {"cosine": twin.cosine, "nearest": twin.nearest.name}
+                for one, twin in zip(members, group, strict=True)
             ]
-            for group in groups
-        ],
-    }
-    _give_out(index, "group", rows, record, json_path)
-    remark(f"{len(groups)} groups of {len(rows)} pictures with cosines of {threshold} or more", quiet)
+        )
+    _give_out(index, "group", found, {"threshold": threshold, "groups": listed}, json_path)
+    remark(f"{len(groups)} groups of {len(found)} pictures with cosines of {threshold} or more", quiet)
     if sheet:
-        _write_sheet(index.store, f"Cosines of {threshold} or more, by group", rows, sheet, quiet)
-    raise_failures(index.failures, len(index.store))
+        _write_sheet(store, f"Cosines of {threshold} or more, by group", found, sheet, quiet)
+    raise_failures(index.failures, len(store))
 
 
-def _open(store_dir: Path) -> FeatureStore:
-    from clip_feature_codec.store.feature_store import FeatureStore
+def _open(store_dir: Path) -> Store:
+    from clip_feature_codec.store.opening import open_store
 
-    store = FeatureStore.open(store_dir)
+    store = open_store(store_dir)
     if not len(store):
         raise StoreError(f"{store_dir}: there are no pictures in this store")
     return store
 
 
-def _index(store: FeatureStore, quiet: bool) -> SearchIndex:
+def _index(store: Store, quiet: bool) -> SearchIndex:
     """The index of a store; refused where not one stream can be decoded."""
     from clip_feature_codec.store.search.nearest import SearchIndex
 
-    index = SearchIndex.open(store, quiet=quiet)
+    with ProgressBars(quiet) as progress:
+        index = SearchIndex.open(store, progress)
     if not len(index):
         raise_failures(index.failures, len(store))
     return index
 
 
 def _embedder(
-    store: FeatureStore, quiet: bool, model: str | None, pretrained: str | None, device: str, **_: Any
+    store: Store, quiet: bool, model: str | None, pretrained: str | None, device: str, **_: Any
 ) -> Embedder:
     """The CLIP model of the store's space."""
     from clip_feature_codec.embed import embedder_for
@@ -194,7 +210,7 @@ def _embedder(
 
 
 def _image_query(
-    store: FeatureStore, image: Path, quiet: bool, codec_path: Path | None, max_pixels: int, **options: Any
+    store: Store, image: Path, quiet: bool, codec_path: Path | None, max_pixels: int, **options: Any
 ) -> np.ndarray:
     """The vector of a picture, or of a stream, which needs no CLIP model."""
     from clip_feature_codec.codec.bitstream import MAGIC
@@ -211,69 +227,44 @@ def _image_query(
     return decoded
 
 
-def _record(index: SearchIndex) -> dict[str, Any]:
-    return {
+def _give_out(
+    index: SearchIndex,
+    counted: str,
+    found: Sequence[_Found],
+    result: dict[str, Any],
+    json_path: Path | None,
+) -> None:
+    """Print the table, unless the JSON goes to standard output, and write the JSON where it is wanted."""
+    if json_path != STDIO:
+        cells = [(str(one.number), f"{one.cosine:.4f}") for one in found]
+        echo_pictures([one.description for one in found], (counted, "cosine"), cells)
+    record = {
         "store": str(index.store.folder),
         "clip_space": index.store.codec.space.fingerprint,
         "pictures": len(index),
+        **result,
+        "failures": [{"image": image, "reason": reason} for image, reason in index.failures],
     }
+    write_json(record, json_path)
 
 
-def _named(store: FeatureStore, entry: Entry) -> dict[str, str]:
-    source = store.source_path(entry)
-    return {"name": entry.name, "source": str(source.parent.resolve() / source.name)}
-
-
-def _give_out(
-    index: SearchIndex,
-    first: str,
-    rows: Sequence[tuple[str, float, Entry]],
-    record: dict[str, Any],
-    json_path: Path | None,
-) -> None:
-    """Write the table to standard output, unless the JSON goes there, and the JSON where it is wanted."""
-    if json_path != STDIO and rows:
-        cells = [(first, "cosine", "name", "source")]
-        for number, cosine, entry in rows:
-            named = _named(index.store, entry)
-            cells.append((number, f"{cosine:.4f}", named["name"], _from_here(named["source"])))
-        printable = [tuple(map(_printable, row)) for row in cells]
-        width = max(len(name) for _, _, name, _ in printable)
-        for number, cosine_cell, name, source in printable:
-            click.echo(f"{number:>5}  {cosine_cell:>7}  {name:{width}}  {source}")
-    failures = [{"image": image, "reason": reason} for image, reason in index.failures]
-    write_json(record | {"failures": failures}, json_path)
-
-
-def _from_here(path: str) -> str:
-    """A path below the current folder from there on."""
-    return path.removeprefix(f"{Path.cwd()}{os.sep}")
-
-
-def _printable(text: str) -> str:
-    """Text that cannot do anything to a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def _write_sheet(
-    store: FeatureStore, title: str, rows: Sequence[tuple[str, float, Entry]], path: Path, quiet: bool
-) -> None:
+def _write_sheet(store: Store, title: str, found: Sequence[_Found], path: Path, quiet: bool) -> None:
     """Save the previews that are in the streams; an even field where a stream has none."""
     from clip_feature_codec.evaluate.contact_sheet import Tile, contact_sheet
     from clip_feature_codec.images import save_image
 
     tiles = []
-    for number, cosine, entry in rows[:_MOST_TILES]:
-        picture, size = _preview(store, entry)
-        tiles.append(Tile(picture, size, (f"{number}   {cosine:.4f}", entry.name)))
-    if len(rows) > _MOST_TILES:
-        remark(f"{path}: the first {_MOST_TILES} of {len(rows)} pictures", quiet)
+    for one in found[:_MOST_TILES]:
+        picture, size = _preview(store, one.entry)
+        tiles.append(Tile(picture, size, (f"{one.number}   {one.cosine:.4f}", one.entry.name)))
+    if len(found) > _MOST_TILES:
+        remark(f"{path}: the first {_MOST_TILES} of {len(found)} pictures", quiet)
     if tiles and all(tile.picture is None for tile in tiles):
         remark(f"{path}: without previews, since the streams have no layout layer", quiet)
     save_image(contact_sheet(title, tiles), path)
 
 
-def _preview(store: FeatureStore, entry: Entry) -> tuple[Image.Image | None, tuple[int, int]]:
+def _preview(store: Store, entry: Entry) -> tuple[Image.Image | None, tuple[int, int]]:
     """The layout layer of a stream as a picture, if it has one, and the size of that picture."""
     from clip_feature_codec.evaluate.contact_sheet import CELL
     from clip_feature_codec.images import output_size

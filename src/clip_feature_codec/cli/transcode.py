@@ -9,6 +9,7 @@ import click
 
 from clip_feature_codec.cli.command import Command
 from clip_feature_codec.cli.common import (
+    ProgressBars,
     json_option,
     make_rate,
     naming,
@@ -60,7 +61,7 @@ def transcode(
     rate = make_rate(options)
     codec = Bundle.find(codec_path).codec if codec_path else None
     if source.is_dir():
-        sizes, failures = _transcode_store(source, out, rate, codec)
+        sizes, failures = _transcode_store(source, out, rate, codec, quiet)
     else:
         sizes, failures = _transcode_file(source, out, rate, codec), []
     record = {"out": str(out), "streams": len(sizes)}
@@ -73,17 +74,15 @@ def transcode(
 
 
 def _transcode_store(
-    source: Path, out: Path, rate: Rate, codec: FeatureCodec | None
+    source: Path, out: Path, rate: Rate, codec: FeatureCodec | None, quiet: bool
 ) -> tuple[list[tuple[int, int]], list[tuple[str, str]]]:
     """Give the (old, new) size of each stream, and the failures."""
-    from clip_feature_codec.store.feature_store import FeatureStore
+    from clip_feature_codec.store.opening import open_store
     from clip_feature_codec.store.transcoding import transcode_store
 
-    store = FeatureStore.open(source)
-    with resumable():
-        result, failures = transcode_store(store, out, rate, codec)
-    new = {entry.name: entry.bytes for entry in result.entries}
-    return [(entry.bytes, new[entry.name]) for entry in store.entries if entry.name in new], failures
+    with resumable(), ProgressBars(quiet) as progress:
+        result = transcode_store(open_store(source), out, rate, codec, progress)
+    return result.sizes, result.failures
 
 
 def _transcode_file(source: Path, out: Path, rate: Rate, codec: FeatureCodec | None) -> list[tuple[int, int]]:

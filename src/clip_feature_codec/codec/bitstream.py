@@ -11,6 +11,8 @@ from clip_feature_codec.errors import BitstreamError, ConfigError
 
 MAGIC = 0xC7
 VERSION = 1
+LAYERS = ("semantic", "layout")
+"""Every layer by its name, which `Stream`, `Layers`, `FeatureCodec` and `Rate` have for it: the one list."""
 PROFILES = ("int8", "klt")
 """How the semantic layer is coded, by the number in the flags."""
 MAX_STREAM_BYTES = 65536

@@ -20,6 +20,18 @@ _SPARE = 4  # bytes left over that are worth coding a layout again
 _ROOM_FOR_BOTH = 40  # below this many bytes behind the header, all is the vector's
 
 
+def require_budget(max_bytes: int, smallest: int) -> None:
+    """Refuse a budget below ``smallest``, the bytes that any picture fits into (see `FeatureCodec.smallest`).
+
+    Raises:
+        ConfigError: the budget is too small.
+    """
+    if max_bytes < smallest:
+        raise ConfigError(
+            f"max bytes: found {max_bytes}, expected at least {smallest} for what is to be coded"
+        )
+
+
 def code_to_budget(
     layers: Layers, max_bytes: int, semantic: SemanticCoder, layout: LayerCoder
 ) -> list[Payloads]:
@@ -41,11 +53,7 @@ def code_to_budget(
     headers = np.array([overhead(aspect, layers=1) for aspect in layers.shapes], dtype=np.int64)
     rooms = max_bytes - headers
     least = layout.smallest if unit is None else semantic.smallest
-    if len(rooms) and rooms.min() < least:
-        smallest = int(headers.max()) + least
-        raise ConfigError(
-            f"max bytes: found {max_bytes}, expected at least {smallest} for what is to be coded"
-        )
+    require_budget(max_bytes, int(headers.max(initial=0)) + least)
     coded: Payloads = [None] * len(rooms)
     if unit is None:
         return [[None] * len(rooms), _code_layouts(coded, layouts, rooms, layout)]

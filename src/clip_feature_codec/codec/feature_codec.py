@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_feature_codec.codec import bitstream
-from clip_feature_codec.codec.bitstream import Stream
+from clip_feature_codec.codec.bitstream import LAYERS, Stream
 from clip_feature_codec.codec.budget import Payloads, code_to_budget
 from clip_feature_codec.codec.coders import LayerCoder, SemanticCoder
-from clip_feature_codec.codec.layers import LAYERS, Layers
+from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.layout.coder import LayoutCoder
 from clip_feature_codec.codec.rate import DEFAULT_QUALITY, DEFAULT_RATE, Rate
 from clip_feature_codec.codec.semantic.affine import AffineQuantizer
@@ -119,6 +119,16 @@ class FeatureCodec:
         """What codes a layer, by its name in `LAYERS`."""
         found: LayerCoder = getattr(self, layer)
         return found
+
+    def smallest(self, layers: str, aspect: float | None = None) -> int:
+        """Bytes that a stream of any picture fits into, the smallest budget that can be met.
+
+        Args:
+            layers: ``both`` (then the layout may be left out), ``semantic`` or ``layout``.
+            aspect: width / height of the picture, None for square.
+        """
+        coder = self.coder("semantic" if layers == "both" else layers)
+        return bitstream.overhead(aspect, layers=1) + coder.smallest
 
     def encode(self, layers: Layers, rate: Rate = DEFAULT_RATE) -> list[bytes]:
         """Code N pictures, each to its own stream; a stream does not depend on the rest of the batch.

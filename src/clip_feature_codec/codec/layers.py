@@ -1,4 +1,4 @@
-"""The layers of a stream, and what pictures are coded from: the one list that the rest goes by."""
+"""What pictures are coded from, layer by layer, as one value."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_feature_codec.codec.bitstream import LAYERS
 from clip_feature_codec.errors import ConfigError
-
-LAYERS = ("semantic", "layout")
-"""Every layer by its name, which `Layers`, `Stream`, `FeatureCodec` and `Rate` have for it as well."""
 
 
 @dataclass(frozen=True, eq=False)

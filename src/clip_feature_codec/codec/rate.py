@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TypedDict
 
-from clip_feature_codec.codec.bitstream import MAX_STREAM_BYTES
-from clip_feature_codec.codec.layers import LAYERS
+from clip_feature_codec.codec.bitstream import LAYERS, MAX_STREAM_BYTES
 from clip_feature_codec.errors import ConfigError
 
 CHOICES = ("both", *LAYERS)

@@ -8,9 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from clip_feature_codec.codec import bitstream
-from clip_feature_codec.codec.bitstream import Stream
+from clip_feature_codec.codec.bitstream import LAYERS, Stream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
-from clip_feature_codec.codec.layers import LAYERS
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.errors import MissingLayerError
 

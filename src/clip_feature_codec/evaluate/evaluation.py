@@ -31,8 +31,8 @@ from clip_feature_codec.evaluate.rivals.search_cache import SearchCache
 from clip_feature_codec.evaluate.trial import Trial, read_batch
 from clip_feature_codec.images import MAX_PIXELS
 from clip_feature_codec.reconstruct import BATCH_SIZE
-from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.manifest import Entry
+from clip_feature_codec.store.protocol import Store
 
 WORK_FOLDER = "evaluation"
 """Where, in a store, an evaluation keeps unfinished work and what it found out about rivals."""
@@ -87,7 +87,7 @@ class Evaluator:
         max_pixels: originals with more pixels are failures.
     """
 
-    store: FeatureStore
+    store: Store
     entries: Sequence[Entry]
     options: PaintOptions
     contestants: Sequence[Contestant]
@@ -103,7 +103,7 @@ class Evaluator:
     @classmethod
     def prepare(
         cls,
-        store: FeatureStore,
+        store: Store,
         decoder: Decoder,
         embedder: Embedder,
         options: PaintOptions,
@@ -275,7 +275,7 @@ class Evaluator:
 
 
 def _contestants(
-    store: FeatureStore,
+    store: Store,
     decoder: Decoder,
     options: PaintOptions,
     comparison: Comparison,

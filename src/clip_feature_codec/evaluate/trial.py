@@ -26,8 +26,8 @@ from clip_feature_codec.evaluate.results import ORIGINAL, Failure, Original, Row
 from clip_feature_codec.images import MAX_PIXELS, load_image, resize_to
 from clip_feature_codec.preview import analyse
 from clip_feature_codec.reconstruct import painted_size
-from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.manifest import IF_MOVED, Entry
+from clip_feature_codec.store.protocol import Store
 
 Floats = NDArray[np.float32]
 
@@ -41,7 +41,7 @@ def vectors_name(view: View, budget: Budget = None, seed: int | None = None) -> 
 
 
 def read_batch(
-    store: FeatureStore,
+    store: Store,
     entries: Sequence[Entry],
     options: PaintOptions,
     views: Sequence[View],

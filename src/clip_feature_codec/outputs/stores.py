@@ -54,4 +54,4 @@ def foreign(folder: Path) -> list[str]:
 def _entries(store: Path) -> list[Entry]:
     from clip_feature_codec.store.manifest import read_manifest
 
-    return read_manifest(store / MANIFEST_FILE)
+    return read_manifest(store / MANIFEST_FILE).entries

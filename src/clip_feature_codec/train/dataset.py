@@ -18,8 +18,8 @@ from clip_feature_codec.decoders.conditions import Conditions, read_conditions
 from clip_feature_codec.diffusion.unet import layout_planes
 from clip_feature_codec.errors import ConfigError, ImageError, StoreError
 from clip_feature_codec.images import load_image, squash
-from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.manifest import IF_MOVED, Entry
+from clip_feature_codec.store.protocol import Store
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class StoreDataset:
         MissingLayerError: a stream holds a layout alone, and ``layout`` is 0.
     """
 
-    def __init__(self, store: FeatureStore, size: int, layout: int = 0) -> None:
+    def __init__(self, store: Store, size: int, layout: int = 0) -> None:
         self.size = size
         self.entries = list(store.entries)
         self.sources = [store.source_path(entry) for entry in self.entries]
@@ -169,7 +169,7 @@ class StoreDataset:
         return frozenset(problems)
 
 
-def _read_conditions(store: FeatureStore, entries: Sequence[Entry], layout: int) -> Conditions:
+def _read_conditions(store: Store, entries: Sequence[Entry], layout: int) -> Conditions:
     starts = range(0, max(1, len(entries)), _READ_AT_ONCE)
     groups = [entries[start : start + _READ_AT_ONCE] for start in starts]
     blocks = [

@@ -19,8 +19,8 @@ from clip_feature_codec.embed import differentiable_embedder_for
 from clip_feature_codec.errors import ConfigError, StoreError
 from clip_feature_codec.names import DECODER_FILE
 from clip_feature_codec.progress import Progress, silent
-from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.manifest import IF_MOVED
+from clip_feature_codec.store.opening import open_store
 from clip_feature_codec.train.config import TrainConfig
 from clip_feature_codec.train.dataset import PairDataset, Pool, StoreDataset
 from clip_feature_codec.train.loop import Loop
@@ -65,7 +65,7 @@ def train_diffusion(
     # Before the store is read: a missing device is refused at once, and of several GPUs, the CLIP model
     # goes to this process's own.
     accelerator = _accelerator(device)
-    store = FeatureStore.open(store_dir)
+    store = open_store(store_dir)
     space = store.codec.space
     if config.clip_w and clip is None:
         clip = differentiable_embedder_for(space, device=str(accelerator.device))

@@ -26,6 +26,7 @@ brightened by 15 % or cropped by 5 %."""
 _AXES = 64
 _SAMPLE = 4096
 _BLOCK = 1024
+_PAIRS_TOGETHER = 1 << 20
 _FLOAT32 = 2.0**-24
 _TOLERANCE = 1e-12  # of float64 products: a vector is its own duplicate at a threshold of 1, too
 
@@ -64,54 +65,62 @@ def find_duplicates(index: SearchIndex, threshold: float = DEFAULT_THRESHOLD) ->
     links = _Links(len(index.file.rows))
     for left, right, cosines in _close_pairs(index, threshold):
         links.add(left, right, cosines)
-    place = {entry.name: i for i, entry in enumerate(index.store.entries)}
+    position = {entry.name: i for i, entry in enumerate(index.store.entries)}
     groups = [_twins(index, rows, links) for rows in links.groups()]
     for group in groups:
-        group.sort(key=lambda twin: place[twin.entry.name])
-    return sorted((group for group in groups if len(group) > 1), key=lambda group: place[group[0].entry.name])
+        group.sort(key=lambda twin: position[twin.entry.name])
+    several = [group for group in groups if len(group) > 1]
+    return sorted(several, key=lambda group: position[group[0].entry.name])
 
 
 class _Links:
     """Which rows hang together, and the nearest partner of each.
 
     Attributes:
-        partner: of each row; -1 where it has none.
+        partner: of each row, (N,); -1 where it has none.
     """
 
     def __init__(self, count: int) -> None:
         self.partner = np.full(count, -1)
         self._best = np.full(count, -np.inf)
-        self._root = np.arange(count)  # of each row's group, a row of it
+        self._group = np.arange(count)  # the number of each row's group
+        self._waiting: list[NDArray[np.intp]] = []  # pairs (2, n) that have joined no groups yet
 
     def add(self, left: NDArray[np.intp], right: NDArray[np.intp], cosines: NDArray[np.float64]) -> None:
-        """Link pairs of rows."""
+        """Link pairs of rows: (n,) and (n,), and their cosines (n,)."""
         order = np.argsort(cosines)  # the last of several values for one row stays: the highest
         for rows, others in ((left[order], right[order]), (right[order], left[order])):
             better = cosines[order] > self._best[rows]
             self._best[rows[better]] = cosines[order][better]
             self.partner[rows[better]] = others[better]
-        roots = np.sort(self._root[np.stack([left, right])], axis=0)
-        for one, two in np.unique(roots[:, roots[0] < roots[1]], axis=1).T:
-            low, high = sorted((self._find(one), self._find(two)))
-            self._root[high] = low
-        while not np.array_equal(shorter := self._root[self._root], self._root):
-            self._root = shorter
+        self._waiting.append(np.stack([left, right]))
+        if sum(pairs.shape[1] for pairs in self._waiting) > max(_PAIRS_TOGETHER, len(self._group)):
+            self._join()
 
-    def _find(self, row: int) -> int:
-        while (above := int(self._root[row])) != row:
-            row = above
-        return row
+    def _join(self) -> None:
+        """Make one group of those that waiting pairs link."""
+        if not self._waiting:
+            return
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        count = len(self._group)
+        pairs = self._group[np.concatenate(self._waiting, axis=1)]
+        graph = coo_array((np.ones(pairs.shape[1], bool), tuple(pairs)), shape=(count, count))
+        self._group = connected_components(graph, directed=False)[1][self._group]
+        self._waiting = []
 
     def groups(self) -> Iterator[NDArray[np.intp]]:
-        """Every row, in the group that it belongs to; most are alone."""
-        order = np.argsort(self._root, kind="stable")
-        yield from np.split(order, np.flatnonzero(np.diff(self._root[order])) + 1)
+        """Every group as its rows, (n,); most are of one."""
+        self._join()
+        order = np.argsort(self._group, kind="stable")
+        yield from np.split(order, np.flatnonzero(np.diff(self._group[order])) + 1)
 
 
 def _close_pairs(
     index: SearchIndex, threshold: float
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]]:
-    """All pairs of rows at or above the threshold, as two arrays of rows and the approximate cosines."""
+    """All pairs of rows at or above the threshold, some at a time: rows (n,) and (n,), about cosines (n,)."""
     file = index.file
     if not len(file.rows):
         return
@@ -138,11 +147,11 @@ def _close_pairs(
 
 
 def _heads(file: IndexFile, threshold: float) -> tuple[NDArray[np.float32], float]:
-    """Projections of all rows, float32 (N, M), and how far apart they can be at the threshold."""
+    """All rows along M leading axes, float32 (N, M), and how far apart two can be at the threshold."""
     count, dim = file.rows.levels.shape
     sample = file.approximate(slice(None, None, 1 + count // _SAMPLE)).astype(np.float64)
-    middle = sample.mean(axis=0)
-    sample -= middle
+    mean = sample.mean(axis=0)
+    sample -= mean
     # Any orthonormal axes will do, and the better the nearer they are to the principal ones.
     axes = np.random.default_rng(0).normal(size=(dim, min(_AXES, dim)))
     for _ in range(4):
@@ -150,19 +159,19 @@ def _heads(file: IndexFile, threshold: float) -> tuple[NDArray[np.float32], floa
     heads = np.empty((count, axes.shape[1]), np.float32)
     for first in range(0, count, _BLOCK):
         some = slice(first, first + _BLOCK)
-        heads[some] = (file.approximate(some) - middle) @ axes
-    errors = 2 * float(file.rows.rest.max()) + 2 * _rounding(file) + 1e-6  # the last for float32 heads
+        heads[some] = (file.approximate(some) - mean) @ axes
+    errors = 2 * float(file.rows.fine_error.max()) + 2 * _rounding(file) + 1e-6  # the last for float32 heads
     return heads, float(np.sqrt(2 - 2 * threshold)) + errors
 
 
 def _confirmed(
     index: SearchIndex, left: NDArray[np.intp], right: NDArray[np.intp], threshold: float
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]]:
-    """Those of some pairs that are at or above the threshold."""
+    """Those of the pairs (n,) and (n,) that are at or above the threshold, as `_close_pairs` gives them."""
     file = index.file
     (a, at_a), (b, at_b) = (np.unique(rows, return_inverse=True) for rows in (left, right))
     cosines = (file.approximate(a) @ file.approximate(b).T)[at_a, at_b].astype(np.float64)
-    errors = 1.01 * (file.rows.rest[left] + file.rows.rest[right]).astype(np.float64)
+    errors = 1.01 * (file.rows.fine_error[left] + file.rows.fine_error[right]).astype(np.float64)
     errors += 3 * _rounding(file) + (file.rows.levels.shape[1] + 2) * _FLOAT32 * 1.1
     sure = cosines - errors >= threshold
     yield left[sure], right[sure], cosines[sure]
@@ -183,7 +192,7 @@ def _rounding(file: IndexFile) -> float:
 def _cosines(
     index: SearchIndex, left: NDArray[np.intp], right: NDArray[np.intp]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Which pairs of rows have their streams still, and the cosines of the decoded vectors."""
+    """Of pairs (n,) and (n,): which have their streams still, and the decoded vectors' cosines, (n,)."""
     rows = np.unique(np.concatenate([left, right]))
     vectors = np.full((len(rows), index.store.codec.dim), np.nan)
     for i, row in enumerate(rows.tolist()):
@@ -194,7 +203,7 @@ def _cosines(
 
 
 def _twins(index: SearchIndex, rows: NDArray[np.intp], links: _Links) -> list[Twin]:
-    """The pictures of a group whose streams are still there; none where it is no group."""
+    """The pictures of a group of rows (n,) whose streams are still there; none where it is no group."""
     if len(rows) == 1 and len(index.members(int(rows[0]))) == 1:
         return []
     twins = []

@@ -5,15 +5,14 @@ x ~ minimum + step * (level + remainder / 256). The levels alone are what a sear
 remainders decide among the few that it finds. How far each vector lies from both approximations is kept
 beside them, so that a search can prove its answer.
 
-The file: a line with the version and a CRC-32 of all that follows; a line of JSON (CLIP space, tables,
-counts), padded with spaces to a multiple of 64; then the arrays of `IndexRows`, in the order of `_LAYOUT`,
-little-endian. It is a cache: whatever is wrong with it, it is made again from the streams.
+The file is in the safetensors format: the arrays of `IndexRows` and of the quantiser, and in its metadata
+a CRC-32 of all the rest, the CLIP space and the identity of the tables. It is a cache: whatever is wrong with
+it, it is made again from the streams.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -21,6 +20,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from clip_feature_codec.codec.semantic.affine import AffineQuantizer
 from clip_feature_codec.codec.space import ClipSpace
@@ -29,20 +30,20 @@ from clip_feature_codec.files import atomic_writer
 
 KEY_BYTES = 32
 
-_FIRST_LINE = b"clip-feature-codec search index, version 1, CRC-32 "
-_ALIGNMENT = 64
+_KEY = "clip-feature-codec search index, version 2"  # of the metadata
 _FINE = 256
-_HEADER_BYTES = 1 << 20
-_BLOCK_BYTES = 1 << 22
 _ROWS_AT_ONCE = 4096
 
-# Of the arrays, in the file's order: type, and shape for N rows of D channels.
-_LAYOUT = {
-    "radius": ("<f4", "N"),
-    "rest": ("<f4", "N"),
-    "keys": ("u1", "NK"),
-    "levels": ("u1", "ND"),
-    "remainders": ("i1", "ND"),
+_TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "U8": np.dtype("u1"), "I8": np.dtype("i1")}
+# Of each array: type, and shape for N rows of D channels and K bytes of key.
+_ARRAYS = {
+    "coarse_error": ("F32", "N"),
+    "fine_error": ("F32", "N"),
+    "keys": ("U8", "NK"),
+    "levels": ("U8", "ND"),
+    "remainders": ("I8", "ND"),
+    "minimum": ("F32", "D"),
+    "step": ("F32", "D"),
 }
 
 
@@ -51,15 +52,15 @@ class IndexRows:
     """N vectors, one for each distinct stream.
 
     Attributes:
-        radius: float32 (N,), distance of each vector from its levels, rounded up.
-        rest: float32 (N,), distance from its levels and remainders together, rounded up.
+        coarse_error: float32 (N,), distance of each vector from its levels, rounded up.
+        fine_error: float32 (N,), distance from its levels and remainders together, rounded up.
         keys: uint8 (N, 32), SHA-256 of each stream.
         levels: uint8 (N, D).
         remainders: int8 (N, D), in 256ths of a step.
     """
 
-    radius: NDArray[np.float32]
-    rest: NDArray[np.float32]
+    coarse_error: NDArray[np.float32]
+    fine_error: NDArray[np.float32]
     keys: NDArray[np.uint8]
     levels: NDArray[np.uint8]
     remainders: NDArray[np.int8]
@@ -68,7 +69,7 @@ class IndexRows:
         return len(self.keys)
 
     def take(self, rows: NDArray[np.intp]) -> IndexRows:
-        """Some of the rows, in the order given."""
+        """The rows at the places (n,), in that order."""
         return IndexRows(*(array[rows] for array in self.arrays()))
 
     def arrays(self) -> list[NDArray[Any]]:
@@ -138,26 +139,14 @@ class IndexFile:
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all. Raises OSError."""
-        header = {
-            "space": self.space.to_json(),
-            "tables_sha256": self.tables_sha256,
-            "fitted": self.fitted,
-            "rows": len(self.rows),
-            # A float32 is exact as a float64, and that round-trips through JSON.
-            "minimum": self.quantizer.minimum.tolist(),
-            "step": self.quantizer.step.tolist(),
+        named = vars(self.rows) | vars(self.quantizer)
+        arrays = {
+            name: np.ascontiguousarray(named[name], _TYPES[kind]) for name, (kind, _) in _ARRAYS.items()
         }
-        line = json.dumps(header).encode("ascii")
-        line += b" " * (-(len(_FIRST_LINE) + 9 + len(line) + 1) % _ALIGNMENT) + b"\n"
-        arrays = [getattr(self.rows, name).astype(kind, copy=False) for name, (kind, _) in _LAYOUT.items()]
-        flat = [np.ascontiguousarray(array).reshape(-1).view(np.uint8).data for array in arrays]
-        checksum = zlib.crc32(line)
-        for part in flat:
-            checksum = zlib.crc32(part, checksum)
-        with atomic_writer(path) as file:
-            file.write(_FIRST_LINE + b"%08x\n" % checksum + line)
-            for part in flat:
-                file.write(part)
+        facts = {"tables_sha256": self.tables_sha256, "fitted": self.fitted, "space": self.space.to_json()}
+        text = json.dumps(facts)
+        with atomic_writer(path) as file:  # one piece of metadata, since the order of several would vary
+            save_file(arrays, file.name, {_KEY: f"{_checksum(text, arrays)} {text}"})
 
     @classmethod
     def load(cls, path: Path) -> IndexFile:
@@ -167,44 +156,55 @@ class IndexFile:
             OSError: it cannot be read.
             ValueError: it is damaged, or of another version.
         """
-        with path.open("rb") as file:
-            first, line = file.readline(_ALIGNMENT), file.readline(_HEADER_BYTES)
-            if not first.startswith(_FIRST_LINE) or not first.endswith(b"\n"):
-                raise ValueError("first line: not an index of this version")
-            begin = file.tell()
-            checksum = zlib.crc32(line)
-            while block := file.read(_BLOCK_BYTES):
-                checksum = zlib.crc32(block, checksum)
-            if first[len(_FIRST_LINE) : -1] != b"%08x" % checksum:
-                raise ValueError(f"checksum: found {checksum:08x}, expected that of the first line")
-            data: NDArray[np.uint8] = np.memmap(file, np.uint8, mode="r").view(np.ndarray)
         try:
-            return cls._parse(json.loads(line), data[begin:])
+            metadata, arrays = _mapped(path)
+            checksum, _, text = metadata[_KEY].partition(" ")
+            if checksum != _checksum(text, arrays):
+                raise ValueError(f"CRC-32: found {_checksum(text, arrays)}, expected {checksum}")
+            return cls._parse(json.loads(text), arrays)
         except (LookupError, TypeError, ArithmeticError, AttributeError, RecursionError, CodecError) as error:
-            raise ValueError(f"header: {error}") from None
+            raise ValueError(f"{type(error).__name__}: {error}") from None
+        except SafetensorError as error:
+            raise ValueError(f"not in the safetensors format ({error})") from None
 
     @classmethod
-    def _parse(cls, header: dict[str, Any], data: NDArray[np.uint8]) -> IndexFile:
-        space = ClipSpace.from_json(header["space"])
-        quantizer = AffineQuantizer(*(np.array(header[key], np.float32) for key in ("minimum", "step")))
-        count, fitted = header["rows"], header["fitted"]
-        if quantizer.dim != space.dim or not (type(count) is type(fitted) is int) or count < 0:
-            raise ValueError("header: its counts make no sense")
-        sizes = {"N": count, "D": space.dim, "K": KEY_BYTES}
-        arrays, offset = {}, 0
-        for name, (kind, letters) in _LAYOUT.items():
-            shape = tuple(sizes[letter] for letter in letters)
-            length = math.prod(shape) * np.dtype(kind).itemsize
-            if offset + length > len(data):
-                break
-            arrays[name] = data[offset : offset + length].view(kind).reshape(shape)
-            offset += length
-        if len(arrays) != len(_LAYOUT) or offset != len(data):
-            raise ValueError(f"length: found {len(data)} bytes of arrays, expected those of {count} rows")
-        rows = IndexRows(**arrays)
-        if not all(np.isfinite(bound).all() and (bound >= 0).all() for bound in (rows.radius, rows.rest)):
-            raise ValueError("radius: found a bound that is no distance")
-        return cls(space, str(header["tables_sha256"]), quantizer, fitted, rows)
+    def _parse(cls, facts: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> IndexFile:
+        space, fitted = ClipSpace.from_json(facts["space"]), facts["fitted"]
+        sizes = {"N": len(arrays["keys"]), "D": space.dim, "K": KEY_BYTES}
+        for name, (kind, letters) in _ARRAYS.items():
+            expected = _TYPES[kind], tuple(sizes[letter] for letter in letters)
+            if (arrays[name].dtype, arrays[name].shape) != expected:
+                raise ValueError(f"{name}: found {arrays[name].dtype} {arrays[name].shape}")
+        if type(fitted) is not int:
+            raise ValueError(f"fitted: found {fitted!r}, expected a number of vectors")
+        rows = IndexRows(*(arrays[field.name] for field in fields(IndexRows)))
+        for errors in (rows.coarse_error, rows.fine_error):
+            if not (np.isfinite(errors).all() and (errors >= 0).all()):
+                raise ValueError("errors: found one that is no distance")
+        quantizer = AffineQuantizer(arrays["minimum"], arrays["step"])
+        return cls(space, str(facts["tables_sha256"]), quantizer, fitted, rows)
+
+
+def _mapped(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
+    """Metadata and memory-mapped arrays of a safetensors file, whose own loader would copy the arrays."""
+    with path.open("rb") as file:
+        with safe_open(path, framework="np") as checked:  # refuses whatever is wrong with the header
+            metadata = checked.metadata() or {}
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        data: NDArray[np.uint8] = np.memmap(file, np.uint8, mode="r", offset=file.tell()).view(np.ndarray)
+    arrays = {}
+    for name in _ARRAYS:
+        first, last = header[name]["data_offsets"]
+        arrays[name] = data[first:last].view(_TYPES[header[name]["dtype"]]).reshape(header[name]["shape"])
+    return metadata, arrays
+
+
+def _checksum(text: str, arrays: dict[str, NDArray[Any]]) -> str:
+    """CRC-32 of the metadata and of all arrays, in the order of `_ARRAYS`."""
+    checksum = zlib.crc32(text.encode())
+    for name in _ARRAYS:
+        checksum = zlib.crc32(arrays[name].reshape(-1).view(np.uint8).data, checksum)
+    return f"{checksum:08x}"
 
 
 def _lengths_up(rows: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.semantic.affine import LEVELS, AffineQuantizer
 from clip_feature_codec.errors import BitstreamError, SpaceMismatchError
 from clip_feature_codec.names import INDEX_FILE
-from clip_feature_codec.store.feature_store import FeatureStore
+from clip_feature_codec.progress import Progress, silent
 from clip_feature_codec.store.manifest import Entry
+from clip_feature_codec.store.protocol import Store
 from clip_feature_codec.store.search.index_file import KEY_BYTES, IndexFile, IndexRows
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ _OUTGROWN = 4  # times as many as were fitted: fit again
 _STREAMS_AT_ONCE = 4096
 
 
-def updated_index(store: FeatureStore, *, quiet: bool = True) -> tuple[IndexFile, Streams]:
+def updated_index(store: Store, progress: Progress = silent) -> tuple[IndexFile, Streams]:
     """Bring the index of a store up to date, and keep it beside the store where that can be written to.
 
     An index that is damaged, of another version or of other tables is made again. Streams that cannot be
@@ -36,7 +36,7 @@ def updated_index(store: FeatureStore, *, quiet: bool = True) -> tuple[IndexFile
 
     Args:
         store: the store.
-        quiet: without a progress bar.
+        progress: told of the streams that are read.
 
     Returns:
         The index, and the reader of streams with what could not be decoded.
@@ -46,9 +46,9 @@ def updated_index(store: FeatureStore, *, quiet: bool = True) -> tuple[IndexFile
     """
     path, streams = store.folder / INDEX_FILE, Streams(store)
     old = _usable(path, store)
-    file = _extended(old, streams, store, quiet) if old else None
+    file = _extended(old, streams, store, progress) if old else None
     if file is None or _OUTGROWN * file.fitted < min(len(file.rows), _OUTGROWN * _SAMPLE):
-        file = _made_anew(streams, store, quiet)
+        file = _made_anew(streams, store, progress)
     if file is not old:
         try:
             file.save(path)
@@ -60,7 +60,7 @@ def updated_index(store: FeatureStore, *, quiet: bool = True) -> tuple[IndexFile
 class Streams:
     """Decodes the streams of a store; remembers those that cannot be."""
 
-    def __init__(self, store: FeatureStore) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
         self.failures: dict[str, str] = {}
 
@@ -91,7 +91,7 @@ class Streams:
         return entries, vectors / np.sqrt(np.square(vectors).sum(axis=1, keepdims=True))
 
 
-def _usable(path: Path, store: FeatureStore) -> IndexFile | None:
+def _usable(path: Path, store: Store) -> IndexFile | None:
     """The index that is there, or None where one has to be made."""
     try:
         file = IndexFile.load(path)
@@ -112,13 +112,13 @@ def _usable(path: Path, store: FeatureStore) -> IndexFile | None:
     return file
 
 
-def _extended(old: IndexFile, streams: Streams, store: FeatureStore, quiet: bool) -> IndexFile:
+def _extended(old: IndexFile, streams: Streams, store: Store, progress: Progress) -> IndexFile:
     """The index for the store as it is now; ``old`` itself where nothing has changed."""
     known = rows_of(old.rows.keys)
     wanted = {key_of(entry) for entry in store.entries}
     kept = np.array([row for key, row in known.items() if key in wanted], dtype=np.intp)
     added = list(
-        _new_rows(streams, [e for e in store.entries if key_of(e) not in known], old.quantizer, quiet)
+        _new_rows(streams, [e for e in store.entries if key_of(e) not in known], old.quantizer, progress)
     )
     if len(kept) == len(old.rows) and not added:
         return old
@@ -126,7 +126,7 @@ def _extended(old: IndexFile, streams: Streams, store: FeatureStore, quiet: bool
     return replace(old, rows=IndexRows.joined([rows, *added]))
 
 
-def _made_anew(streams: Streams, store: FeatureStore, quiet: bool) -> IndexFile:
+def _made_anew(streams: Streams, store: Store, progress: Progress) -> IndexFile:
     """An index made from nothing, its levels fitted on vectors from all over the store."""
     dim, entries = store.codec.dim, store.entries
     _, sample = streams.decode(entries[:: 1 + len(entries) // _SAMPLE])
@@ -137,31 +137,31 @@ def _made_anew(streams: Streams, store: FeatureStore, quiet: bool) -> IndexFile:
     else:
         step = np.full(dim, 2 / (LEVELS - 1), np.float32)
         quantizer = AffineQuantizer(np.full(dim, -1, np.float32), step)
-    rows = IndexRows.joined([IndexRows.none(dim), *_new_rows(streams, entries, quantizer, quiet)])
+    rows = IndexRows.joined([IndexRows.none(dim), *_new_rows(streams, entries, quantizer, progress)])
     return IndexFile(store.codec.space, store.codec.tables_sha256, quantizer, len(rows), rows)
 
 
 def _new_rows(
-    streams: Streams, entries: Sequence[Entry], quantizer: AffineQuantizer, quiet: bool
+    streams: Streams, entries: Sequence[Entry], quantizer: AffineQuantizer, progress: Progress
 ) -> Iterator[IndexRows]:
     """Rows of the streams that can be decoded, one for all that are the same, a block at a time."""
     seen: set[bytes] = set()
-    with tqdm(total=len(entries), unit="img", desc="indexing", disable=quiet or not entries) as bar:
-        for first in range(0, len(entries), _STREAMS_AT_ONCE):
-            block = entries[first : first + _STREAMS_AT_ONCE]
-            good, vectors = streams.decode(block)
-            fresh = {
-                key_of(entry): i for i, entry in reversed(list(enumerate(good))) if key_of(entry) not in seen
-            }
-            seen.update(fresh)
-            if fresh:
-                keys = np.frombuffer(b"".join(fresh), np.uint8).reshape(len(fresh), KEY_BYTES)
-                yield IndexRows.of(vectors[list(fresh.values())], keys, quantizer)
-            bar.update(len(block))
+    for first in range(0, len(entries), _STREAMS_AT_ONCE):
+        progress("indexing", first, len(entries))
+        good, vectors = streams.decode(entries[first : first + _STREAMS_AT_ONCE])
+        fresh = {
+            key_of(entry): i for i, entry in reversed(list(enumerate(good))) if key_of(entry) not in seen
+        }
+        seen.update(fresh)
+        if fresh:
+            keys = np.frombuffer(b"".join(fresh), np.uint8).reshape(len(fresh), KEY_BYTES)
+            yield IndexRows.of(vectors[list(fresh.values())], keys, quantizer)
+    if entries:
+        progress("indexing", len(entries), len(entries))
 
 
 def rows_of(keys: NDArray[np.uint8]) -> dict[bytes, int]:
-    """Where each key stands."""
+    """The row of each key: of uint8 (N, 32)."""
     data = keys.tobytes()
     return {data[KEY_BYTES * i : KEY_BYTES * (i + 1)]: i for i in range(len(keys))}
 

@@ -30,8 +30,9 @@ from numpy.typing import NDArray
 
 from clip_feature_codec.codec.semantic.affine import LEVELS
 from clip_feature_codec.errors import ConfigError
-from clip_feature_codec.store.feature_store import FeatureStore
+from clip_feature_codec.progress import Progress, silent
 from clip_feature_codec.store.manifest import Entry
+from clip_feature_codec.store.protocol import Store
 from clip_feature_codec.store.search.index_file import IndexFile
 from clip_feature_codec.store.search.indexing import Streams, key_of, rows_of, updated_index
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 _ROWS_AT_ONCE = 4096
 _FIRST_CANDIDATES = 256
-_ODD = 256
+_OUTLIERS = 256
 _MORE_CANDIDATES = 8
 _ROWS_TOGETHER = 4
 _SLACK = 1e-9  # above all rounding of float64 sums over 8192 channels
@@ -67,7 +68,7 @@ class SearchIndex:
         file: the approximate vectors, one for each distinct stream.
     """
 
-    def __init__(self, store: FeatureStore, file: IndexFile, streams: Streams | None = None) -> None:
+    def __init__(self, store: Store, file: IndexFile, streams: Streams | None = None) -> None:
         self.store = store
         self.file = file
         self._streams = streams or Streams(store)
@@ -75,25 +76,27 @@ class SearchIndex:
         rows = rows_of(file.rows.keys)
         self._row = np.array([rows.get(key_of(entry), -1) for entry in self._entries], dtype=np.intp)
         order = np.argsort(self._row, kind="stable")
-        self._by_row = order[np.searchsorted(self._row[order], 0) :]  # entries sorted by row, then by place
+        self._by_row = order[
+            np.searchsorted(self._row[order], 0) :
+        ]  # entries sorted by row, then by position
         self._starts = np.searchsorted(self._row[self._by_row], np.arange(len(file.rows) + 1))
 
     @classmethod
-    def open(cls, store: FeatureStore, *, quiet: bool = True) -> SearchIndex:
+    def open(cls, store: Store, progress: Progress = silent) -> SearchIndex:
         """Open a store's index, brought up to date (see `indexing.updated_index`)."""
-        file, streams = updated_index(store, quiet=quiet)
+        file, streams = updated_index(store, progress)
         return cls(store, file, streams)
 
     @cached_property
-    def _odd(self) -> NDArray[np.intp]:
-        """The rows whose levels are the poorest: always candidates, so that the others' limit is narrow."""
-        radius = self.file.rows.radius
-        return np.argsort(radius, kind="stable")[max(0, len(radius) - _ODD) :]
+    def _outliers(self) -> NDArray[np.intp]:
+        """Rows (n,) whose levels are the poorest: always candidates, so that the others' limit is narrow."""
+        errors = self.file.rows.coarse_error
+        return np.argsort(errors, kind="stable")[max(0, len(errors) - _OUTLIERS) :]
 
     @cached_property
-    def _radius(self) -> float:
+    def _most_error(self) -> float:
         """No other row is farther from its levels than this."""
-        return float(np.delete(self.file.rows.radius, self._odd).max(initial=0))
+        return float(np.delete(self.file.rows.coarse_error, self._outliers).max(initial=0))
 
     def __len__(self) -> int:
         """Pictures that can be found."""
@@ -107,9 +110,10 @@ class SearchIndex:
 
     def members(self, row: int) -> list[Entry]:
         """The pictures whose stream is that of a row, in the store's order."""
-        return [self._entries[i] for i in self._places(row)]
+        return [self._entries[i] for i in self._positions(row)]
 
-    def _places(self, row: int) -> NDArray[np.intp]:
+    def _positions(self, row: int) -> NDArray[np.intp]:
+        """Where the pictures of a row stand in the store, (n,)."""
         return self._by_row[self._starts[row] : self._starts[row + 1]]
 
     def decode(self, entries: Sequence[Entry]) -> tuple[list[Entry], NDArray[np.float64]]:
@@ -136,11 +140,11 @@ class SearchIndex:
             rows, ceiling = self._candidates(unit, min(candidates, total))
             best = self._best(unit, rows, ceiling, count, found)
             if best is not None:
-                return [Hit(self._entries[-place], cosine) for cosine, place in best]
+                return [Hit(self._entries[-negative], cosine) for cosine, negative in best]
             candidates *= _MORE_CANDIDATES
 
     def _candidates(self, unit: NDArray[np.float64], count: int) -> tuple[NDArray[np.intp], float]:
-        """Rows by their levels' cosine, and what no other row's cosine can be above."""
+        """The best rows (n,) by their levels, and what no other row's cosine with ``unit`` (D,) is above."""
         rows = self.file.rows
         if not count:
             return np.zeros(0, np.intp), -np.inf
@@ -153,8 +157,8 @@ class SearchIndex:
         offset = unit @ quantizer.minimum.astype(np.float64) + middle * weights.sum(dtype=np.float64)
         # faiss's float32 sums over D channels of |weight| * (at most 127.5), each term rounded a few times.
         rounding = (len(unit) + 16) * 2.0**-24 * middle * float(np.abs(weights).sum(dtype=np.float64))
-        ceiling = float(scores[0, -1]) + float(offset) + self._radius + rounding + _SLACK
-        return np.union1d(found[0], self._odd), ceiling
+        ceiling = float(scores[0, -1]) + float(offset) + self._most_error + rounding + _SLACK
+        return np.union1d(found[0], self._outliers), ceiling
 
     def _best(
         self,
@@ -164,11 +168,11 @@ class SearchIndex:
         count: int,
         found: dict[int, list[tuple[float, int]]],
     ) -> list[tuple[float, int]] | None:
-        """The ``count`` best (cosine, -place in the store), or None where others may be better.
+        """The ``count`` best (cosine, -position in the store), or None where others may be better.
 
         Args:
-            unit: the query.
-            rows: the candidates.
+            unit: the query, float64 (D,).
+            rows: the candidates, (n,).
             ceiling: no other row's cosine is above it.
             count: how many are wanted.
             found: what is known of rows already; added to.
@@ -189,7 +193,7 @@ class SearchIndex:
         return best
 
     def _limits(self, unit: NDArray[np.float64], rows: NDArray[np.intp]) -> NDArray[np.float64]:
-        """What the cosine of each row cannot be above, from levels and remainders."""
+        """What the cosine of each row cannot be above, from levels and remainders: float64 (n,)."""
         file, limits = self.file, np.empty(len(rows))
         weights = unit * file.quantizer.step
         offset = unit @ file.quantizer.minimum.astype(np.float64)
@@ -197,21 +201,23 @@ class SearchIndex:
             some = rows[first : first + _ROWS_AT_ONCE]
             values = file.rows.remainders[some] / 256.0
             values += file.rows.levels[some]
-            limits[first : first + len(some)] = values @ weights + offset + file.rows.rest[some] + _SLACK
+            limits[first : first + len(some)] = (
+                values @ weights + offset + file.rows.fine_error[some] + _SLACK
+            )
         return limits
 
     def _decode_rows(
         self, unit: NDArray[np.float64], rows: list[int], found: dict[int, list[tuple[float, int]]]
     ) -> None:
-        """Put (cosine, -place) of the rows' members whose streams are still there into ``found``."""
+        """Put (cosine, -position) of the rows' members whose streams are still there into ``found``."""
         found.update((row, []) for row in rows)
-        places = {int(i): row for row in rows for i in self._places(row)}
-        names = {self._entries[i].name: i for i in places}
-        entries, vectors = self.decode([self._entries[i] for i in places])
+        row_at = {int(position): row for row in rows for position in self._positions(row)}
+        position_of = {self._entries[position].name: position for position in row_at}
+        entries, vectors = self.decode([self._entries[position] for position in row_at])
         cosines = np.minimum((vectors * unit).sum(axis=1), 1.0)  # the same to the last bit in any company
         for entry, cosine in zip(entries, cosines.tolist(), strict=True):
-            place = names[entry.name]
-            found[places[place]].append((cosine, -place))
+            position = position_of[entry.name]
+            found[row_at[position]].append((cosine, -position))
 
     @cached_property
     def _faiss(self) -> faiss.IndexScalarQuantizer:

@@ -15,34 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from clip_feature_codec.codec.bitstream import LAYERS
+from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.errors import StoreError
 from clip_feature_codec.files import atomic_writer, write_atomic
-
-
-@dataclass(frozen=True)
-class NewPicture:
-    """What a store has to know of a picture to add it.
-
-    Attributes:
-        inside: its path inside the folder being encoded, POSIX; the stream is named after it.
-        width, height: size of the upright picture, in pixels.
-        source_bytes, source_mtime_ns: size and modification time of the file that was read.
-    """
-
-    inside: str
-    width: int
-    height: int
-    source_bytes: int
-    source_mtime_ns: int
-
-    def is_current(self, img_dir: Path) -> bool:
-        """Whether the file is still the one that was read, as far as its size and time tell."""
-        try:
-            status = (img_dir / self.inside).stat()
-        except OSError:
-            return False
-        return (status.st_size, status.st_mtime_ns) == (self.source_bytes, self.source_mtime_ns)
+from clip_feature_codec.store.feature_store import NewPicture
 
 
 @dataclass(frozen=True)
@@ -50,29 +29,31 @@ class Chunk:
     """A batch that is done.
 
     Attributes:
-        pictures: those that could be read.
-        vectors: theirs, float32 (N, D); None when nothing was embedded.
-        layouts: their layout coefficients (N, L); None when nothing was analysed.
-        failures: (path, reason) of those that could not.
+        pictures: the N that could be read.
+        layers: what they are coded from; None where N is 0.
+        failures: (path, reason) of those that could not be read.
     """
 
     pictures: list[NewPicture]
-    vectors: np.ndarray | None
-    layouts: np.ndarray | None
+    layers: Layers | None
     failures: list[tuple[str, str]]
+
+    @property
+    def vectors(self) -> NDArray[np.float32] | None:
+        """The pictures' CLIP vectors, (N, D), where they have been embedded."""
+        return self.layers.semantic if self.layers else None
 
 
 class Plan:
     """Which pictures share a batch, fixed before the first is embedded; made by `make`.
 
     Attributes:
-        img_dir: the folder being encoded.
-        chunks: the batches, each a list of paths inside it.
+        chunks: the batches, each a list of paths inside the folder being encoded.
     """
 
     def __init__(self, folder: Path, img_dir: Path, chunks: list[list[str]]) -> None:
         self._folder = folder
-        self.img_dir = img_dir
+        self._img_dir = img_dir
         self.chunks = chunks
 
     @classmethod
@@ -122,15 +103,15 @@ class Plan:
         """Keep a finished chunk."""
         record = {"pictures": [astuple(picture) for picture in chunk.pictures], "failures": chunk.failures}
         arrays: dict[str, Any] = {"record": np.frombuffer(json.dumps(record).encode(), np.uint8)}
-        arrays |= {} if chunk.vectors is None else {"vectors": chunk.vectors}
-        arrays |= {} if chunk.layouts is None else {"layouts": chunk.layouts}
+        layers = {name: chunk.layers.rows(name) for name in LAYERS} if chunk.layers else {}
+        arrays |= {name: rows for name, rows in layers.items() if rows is not None}
         with atomic_writer(self._file(names)) as file:
             np.savez(file, **arrays)
 
-    def is_done(self, names: Sequence[str]) -> bool:
-        """Whether a chunk is finished, and no picture of it has changed since."""
+    def current(self, names: Sequence[str]) -> Chunk | None:
+        """A finished chunk of which no picture has changed since; None where there is none."""
         chunk = self._load(names)
-        return chunk is not None and all(picture.is_current(self.img_dir) for picture in chunk.pictures)
+        return chunk if chunk and all(new.is_current(self._img_dir) for new in chunk.pictures) else None
 
     def finished(self) -> Iterator[Chunk]:
         """All chunks, in order.
@@ -156,11 +137,12 @@ class Plan:
         try:
             with np.load(self._file(names), allow_pickle=False) as data:
                 record = json.loads(data["record"].tobytes())
-                vectors, layouts = (data.get(name) for name in ("vectors", "layouts"))
+                rows = {name: data[name] for name in LAYERS if name in data}
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
             return None
         pictures = [NewPicture(*values) for values in record["pictures"]]
-        return Chunk(pictures, vectors, layouts, [(path, reason) for path, reason in record["failures"]])
+        layers = Layers(**rows, aspects=[picture.aspect for picture in pictures]) if pictures else None
+        return Chunk(pictures, layers, [(path, reason) for path, reason in record["failures"]])
 
 
 def _read_plan(path: Path, head: dict[str, object]) -> list[list[str]]:
