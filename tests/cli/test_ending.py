@@ -67,11 +67,11 @@ def test_fault_12_an_interrupted_command_says_what_to_do(
 
 SLOW = """
 import time
-from clip_feature_codec import encode
+from clip_feature_codec.encode import reading
 from clip_feature_codec.cli.main import main
 
-read = encode.load_image
-encode.load_image = lambda *args, **options: time.sleep(0.5) or read(*args, **options)
+read = reading.load_image
+reading.load_image = lambda *args, **options: time.sleep(0.5) or read(*args, **options)
 main()
 """
 
