@@ -17,7 +17,9 @@ import numpy as np
 from clip_feature_codec import ClipCodec
 from clip_feature_codec.decoders.options import PaintOptions
 from clip_feature_codec.evaluate.analysis.statistics import Interval, intervals
-from clip_feature_codec.evaluate.evaluation import Comparison, Evaluator
+from clip_feature_codec.evaluate.comparison import Comparison
+from clip_feature_codec.evaluate.evaluation import Evaluator
+from clip_feature_codec.evaluate.instruments import Eyes
 from clip_feature_codec.evaluate.metrics.judge import Judge
 from clip_feature_codec.evaluate.provenance import describe_machine
 from clip_feature_codec.evaluate.results import Row
@@ -62,7 +64,7 @@ def main() -> None:
     found, times = {}, {}
     for title, options in SAMPLERS.items():
         evaluator = Evaluator.prepare(
-            store, codec.decoder, codec.embedder, options, Comparison(budgets=[BYTES]), judge=judge
+            store, codec.decoder, codec.embedder, options, Comparison(budgets=[BYTES]), eyes=Eyes(judge)
         )
         rows = evaluator.run().rows
         found[title] = values(rows, args.skip)

@@ -24,16 +24,16 @@ from PIL import Image
 
 from clip_feature_codec.codec import bitstream
 from clip_feature_codec.codec.layout.coder import LayoutCoder
+from clip_feature_codec.evaluate.baselines.baseline import Baseline
+from clip_feature_codec.evaluate.baselines.known import load_baselines
 from clip_feature_codec.evaluate.metrics.pixels import psnr, ssim
 from clip_feature_codec.evaluate.provenance import describe_machine
-from clip_feature_codec.evaluate.rivals.baseline import Baseline
-from clip_feature_codec.evaluate.rivals.baselines import baselines
 from clip_feature_codec.images import load_image, output_size, resize_to, squash
 
 SIZE = 256
 BUDGETS = (20, 30, 40, 64, 100, 140, 200)
 OURS = "layout"
-RIVALS = ("blurhash", "thumbhash", "jpeg", "webp", "avif", "jxl")
+BASELINES = ("blurhash", "thumbhash", "jpeg", "webp", "avif", "jxl")
 REPEATS = 20
 Score = tuple[float, float]
 Scores = dict[str, list[list[Score | None]]]
@@ -105,7 +105,7 @@ def row(name: str, scores: list[list[Score | None]]) -> str:
     return f"{name:10}" + "".join(f"{cell:>17}" for cell in cells)
 
 
-def best_rival(scores: Scores) -> list[list[Score | None]]:
+def best_baseline(scores: Scores) -> list[list[Score | None]]:
     """The best of all the others for each photo and budget."""
     names = [name for name in scores if name != OURS]
     count = len(scores[OURS])
@@ -149,8 +149,8 @@ def main() -> None:
     given = photos(arguments.photos)[: arguments.count]
     coder = LayoutCoder.builtin()
     tables = hashlib.sha256(coder.to_bytes()).digest()
-    rivals = baselines(RIVALS)
-    scores: Scores = {OURS: [], **{codec.name: [] for codec in rivals}}
+    baselines = load_baselines(BASELINES)
+    scores: Scores = {OURS: [], **{codec.name: [] for codec in baselines}}
     times: dict[str, list[float]] = {name: [] for name in scores}
     for photo in given:
         target = original(photo)
@@ -160,7 +160,7 @@ def main() -> None:
         shown = [Image.fromarray(our_picture(blob, target.size, coder, tables)) for blob in blobs]
         scores[OURS].append([score(picture, target) for picture in shown])
         times[OURS].append(milliseconds(partial(our_picture, blobs[-1], target.size, coder, tables)))
-        for codec in rivals:
+        for codec in baselines:
             found = best_files(codec, target)
             scores[codec.name].append([entry and entry[0] for entry in found])
             if (last := found[-1]) is not None:
@@ -170,7 +170,7 @@ def main() -> None:
     print(f"{'bytes':10}" + "".join(f"{budget:>17}" for budget in BUDGETS))
     for name, values in scores.items():
         print(row(name, values))
-    print(row("best rival", best_rival(scores)))
+    print(row("best baseline", best_baseline(scores)))
     ours = statistics.median(times[OURS])
     print(f"to {SIZE} pixels, at {BUDGETS[-1]} bytes: {OURS} {ours:.2f} ms")
     for name, taken in times.items():

@@ -13,6 +13,7 @@ import itertools
 import math
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,11 +25,13 @@ from scipy.stats import mannwhitneyu
 from clip_feature_codec import ClipCodec
 from clip_feature_codec.decoders.options import PaintOptions
 from clip_feature_codec.evaluate.analysis.summary import summarise
+from clip_feature_codec.evaluate.comparison import Comparison
 from clip_feature_codec.evaluate.contact_sheet import CELL, Tile, contact_sheet
-from clip_feature_codec.evaluate.evaluation import Comparison, Evaluator
+from clip_feature_codec.evaluate.evaluation import Evaluator
+from clip_feature_codec.evaluate.instruments import Eyes
 from clip_feature_codec.evaluate.metrics.judge import Judge
 from clip_feature_codec.evaluate.provenance import describe_machine
-from clip_feature_codec.evaluate.results import ORIGINAL
+from clip_feature_codec.evaluate.results import ORIGINAL, Evaluation, PictureKey
 from clip_feature_codec.images import load_image, save_image, to_tensor
 from clip_feature_codec.store.protocol import Store
 
@@ -118,7 +121,7 @@ def decoder_figures(
         codec.embedder,
         options,
         Comparison(budgets=[BYTES], baselines=["layout", "webp"]),
-        judge=Judge.load(JUDGE),
+        eyes=Eyes(Judge.load(JUDGE)),
         limit=limit,
     )
     result = evaluator.run()
@@ -140,20 +143,25 @@ def decoder_figures(
             f"{point.fits} pictures, {point.bytes.mean:.1f} bytes, {figures}{fine}"
         )
     if sheet is not None:
-        ours = [row for row in result.rows if row.series.startswith("clp@")]
-        ranked = sorted(ours, key=lambda row: row.metrics["judge_similarity"] or 0.0)
-        chosen = ranked[: -SHOWN - 1 : -1] + ranked[SHOWN - 1 :: -1]
-        above = [tile(shown[row.image, ORIGINAL, None], "original") for row in chosen]
-        below = [
-            tile(
-                shown[row.image, row.series, BYTES],
-                f"{row.bytes} bytes, judge {row.metrics['judge_similarity']:.2f}",
-            )
-            for row in chosen
-        ]
-        title = f"The {SHOWN} best and the {SHOWN} worst of {len(ours)} at {BYTES} bytes"
-        save_image(contact_sheet(title, above + below, columns=len(chosen)), sheet)
+        save_image(best_and_worst(result, shown), sheet)
     evaluator.finish()
+
+
+def best_and_worst(result: Evaluation, shown: Mapping[PictureKey, Image.Image]) -> Image.Image:
+    """The pictures that the judge finds nearest to their originals, and the farthest, below these."""
+    ours = [row for row in result.rows if row.series.startswith("clp@")]
+    ranked = sorted(ours, key=lambda row: row.metrics["judge_similarity"] or 0.0)
+    chosen = ranked[: -SHOWN - 1 : -1] + ranked[SHOWN - 1 :: -1]
+    above = [tile(shown[row.image, ORIGINAL, None], "original") for row in chosen]
+    below = [
+        tile(
+            shown[row.image, row.series, BYTES],
+            f"{row.bytes} bytes, judge {row.metrics['judge_similarity']:.2f}",
+        )
+        for row in chosen
+    ]
+    title = f"The {SHOWN} best and the {SHOWN} worst of {len(ours)} at {BYTES} bytes"
+    return contact_sheet(title, above + below, columns=len(chosen))
 
 
 def tile(picture: Image.Image, line: str) -> Tile:

@@ -23,7 +23,17 @@ def make_store(
     pictures = folder / "pictures"
     table = pq.read_table(parquet, columns=["image"])
     for i, data in enumerate(table["image"].to_pylist()[:count]):
-        path = pictures / f"{i:05}.webp"
+        path = pictures / f"{_name(i)}.webp"
         if not path.exists():
             write_atomic(path, data)
     return encode_folder(pictures, folder / "store", codec.embedder, codec.features, rate).store
+
+
+def class_names(parquet: Path) -> dict[str, str]:
+    """What is on the pictures of a column ``text``, by their names in the store that `make_store` makes."""
+    texts = pq.read_table(parquet, columns=["text"])["text"].to_pylist()
+    return {_name(i): text for i, text in enumerate(texts) if text}
+
+
+def _name(row: int) -> str:
+    return f"{row:05}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from clip_feature_codec.files import atomic_writer, write_atomic
+from clip_feature_codec.files import atomic_writer, encodable, printable, write_atomic
 
 
 def names(folder: Path) -> list[str]:
@@ -124,6 +124,22 @@ def test_kill_9_in_the_middle_leaves_what_was_there(tmp_path: Path, old: bytes |
     assert strays[0].endswith(".tmp")
     write_atomic(path, b"again")
     assert path.read_bytes() == b"again"
+
+
+@pytest.mark.parametrize(
+    ("name", "encodable_name", "printable_name"),
+    [
+        ("plain.png", "plain.png", "plain.png"),
+        ("日本 café.png", "日本 café.png", "日本 café.png"),
+        ("caf\udce9.png", r"caf\xe9.png", "caf?.png"),
+        ("\ud800", r"\ud800", "?"),
+        ("a\nb\x1b[31m", "a\nb\x1b[31m", "a?b?[31m"),
+    ],
+)
+def test_fault_20_any_name_is_text(name: str, encodable_name: str, printable_name: str):
+    assert encodable(name) == encodable_name
+    assert printable(name) == printable_name
+    encodable(name).encode("utf-8")
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,6 @@ def test_the_demo_runs_to_the_end_without_a_connection(tmp_path: Path):
     photos = [path.stem for path in (tmp_path / "made/photos").iterdir()]
     assert len(photos) == 8
     assert [name for name in photos if name not in shown] == []
-    assert [rival for rival in ("JPEG XL", "ThumbHash", "fits none") if rival not in shown] == []
+    assert [baseline for baseline in ("JPEG XL", "ThumbHash", "fits none") if baseline not in shown] == []
     assert len(list((tmp_path / "made/store").glob("*.clp"))) == 8
     assert (tmp_path / "made/grid.png").is_file()

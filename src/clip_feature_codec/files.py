@@ -1,8 +1,9 @@
-"""Whole files or none: writing through a temporary name."""
+"""Whole files or none: writing through a temporary name; and files' names as text."""
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ STDIO = Path("-")
 
 _BLOCK = 4096  # bytes: a full disk may still have room for an empty file
 _LONGEST_KIND = 16  # bytes of an ending that a temporary name shows
+
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")
+"""Surrogates: how Python holds a name's bytes that are not UTF-8 (PEP 383), and what JSON may say."""
 
 
 @contextmanager
@@ -93,3 +97,18 @@ def try_writing(path: Path) -> None:
     with NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp") as file:
         file.write(bytes(_BLOCK))
         file.flush()
+
+
+def encodable(name: str) -> str:
+    r"""A file's name as text that UTF-8 can hold: a byte that is none, as Linux allows, becomes ``\xe9``."""
+    return _NOT_UTF8.sub(_escape, name)
+
+
+def printable(name: str) -> str:
+    """A file's name as text that does nothing to a terminal or a picture: ``?`` for what cannot be shown."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"

@@ -3,12 +3,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from clip_feature_codec.cli.main import main
 from clip_feature_codec.embed import ClipEmbedder
+from clip_feature_codec.evaluate.metrics.definitions import METRICS
+from clip_feature_codec.evaluate.results import Evaluation, Original, Row, Series
 from samples import make_store
 
 
@@ -45,3 +48,19 @@ def ok(run: Callable[..., Result]) -> Callable[..., Result]:
         return result
 
     return invoke
+
+
+@pytest.fixture
+def result() -> dict[str, Any]:
+    """Twelve pictures at 140 bytes; the first came back exactly."""
+    rows = []
+    for i in range(12):
+        metrics = {"psnr": 20.0 + i % 5 if i else None, "ssim": 0.5}
+        rows.append(Row(f"p{i}", "clp@8", 140, 0, 139, 130, 0.02, "", metrics))
+    return Evaluation(
+        provenance={"created": "2026-11-25T08:00:00+00:00"},
+        metrics={name: METRICS[name] for name in ("psnr", "ssim")},
+        series=[Series("clp@8", "clp, 8 steps", "ours", "1", 8)],
+        images=[Original(f"p{i}", 256, 192, f"{i:064x}") for i in range(12)],
+        rows=rows,
+    ).to_json()

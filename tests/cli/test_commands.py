@@ -211,31 +211,6 @@ def test_eval_writes_json_a_page_tables_figures_and_a_grid(finished: Path, tmp_p
     assert not list((finished / "store/evaluation").glob("*/"))  # no unfinished work is left
 
 
-def test_eval_compares_two_results_and_fails_when_one_is_worse(
-    finished: Path, tmp_path: Path, ok: Run, run: Run
-):
-    first, second = tmp_path / "a.json", tmp_path / "b.json"
-    ok("eval", finished / "store", *QUICK, "--json", first)
-    assert "0 worse" in ok("eval", "--compare", first, first).stdout
-    few = run("eval", "--compare", first, first, "--fail-on", "psnr")
-    assert few.exit_code == 2  # four pictures allow no verdict
-    assert "no verdict" in few.stderr
-    result = json.loads(first.read_text())
-    for copy in range(1, 4):  # twelve pictures, then all of them worse by a decibel
-        for key, name in (("images", "name"), ("rows", "image")):
-            found = [item for item in result[key] if "~" not in item[name]]
-            result[key] += [item | {name: f"{item[name]}~{copy}"} for item in found]
-    first.write_text(json.dumps(result))
-    for row in result["rows"]:
-        row["metrics"] = row["metrics"] | {"psnr": row["metrics"]["psnr"] - 1}
-    second.write_text(json.dumps(result))
-    ok("eval", "--compare", first, second, "--fail-on", "ssim")
-    ok("eval", "--compare", second, first, "--fail-on", "psnr")
-    worse = run("eval", "--compare", first, second, "--fail-on", "psnr")
-    assert worse.exit_code == 1
-    assert "failed: clp@2, stored bytes, psnr: worse" in worse.stderr
-
-
 def test_eval_leaves_standard_output_to_the_json_or_the_page(finished: Path, ok: Run):
     limited = (*QUICK, "--limit", 2)
     result = json.loads(ok("eval", finished / "store", *limited, "--json", "-").stdout)

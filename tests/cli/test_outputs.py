@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -37,6 +39,7 @@ BASES = {
     "reconstruct_diffusion": f"--store-dir store {QUICK}",
     "info": "store --quiet",
     "prune": "store --quiet",
+    "compare": "RESULT RESULT --quiet",
     "search": "store sky --device cpu --quiet",
     "transcode": "store/p0.clp --quiet",
     "fit": "store --quiet",
@@ -53,6 +56,7 @@ WRITING = {
     ("reconstruct_diffusion", "out"): ("--out new", "new/deep/p2.png"),
     ("info", "json_path"): ("--json new.json", "new.json"),
     ("prune", "json_path"): ("--json new.json", "new.json"),
+    ("compare", "json_path"): ("--json new.json", "new.json"),
     ("search", "sheet"): ("--sheet new.png", "new.png"),
     ("search", "json_path"): ("--json new.json", "new.json"),
     ("transcode", "out"): ("-o new.clp", "new.clp"),
@@ -77,12 +81,22 @@ def line_of(command: str) -> str:
 
 
 @pytest.fixture
-def type_in(work: Path, run: Run, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+def type_in(
+    work: Path,
+    run: Run,
+    tiny_clip: Path,
+    result: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., Result]:
     """Runs a command in the folder ``work``."""
     monkeypatch.chdir(work)
+    evaluation = tmp_path / "result.json"
+    evaluation.write_text(json.dumps(result))
+    places = {"MODEL": str(tiny_clip), "RESULT": str(evaluation)}
 
     def invoke(line: str, *more: str) -> Result:
-        name, *args = [str(tiny_clip) if word == "MODEL" else word for word in (*line.split(), *more)]
+        name, *args = [places.get(word, word) for word in (*line.split(), *more)]
         return CliRunner().invoke(COMMANDS[name], args)
 
     return invoke

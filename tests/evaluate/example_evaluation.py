@@ -17,7 +17,7 @@ OURS = [
     Series("clp@8", "Ours, 8 steps", "ours", "clip-feature-codec 0.1.0", steps=8),
     Series("clp@50", "Ours, 50 steps", "ours", "clip-feature-codec 0.1.0", steps=50),
 ]
-RIVALS = [
+BASELINES = [
     Series("layout", "Layout alone", "ours", "clip-feature-codec 0.1.0"),
     Series("jpeg", "JPEG", "classic", "Pillow 13.0.0, libjpeg-turbo 3.1"),
     Series("webp", "WebP", "classic", "Pillow 13.0.0, libwebp 1.5.0"),
@@ -51,13 +51,13 @@ def example_evaluation(
     count: int = 24,
     budgets: Sequence[int | None] = BUDGETS,
     *,
-    rivals: bool = True,
+    baselines: bool = True,
     names: Sequence[str] = (),
     seeds: int = 1,
 ) -> Evaluation:
     """``count`` pictures under every budget; a codec fits a third of them one budget before it fits all."""
     names = names or [f"photo_{i:03}.jpg" for i in range(count)]
-    series = [*OURS, *RIVALS] if rivals else OURS[:1]
+    series = [*OURS, *BASELINES] if baselines else OURS[:1]
     rng = np.random.default_rng(3)
     images = [Original(name, 256, (192, 256, 171)[i % 3], f"{i:064x}") for i, name in enumerate(names)]
     easy = rng.normal(0.0, 1.6, len(images))

@@ -32,7 +32,7 @@ _PHOTOS = (
 
 
 _BUDGETS = (64, 140, 340)
-_RIVALS = ("layout", "jpeg", "webp", "avif", "jxl", "blurhash", "thumbhash")
+_BASELINES = ("layout", "jpeg", "webp", "avif", "jxl", "blurhash", "thumbhash")
 
 
 @click.command("demo", cls=Command)
@@ -52,7 +52,8 @@ def demo(out: Path, device: str, quiet: bool, **options: Any) -> None:
     from clip_feature_codec.api import ClipCodec
     from clip_feature_codec.encode import encode_folder
     from clip_feature_codec.evaluate.analysis.summary import summarise
-    from clip_feature_codec.evaluate.evaluation import Comparison, Evaluator
+    from clip_feature_codec.evaluate.comparison import Comparison
+    from clip_feature_codec.evaluate.evaluation import Evaluator
     from clip_feature_codec.evaluate.report import html_page, text_table, write_grid
     from clip_feature_codec.files import write_atomic
 
@@ -62,11 +63,10 @@ def demo(out: Path, device: str, quiet: bool, **options: Any) -> None:
     photos, page = _write_photos(out / "photos"), out / "index.html"
     with resumable(), ProgressBars(quiet) as progress:
         encoded = encode_folder(photos, out / "store", codec.embedder, codec.features, progress=progress)
-    store = encoded.store
-    comparison = Comparison(budgets=_BUDGETS, baselines=_RIVALS)
-    evaluator = Evaluator.prepare(store, codec.decoder, codec.embedder, chosen, comparison)
-    with resumable():
-        result = evaluator.run(command="clip-codec demo", quiet=quiet)
+    comparison = Comparison(budgets=_BUDGETS, baselines=_BASELINES)
+    evaluator = Evaluator.prepare(encoded.store, codec.decoder, codec.embedder, chosen, comparison)
+    with resumable(), ProgressBars(quiet) as progress:
+        result = evaluator.run(command="clip-codec demo", progress=progress)
     summary = summarise(result)
     write_grid(result, evaluator.pictures, out / "grid.png")
     title = "clip-feature-codec: photographs through a few hundred bytes"

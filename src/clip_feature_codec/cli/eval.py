@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +12,13 @@ import click
 
 from clip_feature_codec.cli.command import Command
 from clip_feature_codec.cli.common import (
+    ProgressBars,
     batch_option,
     device_option,
     json_option,
     max_pixels_option,
     model_options,
     quiet_option,
-    read_bytes,
     remark_on_model,
     stack,
     weights_option,
@@ -26,16 +26,18 @@ from clip_feature_codec.cli.common import (
     write_json,
 )
 from clip_feature_codec.cli.painting import make_paint_options, sampling_options
-from clip_feature_codec.cli.paths import IN_FILE, IN_FOLDER, NAMED_FILE, OutputPath
+from clip_feature_codec.cli.paths import IN_FOLDER, NAMED_FILE, OutputPath
 from clip_feature_codec.cli.reporting import resumable
 from clip_feature_codec.decoders.options import PaintOptions
 from clip_feature_codec.errors import ConfigError, PartialFailureError
-from clip_feature_codec.files import STDIO
+from clip_feature_codec.files import STDIO, encodable
 from clip_feature_codec.outputs.kinds import FIGURES, PAGE, PICTURE, TABLE, WORK
 
 if TYPE_CHECKING:
-    from clip_feature_codec.embed import Embedder
+    from clip_feature_codec.evaluate.comparison import Comparison
     from clip_feature_codec.evaluate.evaluation import Evaluator
+    from clip_feature_codec.evaluate.instruments import Eyes
+    from clip_feature_codec.evaluate.report import Pictures
     from clip_feature_codec.evaluate.results import Evaluation
 
 
@@ -65,8 +67,8 @@ _options = stack(
         callback=_names,
         default="",
         metavar="NAME,NAME,...",
-        help="Rivals at the same bytes: jpeg, webp, avif, jxl (jpeg:payload and so on: their container not "
-        "counted), blurhash, thumbhash, layout (our layout layer alone), or all.",
+        help="Codecs to compare with at the same bytes: jpeg, webp, avif, jxl (jpeg:payload and so on: their "
+        "container not counted), blurhash, thumbhash, layout (our layout layer alone), or all.",
     ),
     click.option(
         "--external",
@@ -95,7 +97,25 @@ _options = stack(
     batch_option,
     max_pixels_option,
     model_options,
-    click.option("--judge", type=IN_FOLDER, help="Folder of an image network in timm's format, as a judge."),
+    click.option(
+        "--judge",
+        "judges",
+        type=click.Path(exists=True, path_type=Path),
+        multiple=True,
+        help="A network that had no part in the codec: the folder of one in timm's format, for its features, "
+        "or a classifier's .onnx or .tflite file, for recognition. One of each at most.",
+    ),
+    click.option(
+        "--judge-labels",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="The classifier's classes, a line each, synonyms behind commas. [default: see its TOML file]",
+    ),
+    click.option(
+        "--classes",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="What is on each picture: a CSV or Parquet file with columns image and class. [default: the "
+        "picture's folder, if that is called as a class; else what the judge sees in the original]",
+    ),
     click.option(
         "--other-clip",
         "other_clips",
@@ -135,53 +155,60 @@ _options = stack(
         type=OutputPath(WORK),
         help="Folder for unfinished work: run again, it goes on there. [default: inside the store]",
     ),
-    click.option(
-        "--compare",
-        nargs=2,
-        type=IN_FILE,
-        help="Instead of all that: compare two results of --json, the second with the first.",
-    ),
-    click.option(
-        "--fail-on",
-        multiple=True,
-        metavar="METRIC",
-        help="With --compare: end with status 1 where this metric got worse by more than its noise "
-        "(may be repeated).",
-    ),
     device_option,
     quiet_option,
 )
 
 
 @click.command("eval", cls=Command)
-@click.argument("store_dir", metavar="STORE", type=IN_FOLDER, required=False)
+@click.argument("store_dir", metavar="STORE", type=IN_FOLDER)
 @_options
 def evaluate(**options: Any) -> None:
     """Decode every picture of a store and measure it, beside other codecs at the same bytes."""
-    _run(**options)
+    _evaluate(**options)
 
 
 @click.command("eval", cls=Command)
-@click.option("--store-dir", type=IN_FOLDER, help="The store.")
+@click.option("--store-dir", type=IN_FOLDER, required=True, help="The store.")
 @_options
 def main(**options: Any) -> None:
     """Decode every picture of a store and measure it, beside other codecs at the same bytes."""
-    _run(**options)
+    _evaluate(**options)
 
 
-def _run(
-    store_dir: Path | None, compare: tuple[Path, Path] | None, fail_on: tuple[str, ...], **options: Any
-) -> None:
-    if compare:
-        if store_dir:
-            raise ConfigError("--compare takes two results and no store")
-        _compare(*compare, fail_on)
-    elif store_dir is None:
-        raise ConfigError("which store? (or --compare A.json B.json)")
-    elif fail_on:
-        raise ConfigError("--fail-on belongs to --compare")
-    else:
-        _evaluate(store_dir, **options)
+@dataclass(frozen=True)
+class _Outputs:
+    """Where results go; None, or an empty tuple, where one is not asked for."""
+
+    json: Path | None
+    html: Path | None
+    tables: tuple[Path, ...]
+    figures: Path | None
+    grid: Path | None
+
+    def write(self, result: Evaluation, pictures: Pictures, title: str) -> None:
+        """Write all that is asked for; the table for the terminal, too, where that is free."""
+        from clip_feature_codec.evaluate.analysis.summary import summarise
+        from clip_feature_codec.evaluate.report import (
+            html_page,
+            text_table,
+            write_figures,
+            write_grid,
+            write_table,
+        )
+
+        summary = summarise(result)
+        if STDIO not in (self.json, self.html):
+            click.echo(text_table(result, summary))
+        if self.html:
+            write_bytes(html_page(result, pictures, title, summary).encode(), self.html)
+        if self.grid:
+            write_grid(result, pictures, self.grid)
+        if self.figures:
+            write_figures(result, self.figures, summary)
+        for table in self.tables:
+            write_table(result, table)
+        write_json(result.to_json() | {"summary": summary.to_json()}, self.json)
 
 
 def _evaluate(
@@ -195,42 +222,21 @@ def _evaluate(
     quiet: bool,
     **options: Any,
 ) -> None:
-    from clip_feature_codec.evaluate.analysis.summary import summarise
-    from clip_feature_codec.evaluate.report import (
-        html_page,
-        text_table,
-        write_figures,
-        write_grid,
-        write_table,
-    )
-
-    evaluator = _prepare(store_dir, quiet, **options)
-    evaluator.require(require)
-    with resumable():
-        result = evaluator.run(command=_command(), quiet=quiet)
-    summary = summarise(result)
-    if STDIO not in (json_path, html_path):
-        click.echo(text_table(result, summary))
-    if html_path:
-        title = f"Evaluation of {store_dir.resolve().name}"
-        write_bytes(html_page(result, evaluator.pictures, title, summary).encode(), html_path)
-    if grid:
-        write_grid(result, evaluator.pictures, grid)
-    if figures:
-        write_figures(result, figures, summary)
-    for table in tables:
-        write_table(result, table)
-    write_json(result.to_json() | {"summary": summary.to_json()}, json_path)
-    evaluator.finish()
+    outputs = _Outputs(json_path, html_path, tables, figures, grid)
+    with _prepare(store_dir, require, quiet, **options) as evaluator:
+        with resumable(), ProgressBars(quiet) as progress:
+            result = evaluator.run(command=_command(), progress=progress)
+        outputs.write(result, evaluator.pictures, f"Evaluation of {store_dir.resolve().name}")
+        evaluator.finish()
     _raise_failures(result, len(evaluator.entries))
 
 
 def _raise_failures(result: Evaluation, total: int) -> None:
-    """List what failed and end with status 1: pictures, and what rivals could not do with the others."""
+    """List what failed and end with status 1: pictures, and what baselines could not do with the others."""
     pictures = sum(not failure.series for failure in result.failures)
-    rivals = [failure.series for failure in result.failures if failure.series]
+    baselines = [failure.series for failure in result.failures if failure.series]
     counts = [f"{pictures} of {total} pictures failed"] if pictures else []
-    counts += [f"{name} failed on {rivals.count(name)} of {total}" for name in dict.fromkeys(rivals)]
+    counts += [f"{name} failed on {baselines.count(name)} of {total}" for name in dict.fromkeys(baselines)]
     if counts:
         listed = [(failure.stream, failure.reason) for failure in result.failures]
         raise PartialFailureError(f"{', '.join(counts)}; the rest is done", listed)
@@ -238,102 +244,118 @@ def _raise_failures(result: Evaluation, total: int) -> None:
 
 def _prepare(
     store_dir: Path,
+    require: tuple[str, ...],
     quiet: bool,
     *,
     weights: Path | None,
     model: str | None,
     pretrained: str | None,
     device: str,
-    judge: Path | None,
-    other_clips: tuple[str, ...],
-    budgets: tuple[int, ...],
-    steps: tuple[int, ...],
-    seeds: int,
-    baselines: tuple[str, ...],
-    externals: tuple[Path, ...],
     work: Path | None,
     batch_size: int,
     limit: int | None,
     max_pixels: int,
     **options: Any,
 ) -> Evaluator:
-    """Load all that an evaluation needs."""
+    """Refuse what makes no sense, then load all that an evaluation needs, the quickest first."""
     from clip_feature_codec.api import ClipCodec
-    from clip_feature_codec.evaluate.evaluation import Comparison, Evaluator
-    from clip_feature_codec.evaluate.metrics.judge import Judge
+    from clip_feature_codec.evaluate.evaluation import Evaluator
+    from clip_feature_codec.evaluate.instruments import check_metric_names
     from clip_feature_codec.store.opening import open_store
 
-    if not steps:
-        raise ConfigError("steps: found none, expected at least one number")
-    comparison = Comparison(budgets, steps, seeds, baselines, externals)
-    chosen = make_paint_options(options | {"steps": steps[0]})
+    comparison, named = _comparison(options), _NamedEyes.of(options)
+    check_metric_names(require, list(named.clips))
     store = open_store(store_dir)
+    eyes = named.load(device)
     codec = ClipCodec.load(store_dir, weights=weights, model=model, pretrained=pretrained, device=device)
     remark_on_model(store.codec.space, quiet)
-    return Evaluator.prepare(
+    evaluator = Evaluator.prepare(
         store,
         codec.decoder,
         codec.embedder,
-        chosen,
+        make_paint_options(options | {"steps": comparison.steps[0]}),
         comparison,
-        judge=Judge.load(judge, codec.embedder.device) if judge else None,
-        other_clips=_load_clips(other_clips, device),
+        eyes=eyes,
         work=work,
         batch_size=batch_size,
         limit=limit,
         max_pixels=max_pixels,
     )
+    evaluator.instruments.require(require)
+    return evaluator
 
 
-def _load_clips(given: tuple[str, ...], device: str) -> dict[str, Embedder]:
-    """Models from ``MODEL`` or ``MODEL=WEIGHTS``, by the names that results have for them."""
-    from clip_feature_codec.embed import load_embedder
+def _comparison(options: dict[str, Any]) -> Comparison:
+    """What is compared, taken out of ``options``."""
+    from clip_feature_codec.evaluate.comparison import Comparison
 
-    clips: dict[str, Embedder] = {}
+    names = ("budgets", "steps", "seeds", "baselines", "externals")
+    chosen = {name: options.pop(name) for name in names}
+    if not chosen["steps"]:
+        raise ConfigError("steps: found none, expected at least one number")
+    return Comparison(**chosen)
+
+
+@dataclass(frozen=True)
+class _NamedEyes:
+    """Networks that look beside the streams' own CLIP: named and checked here, loaded when all is well.
+
+    Attributes:
+        folder: of a judge by features.
+        classifier: file of a judge by classes.
+        labels: of these.
+        classes: table of what is on each picture.
+        clips: ``MODEL`` or ``MODEL=WEIGHTS`` by what it is called in results.
+    """
+
+    folder: Path | None
+    classifier: Path | None
+    labels: Path | None
+    classes: Path | None
+    clips: dict[str, str]
+
+    @classmethod
+    def of(cls, options: dict[str, Any]) -> _NamedEyes:
+        """Take them out of ``options``."""
+        judges, labels, classes = (options.pop(name) for name in ("judges", "judge_labels", "classes"))
+        folders = [path for path in judges if path.is_dir()]
+        files = [path for path in judges if path not in folders]
+        for kind, found in (("folder", folders), ("classifier", files)):
+            if len(found) > 1:
+                raise ConfigError(f"--judge takes one {kind}, found {found[0]} and {found[1]}")
+        for option, value in (("--judge-labels", labels), ("--classes", classes)):
+            if value and not files:
+                raise ConfigError(f"{option} belongs to a classifier: name its file with --judge")
+        clips = _clip_names(options.pop("other_clips"))
+        return cls(next(iter(folders), None), next(iter(files), None), labels, classes, clips)
+
+    def load(self, device: str) -> Eyes:
+        from clip_feature_codec.devices import pick_device
+        from clip_feature_codec.embed import load_embedder
+        from clip_feature_codec.evaluate.instruments import Eyes
+        from clip_feature_codec.evaluate.metrics.classifier import Classifier
+        from clip_feature_codec.evaluate.metrics.judge import Judge
+        from clip_feature_codec.evaluate.true_classes import read_class_names
+
+        clips = {name: text.partition("=") for name, text in self.clips.items()}
+        return Eyes(
+            class_names=read_class_names(self.classes) if self.classes else None,
+            classifier=Classifier.load(self.classifier, self.labels) if self.classifier else None,
+            judge=Judge.load(self.folder, pick_device(device)) if self.folder else None,
+            clips={name: load_embedder(m, w or None, device) for name, (m, _, w) in clips.items()},
+        )
+
+
+def _clip_names(given: tuple[str, ...]) -> dict[str, str]:
+    """What ``MODEL`` or ``MODEL=WEIGHTS`` is called in results."""
+    names: dict[str, str] = {}
     for text in given:
         model, _, weights = text.partition("=")
-        name = "=".join(Path(part).stem for part in (model, weights) if part)
-        if name in clips:
+        name = encodable("=".join(Path(part).stem for part in (model, weights) if part))
+        if name in names:
             raise ConfigError(f"--other-clip {text}: another one is called {name!r} already: rename its file")
-        clips[name] = load_embedder(model, weights or None, device)
-    return clips
-
-
-def _compare(first: Path, second: Path, fail_on: tuple[str, ...]) -> None:
-    """Print what changed, and end with status 1 where a chosen metric got worse."""
-    from clip_feature_codec.evaluate.analysis.compare import ONLY_FIRST, compare, table
-
-    a, b = (_read_evaluation(path) for path in (first, second))
-    for metric in fail_on:
-        if metric not in a.metrics or metric not in b.metrics:
-            raise ConfigError(f"--fail-on {metric}: both results must have it; they have {_shared(a, b)}")
-    changes = compare(a, b)
-    click.echo(table(changes))
-    for metric in fail_on:
-        if not any(change.verdict for change in changes if change.metric == metric):
-            reasons = {change.note for change in changes if change.metric == metric}
-            raise ConfigError(f"--fail-on {metric}: no verdict is possible: {'; '.join(sorted(reasons))}")
-    worse = [
-        (change.series, f"{change.series}, {change.budget or 'stored'} bytes, {change.metric}: {what}")
-        for change in changes
-        if change.metric in fail_on
-        and (what := "lost" if change.note == ONLY_FIRST else change.verdict) in ("lost", "worse")
-    ]
-    if worse:
-        raise PartialFailureError(f"{second} is worse than {first} in {', '.join(fail_on)}", worse)
-
-
-def _read_evaluation(path: Path) -> Evaluation:
-    from clip_feature_codec.evaluate.results import Evaluation
-
-    try:
-        return Evaluation.from_json(json.loads(read_bytes(path)))
-    except (ConfigError, ValueError) as error:
-        raise ConfigError(f"{path}: {error}") from None
-
-
-def _shared(a: Evaluation, b: Evaluation) -> str:
-    return ", ".join(name for name in a.metrics if name in b.metrics)
+        names[name] = text
+    return names
 
 
 def _command() -> str:

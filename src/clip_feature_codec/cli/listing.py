@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from clip_feature_codec.files import printable
+
 if TYPE_CHECKING:
     from clip_feature_codec.store.manifest import Entry
     from clip_feature_codec.store.protocol import Store
@@ -41,7 +43,7 @@ def echo_pictures(
         gone = "  (gone)" if picture["missing"] else ""
         before = cells[i] if cells else ()
         table.append([*before, picture["name"], _from_here(picture["source"]) + gone])
-    table = [[_printable(cell) for cell in row] for row in table]
+    table = [[printable(cell) for cell in row] for row in table]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         numbers = [f"{cell:>{width}}" for cell, width in zip(row[:-2], widths, strict=False)]
@@ -51,8 +53,3 @@ def echo_pictures(
 def _from_here(path: str) -> str:
     """A path below the current folder from there on."""
     return path.removeprefix(f"{Path.cwd()}{os.sep}")
-
-
-def _printable(text: str) -> str:
-    """Text that cannot do anything to a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

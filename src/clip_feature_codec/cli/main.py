@@ -6,6 +6,7 @@ import click
 
 from clip_feature_codec import __version__
 from clip_feature_codec.cli.command import Group
+from clip_feature_codec.cli.compare import compare
 from clip_feature_codec.cli.demo import demo
 from clip_feature_codec.cli.encode_images import encode
 from clip_feature_codec.cli.eval import evaluate
@@ -24,5 +25,5 @@ def main() -> None:
     """Pictures as CLIP features in a few hundred bytes, painted again by a diffusion model."""
 
 
-for command in (encode, decode, info, search, transcode, prune, fit, train, evaluate, demo):
+for command in (encode, decode, info, search, transcode, prune, fit, train, evaluate, compare, demo):
     main.add_command(command)

@@ -1,1 +1,1 @@
-"""How good codecs are at equal bytes: rivals, metrics, analysis, and the reports that show it."""
+"""How good codecs are at equal bytes: baselines, metrics, analysis, and the reports that show it."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
+from clip_feature_codec.files import printable
+
 CELL = 192
 """Longer side of a picture on the sheet, in pixels."""
 
@@ -65,7 +67,7 @@ def contact_sheet(title: str, tiles: Sequence[Tile], columns: int = 5) -> Image.
 
 def _fitted(line: str, font: _Font, width: int) -> str:
     """A line, its middle left out where it is too long: names tend to differ at their ends."""
-    line = "".join(letter if letter.isprintable() else "?" for letter in line)[:1000]
+    line = printable(line)[:1000]
     if font.getlength(line) <= width:
         return line
     kept = (

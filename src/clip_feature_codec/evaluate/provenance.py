@@ -1,4 +1,4 @@
-"""What it takes to do an evaluation again: machine, versions, hashes."""
+"""Where an evaluation was made: machine and versions."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from clip_feature_codec.devices import usable_cores
 PACKAGES = (
     *("torch", "torchvision", "open_clip_torch", "timm", "numpy", "numba", "scipy", "scikit-image", "Pillow"),
     *("torchmetrics", "lpips", "bjontegaard", "imagecodecs", "blurhash-python"),
+    *("onnxruntime", "ai-edge-litert", "pi-heif"),
 )
 """The packages that figures depend on."""
 

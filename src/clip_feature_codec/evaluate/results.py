@@ -6,15 +6,20 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from clip_feature_codec.errors import ConfigError
-from clip_feature_codec.evaluate.metrics.definitions import Metric
+from clip_feature_codec.evaluate.metrics.definitions import METRICS, Metric
 
 FORMAT = 1
 """Version of the JSON form."""
 
+WAY_OUT = "name a file that clip-codec eval --json wrote"
+
 ORIGINAL = "original"
 """Stands for the originals where a series is named."""
 
-PictureKey = tuple[str, str, int | None]
+Budget = int | None
+"""Bytes that a file may have; None: as many as the picture's stream in the store has."""
+
+PictureKey = tuple[str, str, Budget]
 """Picture's name, series (or `ORIGINAL`), budget: how reports ask for pictures."""
 
 
@@ -61,12 +66,14 @@ class Original:
         name: its name in the store.
         width, height: size in pixels at which it is compared.
         sha256: of its pixels at that size, uint8 RGB, hexadecimal.
+        metrics: what a classifier finds in the picture itself, where there is one.
     """
 
     name: str
     width: int
     height: int
     sha256: str
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -176,7 +183,7 @@ class Evaluation:
             ConfigError: it is something else, or of a later format.
         """
         if not isinstance(data, dict) or "rows" not in data or "series" not in data:
-            raise ConfigError("this is no evaluation: it has no rows and series")
+            raise ConfigError(f"no result of an evaluation: it has no rows and series: {WAY_OUT}")
         if data.get("format") != FORMAT:
             raise ConfigError(
                 f"the evaluation has format {data.get('format')!r}: this version reads {FORMAT}"
@@ -184,7 +191,7 @@ class Evaluation:
         try:
             found = cls(
                 provenance=dict(data["provenance"]),
-                metrics={name: Metric(**metric) for name, metric in data["metrics"].items()},
+                metrics={name: _metric(name, **metric) for name, metric in data["metrics"].items()},
                 series=[Series(**series) for series in data["series"]],
                 images=[Original(**image) for image in data["images"]],
                 rows=[Row(**row) for row in data["rows"]],
@@ -194,8 +201,23 @@ class Evaluation:
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ConfigError(f"the evaluation is damaged: {type(error).__name__}: {error}") from None
-        known = {image.name for image in found.images}, {series.id for series in found.series}
-        for row in found.rows:
-            if row.image not in known[0] or row.series not in known[1]:
-                raise ConfigError(f"the evaluation is damaged: {row.series} of {row.image} is not listed")
+        found._check()
         return found
+
+    def _check(self) -> None:
+        """Refuse rows that are of nothing, or hold no numbers."""
+        known = {image.name for image in self.images}, {series.id for series in self.series}
+        for row in self.rows:
+            listed = isinstance(row.image, str) and row.image in known[0]
+            if not listed or not isinstance(row.series, str) or row.series not in known[1]:
+                raise ConfigError(f"the evaluation is damaged: {row.series} of {row.image} is not listed")
+            numbers = [row.bytes, row.payload_bytes, row.bpp]
+            if isinstance(row.metrics, dict):
+                numbers += [value for value in row.metrics.values() if value is not None]
+            if not isinstance(row.metrics, dict) or not all(type(one) in (int, float) for one in numbers):
+                raise ConfigError(f"the evaluation is damaged: {row.series} of {row.image} has no numbers")
+
+
+def _metric(name: str, **fields: Any) -> Metric:
+    """A metric as it was written; results of version 0.1 say nothing of caps, and have the same ones."""
+    return Metric(**({"cap": METRICS[name].cap} | fields if name in METRICS else fields))

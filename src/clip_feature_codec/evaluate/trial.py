@@ -16,13 +16,13 @@ from PIL import Image
 
 from clip_feature_codec.decoders.options import PaintOptions
 from clip_feature_codec.errors import BitstreamError, ImageError
-from clip_feature_codec.evaluate.contestants import Batch, Budget, Coded, Contestant
-from clip_feature_codec.evaluate.cost import measure
-from clip_feature_codec.evaluate.metrics.pairs import PairMetrics
-from clip_feature_codec.evaluate.metrics.vectors import cosine
+from clip_feature_codec.evaluate.batch import Batch, Coded
+from clip_feature_codec.evaluate.codecs import Codec
+from clip_feature_codec.evaluate.cost import Cost, measure
+from clip_feature_codec.evaluate.instruments import Instruments
 from clip_feature_codec.evaluate.metrics.views import View
-from clip_feature_codec.evaluate.progress import Finding
-from clip_feature_codec.evaluate.results import ORIGINAL, Failure, Original, Row
+from clip_feature_codec.evaluate.results import ORIGINAL, Budget, Failure, Original, Row
+from clip_feature_codec.evaluate.work import Finding
 from clip_feature_codec.images import MAX_PIXELS, load_image, resize_to
 from clip_feature_codec.preview import analyse
 from clip_feature_codec.reconstruct import painted_size
@@ -84,13 +84,7 @@ def read_batch(
         finding.data["images"].append(asdict(original))
         finding.pictures[entry.name, ORIGINAL, None] = _webp(reference)
     if batch.entries:
-        for view, inputs in zip(views, prepared, strict=True):
-            vectors, cost = measure(partial(view.embed, inputs))
-            finding.arrays[vectors_name(view)] = vectors
-            if view is views[0]:
-                share = cost.shared_by(len(batch.entries)).ms
-                batch.vectors = vectors
-                batch.analysis_ms = [ms + share for ms in batch.analysis_ms]
+        _embed(batch, finding, views, prepared)
     return batch, finding
 
 
@@ -100,77 +94,83 @@ def _original(path: Path, max_pixels: int) -> Image.Image:
     return load_image(path, max_pixels=max_pixels)
 
 
+def _embed(batch: Batch, finding: Finding, views: Sequence[View], prepared: Sequence[list[Any]]) -> None:
+    """Have every network look at the originals; the first one's vectors are what our codec encodes."""
+    for view, inputs in zip(views, prepared, strict=True):
+        vectors, cost = measure(partial(view.embed, inputs))
+        finding.arrays[vectors_name(view)] = vectors
+        if view is views[0]:
+            share = cost.shared_by(len(batch.entries)).ms
+            batch.vectors = vectors
+            batch.analysis_ms = [ms + share for ms in batch.analysis_ms]
+
+
 @dataclass(frozen=True)
 class Trial:
     """How pictures are measured; called with a batch and a codec.
 
     Attributes:
         budgets: bytes that files may have.
-        pairs: metrics of pixels.
-        views: networks that see.
+        instruments: what measures them.
     """
 
     budgets: Sequence[Budget]
-    pairs: PairMetrics
-    views: Sequence[View]
+    instruments: Instruments
 
-    def __call__(self, batch: Batch, originals: Finding, contestant: Contestant) -> Finding:
+    def __call__(self, batch: Batch, originals: Finding, codec: Codec) -> Finding:
         """Code and decode a batch at every budget, once for each seed, and measure what comes back."""
         finding = Finding({"rows": [], "failures": []})
         if not batch.entries:
             return finding
-        for budget, files in zip(self.budgets, contestant.encode(batch, self.budgets), strict=True):
-            coded = {row: file for row, file in enumerate(files) if file is not None}
-            for seed in contestant.seeds if coded else ():
-                self._measure(finding, batch, originals, contestant, budget, coded, seed)
+        for budget, files in zip(self.budgets, codec.encode(batch, self.budgets), strict=True):
+            coded = {place: file for place, file in enumerate(files) if file is not None}
+            for seed in codec.seeds if coded else ():
+                self._decode(finding, batch, originals, codec, coded, (budget, seed))
         finding.data["failures"], batch.failures = batch.failures, []
         return finding
 
-    def _measure(
+    def _decode(
         self,
         finding: Finding,
         batch: Batch,
         originals: Finding,
-        contestant: Contestant,
-        budget: Budget,
+        codec: Codec,
         coded: dict[int, Coded],
-        seed: int | None,
+        run: tuple[Budget, int | None],
     ) -> None:
-        """Decode some files with one seed; their rows, vectors and pictures go into ``finding``."""
-        references = [batch.references[row] for row in coded]
-        decoded = contestant.decode(list(coded.values()), [picture.size for picture in references], seed)
+        """Decode the files of one budget with one seed; rows, vectors and pictures go into ``finding``."""
+        budget, seed = run
+        series = codec.series
+        names = [batch.entries[place].name for place in coded]
+        references = [batch.references[place] for place in coded]
+        decoded = codec.decode(list(coded.values()), [picture.size for picture in references], seed)
         pictures = [picture for picture, _ in decoded]
-        figures = self.pairs(references, pictures)
-        for view in self.views:
+        figures = self.instruments.pairs(references, pictures)
+        for view in self.instruments.views:
             vectors = view(pictures)
             finding.arrays[vectors_name(view, budget, seed)] = vectors
             own = originals.arrays[vectors_name(view)][list(coded)]
-            for figure, value in zip(figures, cosine(vectors, own), strict=True):
-                figure[view.similarity] = float(value)
-        series = contestant.series
-        for (row, file), (picture, cost), figure in zip(coded.items(), decoded, figures, strict=True):
-            name = batch.entries[row].name
-            finding.data["rows"].append(
-                asdict(
-                    Row(
-                        image=name,
-                        series=series.id,
-                        budget=budget,
-                        seed=seed,
-                        bytes=len(file.data),
-                        payload_bytes=file.payload,
-                        bpp=8 * len(file.data) / (picture.width * picture.height),
-                        settings=file.settings,
-                        metrics=figure,
-                        encode_ms=file.cost.ms if file.cost else None,
-                        decode_ms=cost.ms,
-                        encode_mb=file.cost.mb if file.cost else None,
-                        decode_mb=cost.mb,
-                    )
-                )
-            )
-            if seed == contestant.seeds[0] and series.counts == "file":
+            for metric, values in view.compare(vectors, own, names).items():
+                for figure, value in zip(figures, values.tolist(), strict=True):
+                    figure[metric] = value
+        for name, file, (picture, cost), figure in zip(names, coded.values(), decoded, figures, strict=True):
+            size = picture.width * picture.height
+            row = Row(name, series.id, budget, seed, *_sizes(file, size), figure, *_costs(file.cost, cost))
+            finding.data["rows"].append(asdict(row))
+            if seed == codec.seeds[0] and series.counts == "file":
                 finding.pictures[name, series.id, budget] = _webp(picture)
+
+
+def _sizes(file: Coded, pixels: int) -> tuple[int, int, float, str]:
+    """A row's ``bytes``, ``payload_bytes``, ``bpp`` and ``settings``."""
+    return len(file.data), file.payload, 8 * len(file.data) / pixels, file.settings
+
+
+def _costs(encoding: Cost | None, decoding: Cost) -> tuple[float | None, ...]:
+    """A row's ``encode_ms``, ``decode_ms``, ``encode_mb`` and ``decode_mb``."""
+    if encoding is None:
+        return None, decoding.ms, None, decoding.mb
+    return encoding.ms, decoding.ms, encoding.mb, decoding.mb
 
 
 def _webp(picture: Image.Image) -> bytes:

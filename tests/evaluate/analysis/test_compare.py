@@ -199,12 +199,13 @@ def test_the_table_shows_every_comparison_then_counts():
         "95",
         "%",
         "interval",
+        "pictures",
         "verdict",
     ]
     mean = f"{BEFORE.mean():.4f} {BEFORE.mean() - 1:.4f}"
     gap = "-1.0000 [-1.0000, -1.0000]"
-    assert " ".join(lines[1].split()) == f"clp@8 64 bytes psnr {mean} {gap} worse"
-    assert " ".join(lines[2].split()) == f"clp@8 64 bytes lpips {mean} {gap} better"
+    assert " ".join(lines[1].split()) == f"clp@8 64 bytes psnr {mean} {gap} 20 worse"
+    assert " ".join(lines[2].split()) == f"clp@8 64 bytes lpips {mean} {gap} 20 better"
     assert lines[3:] == [
         "only in the first: webp, as stored: psnr, lpips",
         "only in the second: jpeg, 64 bytes: psnr, lpips",

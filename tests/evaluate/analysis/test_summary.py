@@ -28,13 +28,13 @@ def point(summary: Summary, series: str, budget: int | None) -> Point:
     return next(one for one in summary.points if (one.series, one.budget) == (series, budget))
 
 
-def difference(summary: Summary, rival: str, budget: int | None, metric: str) -> Difference:
-    key = rival, budget, metric
-    return next(one for one in summary.differences if (one.rival, one.budget, one.metric) == key)
+def difference(summary: Summary, baseline: str, budget: int | None, metric: str) -> Difference:
+    key = baseline, budget, metric
+    return next(one for one in summary.differences if (one.baseline, one.budget, one.metric) == key)
 
 
-def delta(summary: Summary, rival: str, metric: str) -> Bjontegaard:
-    return next(one for one in summary.bjontegaard if (one.rival, one.metric) == (rival, metric))
+def delta(summary: Summary, baseline: str, metric: str) -> Bjontegaard:
+    return next(one for one in summary.bjontegaard if (one.baseline, one.metric) == (baseline, metric))
 
 
 # Points
@@ -99,12 +99,12 @@ def test_metrics_of_the_set_are_handed_on():
 # Differences
 
 
-def test_differences_are_paired_by_picture_and_signed_ours_minus_rival():
+def test_differences_are_paired_by_picture_and_signed_ours_minus_baseline():
     ours, theirs = values(30, 15, 0), values(30, 15, 1)
-    rival = [a - 0.2 + 0.01 * (b - 15) for a, b in zip(ours, theirs, strict=True)]
-    found = [*rows("clp@8", 64, 60, {"psnr": ours}), *rows("webp", 64, 60, {"psnr": rival})]
+    baseline = [a - 0.2 + 0.01 * (b - 15) for a, b in zip(ours, theirs, strict=True)]
+    found = [*rows("clp@8", 64, 60, {"psnr": ours}), *rows("webp", 64, 60, {"psnr": baseline})]
     one = difference(summarise(evaluation(30, found)), "webp", 64, "psnr")
-    pairs = {str(i): [a - b] for i, (a, b) in enumerate(zip(ours, rival, strict=True))}
+    pairs = {str(i): [a - b] for i, (a, b) in enumerate(zip(ours, baseline, strict=True))}
     assert same(one.interval, interval(pairs))
     assert one.better == "ours"  # unpaired, two sets that spread by 1 would not tell 0.2
 
@@ -113,9 +113,9 @@ def test_differences_are_paired_by_picture_and_signed_ours_minus_rival():
     ("metric", "shift", "better"),
     [
         ("psnr", 3, "ours"),
-        ("psnr", -3, "rival"),
+        ("psnr", -3, "baseline"),
         ("psnr", 0, None),
-        ("lpips", 3, "rival"),
+        ("lpips", 3, "baseline"),
         ("lpips", -3, "ours"),
         ("lpips", 0, None),
     ],
@@ -129,13 +129,13 @@ def test_who_is_better_follows_the_metric(metric: str, shift: float, better: str
 
 def test_a_difference_is_over_the_pictures_that_both_have():
     ours = rows("clp@8", 64, 60, {"psnr": [10.0, 20.0, None, 40.0]})
-    rival = [row("p0", "webp", 64, 60, psnr=7.0), row("p2", "webp", 64, 60, psnr=7.0)]
-    rival += [row("p3", "webp", 64, 60, psnr=35.0)]
-    one = difference(summarise(evaluation(4, [*ours, *rival])), "webp", 64, "psnr")
+    baseline = [row("p0", "webp", 64, 60, psnr=7.0), row("p2", "webp", 64, 60, psnr=7.0)]
+    baseline += [row("p3", "webp", 64, 60, psnr=35.0)]
+    one = difference(summarise(evaluation(4, [*ours, *baseline])), "webp", 64, "psnr")
     assert (one.interval.mean, one.interval.count, one.better) == (4.0, 2, None)
 
 
-def test_only_ours_against_rivals_and_only_where_both_have_a_picture():
+def test_only_ours_against_baselines_and_only_where_both_have_a_picture():
     column = {"psnr": [1.0] * 8}
     found = [
         *rows("clp@8", 64, 60, column),
@@ -144,12 +144,12 @@ def test_only_ours_against_rivals_and_only_where_both_have_a_picture():
         *rows("jpeg", 140, 130, column),
     ]
     summary = summarise(evaluation(8, found))
-    met = [(one.series, one.rival, one.budget) for one in summary.differences]
+    met = [(one.series, one.baseline, one.budget) for one in summary.differences]
     assert met == [("clp@8", "layout", 64), ("clp@50", "layout", 64)]
     assert len(summary.bjontegaard) == 4
 
 
-def test_an_evaluation_without_rivals_has_points_alone():
+def test_an_evaluation_without_baselines_has_points_alone():
     summary = summarise(evaluation(7, rows("clp@8", None, 60, {"psnr": [1.0] * 7})))
     assert len(summary.points) == 1
     assert (summary.differences, summary.bjontegaard) == ([], [])
@@ -167,8 +167,8 @@ def curve(name: str, offset: float = 0.0, pictures: int = 8) -> list:
 
 
 def test_curves_are_of_mean_bytes_and_mean_values():
-    ours, rival = curve("clp@8", 1.0), curve("webp")
-    one = delta(summarise(evaluation(8, [*ours, *rival])), "webp", "psnr")
+    ours, baseline = curve("clp@8", 1.0), curve("webp")
+    one = delta(summarise(evaluation(8, [*ours, *baseline])), "webp", "psnr")
     points = [(budget - 2, 4 * math.log10(budget) + 3.5) for budget in BUDGETS]
     expected = bjontegaard([(size, value + 1) for size, value in points], points, "higher")
     assert (one.series, one.delta, one.rate_percent) == (
@@ -186,29 +186,29 @@ def test_a_codec_whose_payload_counts_is_placed_at_its_payload():
 
 
 def test_a_point_that_not_every_picture_fits_is_no_point_of_the_curve():
-    rival = [row for row in curve("webp") if (row.budget, row.image) != (64, "p3")]
-    one = delta(summarise(evaluation(8, [*curve("clp@8"), *rival])), "webp", "psnr")
+    baseline = [row for row in curve("webp") if (row.budget, row.image) != (64, "p3")]
+    one = delta(summarise(evaluation(8, [*curve("clp@8"), *baseline])), "webp", "psnr")
     assert one.delta is None
-    assert "4 of ours and 3 of the rival" in one.reason
+    assert "4 of ours and 3 of the baseline" in one.reason
 
 
 def test_a_picture_that_no_codec_fits_leaves_no_curve():
     found = evaluation(9, [*curve("clp@8"), *curve("webp")])
-    assert "0 of ours and 0 of the rival" in delta(summarise(found), "webp", "psnr").reason
+    assert "0 of ours and 0 of the baseline" in delta(summarise(found), "webp", "psnr").reason
 
 
 def test_a_point_whose_metric_some_pictures_lack_is_no_point_of_the_curve():
     ours = curve("clp@8")
     next(row for row in ours if row.budget == 1000).metrics["psnr"] = None
     one = delta(summarise(evaluation(8, [*ours, *curve("webp")])), "webp", "psnr")
-    assert "3 of ours and 4 of the rival" in one.reason
+    assert "3 of ours and 4 of the baseline" in one.reason
 
 
 def test_one_budget_has_no_curve_but_a_reason():
     found = [*rows("clp@8", None, 60, {"psnr": [1.0]}), *rows("webp", None, 60, {"psnr": [1.0]})]
     one = delta(summarise(evaluation(1, found)), "webp", "psnr")
     assert one.delta is None
-    assert "1 of ours and 1 of the rival" in one.reason
+    assert "1 of ours and 1 of the baseline" in one.reason
 
 
 # The whole
@@ -217,7 +217,7 @@ def test_one_budget_has_no_curve_but_a_reason():
 def big_evaluation(pictures: int) -> Evaluation:
     rng = np.random.default_rng(0)
     found = []
-    for name in ("clp@8", "clp@50", *(f"rival{i}" for i in range(10))):
+    for name in ("clp@8", "clp@50", *(f"baseline{i}" for i in range(10))):
         for budget in (*BUDGETS, 222):
             column = rng.normal(4 * math.log10(budget), 1, pictures)
             found += rows(name, budget, budget - 3, {"psnr": column.tolist(), "lpips": (-column).tolist()})

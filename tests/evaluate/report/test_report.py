@@ -96,8 +96,8 @@ def test_what_fits_none_and_what_is_missing_is_said(evaluation: Evaluation):
     assert "&#39;my report.html&#39;" in text
 
 
-def test_one_size_without_rivals_has_no_curves_nor_comparison():
-    text = html_page(example_evaluation(2, [None], rivals=False), {}, "title")
+def test_one_size_without_baselines_has_no_curves_nor_comparison():
+    text = html_page(example_evaluation(2, [None], baselines=False), {}, "title")
     assert 'id="chart"' not in text
     assert 'id="bjontegaard"' not in text
     assert "own size" in text
@@ -133,7 +133,8 @@ def test_the_table_for_the_terminal(evaluation: Evaluation):
     assert [block.split("  ")[0] for block in blocks[:3]] == ["64 bytes", "140 bytes", "1,000 bytes"]
     lines = blocks[0].splitlines()
     assert next(line for line in lines if line.startswith("JPEG  ")).split() == ["JPEG", "fits", "none"]
-    assert any(line.startswith("WebP (3 of 9)") for line in lines)
+    assert any(line.split()[:4] == ["WebP", "3", "of", "9"] for line in lines)
+    assert any(line.split()[:4] == ["Ours,", "8", "steps", "9"] for line in lines)
     values = [
         r.metrics["clip_similarity"] or 0.0 for r in evaluation.rows if (r.series, r.budget) == ("clp@8", 64)
     ]

@@ -26,7 +26,7 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     found = {}
     for name, evaluation in {
         "full": example_evaluation(names=names, seeds=2),
-        "plain": example_evaluation(3, [None], rivals=False),
+        "plain": example_evaluation(3, [None], baselines=False),
     }.items():
         path = folder / f"{name}.html"
         path.write_text(html_page(evaluation, example_pictures(evaluation), name), "utf-8")
@@ -111,7 +111,7 @@ def test_differences_and_the_other_of_ours_can_be_chosen(page: Any):
         page.locator("table.summary >> visible=true")
         .locator("tr", has_text="WebP")
         .first.locator("td")
-        .nth(1)
+        .nth(2)
     )
     before = cell.inner_text()
     page.get_by_role("button", name="Difference from ours").click()

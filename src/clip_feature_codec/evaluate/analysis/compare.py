@@ -20,6 +20,11 @@ from clip_feature_codec.evaluate.results import Evaluation, SetValue
 ONLY_FIRST = "only in the first"
 ONLY_SECOND = "only in the second"
 
+_HEAD = (
+    *("series", "budget", "metric", "first", "second", "difference", "95 % interval", "pictures", "verdict"),
+    "",
+)
+
 
 @dataclass(frozen=True)
 class Change:
@@ -79,8 +84,7 @@ def compare(a: Evaluation, b: Evaluation) -> list[Change]:
 def table(changes: Sequence[Change]) -> str:
     """The changes as text: a line for each comparison, then what only one has, then the verdicts counted."""
     both = [change for change in changes if change.note not in (ONLY_FIRST, ONLY_SECOND)]
-    head = ("series", "budget", "metric", "first", "second", "difference", "95 % interval", "verdict", "")
-    cells = [head, *map(_cells, both)]
+    cells = [_HEAD, *map(_cells, both)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
     single: dict[tuple[str, str, int | None], list[str]] = defaultdict(list)
@@ -192,6 +196,7 @@ def _identities(evaluation: Evaluation) -> list[tuple[str, str]]:
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:
+    """Of values (N,) the mean of those that are not NaN; None where all are."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else None
 
@@ -211,6 +216,7 @@ def _cells(change: Change) -> tuple[str, ...]:
         f"{change.b:.4f}",
         difference,
         bounds,
+        str(interval.count) if interval else "",
         change.verdict or "none",
         change.note,
     )

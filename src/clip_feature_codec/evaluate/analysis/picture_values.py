@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.evaluate.results import Evaluation
+from clip_feature_codec.evaluate.results import Evaluation, Row
 
 SIZES = ("bytes", "payload_bytes", "bpp")
 """The columns that are no metrics; they come first."""
@@ -25,7 +25,8 @@ class PictureValues:
         series: ids, in the evaluation's order.
         budgets: from the smallest.
         metrics: names of the metrics of a pair.
-        table: float64 (pictures, series, budgets, sizes and metrics); NaN where there is no value.
+        table: float64 (pictures, series, budgets, sizes and metrics); NaN where there is no value. A metric
+            with a `Metric.cap` takes that instead of greater values, and of none.
     """
 
     series: list[str]
@@ -43,13 +44,13 @@ class PictureValues:
         axes = [{key: place for place, key in enumerate(keys)} for keys in (pictures, series, budgets)]
         shape = *map(len, axes), len(SIZES) + len(metrics)
         total, count = np.zeros(shape), np.zeros(shape)
+        caps = [evaluation.metrics[name].cap for name in metrics]
         for row in evaluation.rows:
             place = tuple(
                 axis[key] for axis, key in zip(axes, (row.image, row.series, row.budget), strict=True)
             )
-            found = np.array(
-                [row.bytes, row.payload_bytes, row.bpp, *map(row.metrics.get, metrics)], dtype=np.float64
-            )
+            values = [_counted(row, name, cap) for name, cap in zip(metrics, caps, strict=True)]
+            found = np.array([row.bytes, row.payload_bytes, row.bpp, *values], dtype=np.float64)
             total[place] += np.nan_to_num(found)
             count[place] += ~np.isnan(found)
         table = np.divide(total, count, out=np.full(shape, np.nan), where=count > 0)
@@ -63,3 +64,11 @@ class PictureValues:
                 of_series = self.table[:, self.series.index(series), self.budgets.index(budget)]
                 found[:, column] = of_series[:, len(SIZES) + self.metrics.index(metric)]
         return found
+
+
+def _counted(row: Row, metric: str, cap: float | None) -> float | None:
+    """What a row's value counts as: see `Metric.cap`."""
+    value = row.metrics.get(metric)
+    if cap is None or metric not in row.metrics:
+        return value
+    return cap if value is None else min(value, cap)

@@ -128,6 +128,7 @@ def _resampled_means(values: NDArray[np.float64], seed: int) -> NDArray[np.float
 
 
 def _means_of_draws(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """Means (columns, RESAMPLES) of values (N, columns) over rows drawn with replacement."""
     count, rng = len(values), np.random.default_rng(seed)
     means, block = np.empty((values.shape[1], RESAMPLES)), max(1, _BLOCK // count)
     for start in range(0, RESAMPLES, block):
@@ -142,7 +143,10 @@ def _means_of_draws(values: NDArray[np.float64], seed: int) -> NDArray[np.float6
 def _bounds(
     means: NDArray[np.float64], counts: NDArray[np.int64]
 ) -> tuple[list[float | None], list[float | None]]:
-    """Low and high of each column's 95 % interval from its resampled means; None below `LEAST_PICTURES`."""
+    """Low and high of each column's 95 % interval from its means (columns, RESAMPLES), of so many pictures.
+
+    None below `LEAST_PICTURES`.
+    """
     lows: list[float | None] = [None] * len(counts)
     highs: list[float | None] = [None] * len(counts)
     for count in np.unique(counts[counts >= LEAST_PICTURES]).tolist():

@@ -47,30 +47,30 @@ class Point:
 
 @dataclass(frozen=True)
 class Difference:
-    """Ours against a rival in one metric under one budget.
+    """Ours against a baseline in one metric under one budget.
 
     Attributes:
         series: one of ours.
-        rival: one of the others.
+        baseline: one of the others.
         budget, metric: what is compared.
-        interval: of ours minus the rival's, picture by picture, over the pictures that both have.
+        interval: of ours minus the baseline's, picture by picture, over the pictures that both have.
         better: who is better by the 95 % interval; None where it includes 0, or pictures are too few for one.
     """
 
     series: str
-    rival: str
+    baseline: str
     budget: int | None
     metric: str
     interval: Interval
-    better: Literal["ours", "rival"] | None
+    better: Literal["ours", "baseline"] | None
 
 
 @dataclass(frozen=True)
 class Bjontegaard:
-    """Ours against a rival in one metric over all budgets: see `curves.Delta`."""
+    """Ours against a baseline in one metric over all budgets: see `curves.Delta`."""
 
     series: str
-    rival: str
+    baseline: str
     metric: str
     delta: float | None
     rate_percent: float | None
@@ -85,8 +85,8 @@ class Summary:
 
     Attributes:
         points: one for every series and budget, also where nothing fits.
-        differences: one for each of ours, rival, budget and metric that has a picture in both.
-        bjontegaard: one for each of ours, rival and metric.
+        differences: one for each of ours, baseline, budget and metric that has a picture in both.
+        bjontegaard: one for each of ours, baseline and metric.
     """
 
     points: list[Point]
@@ -99,7 +99,7 @@ class Summary:
 
 
 def summarise(evaluation: Evaluation) -> Summary:
-    """Sum up an evaluation; series whose id begins with ``clp@`` are ours, all others are rivals.
+    """Sum up an evaluation; series whose id begins with ``clp@`` are ours, all others are baselines.
 
     Intervals are over pictures, after the seeds of each are averaged: see `statistics.intervals` for what
     they say and what not. Where not every picture fits, the means of two points are over different
@@ -108,8 +108,8 @@ def summarise(evaluation: Evaluation) -> Summary:
     values = PictureValues.of(evaluation)
     points = _points(evaluation, values)
     ours = [series for series in evaluation.series if series.id.startswith("clp@")]
-    rivals = [series for series in evaluation.series if series not in ours]
-    pairs = [(one, rival) for one in ours for rival in rivals]
+    baselines = [series for series in evaluation.series if series not in ours]
+    pairs = [(one, baseline) for one in ours for baseline in baselines]
     return Summary(
         points,
         list(_differences(pairs, values, evaluation.metrics)),
@@ -162,35 +162,35 @@ def _differences(
     at = values.series.index
     table = values.table[..., len(SIZES) :]
     # One column for each pair, budget and metric, so that all are resampled in one go.
-    subtracted = [table[:, at(one.id)] - table[:, at(rival.id)] for one, rival in pairs]
+    subtracted = [table[:, at(one.id)] - table[:, at(baseline.id)] for one, baseline in pairs]
     columns = [difference.reshape(len(table), -1) for difference in subtracted]
     found = iter(intervals(np.concatenate(columns, axis=1)) if columns else [])
-    for one, rival in pairs:
+    for one, baseline in pairs:
         for budget in values.budgets:
             for name in values.metrics:
                 interval = next(found)
                 if interval.count:
                     better = _winner(interval, metrics[name])
-                    yield Difference(one.id, rival.id, budget, name, interval, better)
+                    yield Difference(one.id, baseline.id, budget, name, interval, better)
 
 
-def _winner(interval: Interval, metric: Metric) -> Literal["ours", "rival"] | None:
-    """Who is better where ``interval`` is of ours minus the rival's; None where it does not tell."""
+def _winner(interval: Interval, metric: Metric) -> Literal["ours", "baseline"] | None:
+    """Who is better where ``interval`` is of ours minus the baseline's; None where it does not tell."""
     if interval.side == 0:
         return None
-    return "ours" if (interval.side > 0) == (metric.better == "higher") else "rival"
+    return "ours" if (interval.side > 0) == (metric.better == "higher") else "baseline"
 
 
 def _bjontegaard(
     pairs: list[tuple[Series, Series]], points: list[Point], names: list[str], metrics: dict[str, Metric]
 ) -> Iterable[Bjontegaard]:
-    for one, rival in pairs:
+    for one, baseline in pairs:
         for name in names:
             # Means over fewer pictures than at other points would bend the curve.
             most = max(point.metrics[name].count for point in points)
-            ours, theirs = (list(_curve(series, points, name, most)) for series in (one, rival))
+            ours, theirs = (list(_curve(series, points, name, most)) for series in (one, baseline))
             delta = bjontegaard(ours, theirs, metrics[name].better)
-            yield Bjontegaard(one.id, rival.id, name, **vars(delta))
+            yield Bjontegaard(one.id, baseline.id, name, **vars(delta))
 
 
 def _curve(series: Series, points: list[Point], metric: str, count: int) -> Iterable[tuple[float, float]]:

@@ -29,6 +29,11 @@ _PRODUCTS_AT_ONCE = 2**22
 def set_distance(metric: str, real: Features, other: Features) -> tuple[float, float | None]:
     """Compute the metric of `definitions.SET_METRICS` that ``metric`` names, with or without ``@NETWORK``.
 
+    Args:
+        metric: its name.
+        real: features of the originals (N, D).
+        other: features of the decoded pictures (M, D).
+
     Returns:
         The distance, and its standard deviation over subsets where the metric has one.
 
@@ -132,7 +137,7 @@ def cmmd(real: Features, other: Features) -> float:
 
 
 def _mean_kernel(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Mean of exp(-|x - y|² / (2 sigma²)) over all pairs of rows."""
+    """Mean of exp(-|x - y|² / (2 sigma²)) over all pairs of rows, of (N, D) and (M, D)."""
     norms_x, norms_y = (x**2).sum(1), (y**2).sum(1)
     step = max(1, _PRODUCTS_AT_ONCE // len(y))
     total = 0.0

@@ -101,7 +101,7 @@ class NetworkDistance(ABC):
 
     @abstractmethod
     def _distances(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        """The network's N distances between pictures in [-1, 1]."""
+        """The network's N distances between pictures (N, 3, H, W) in [-1, 1]."""
 
 
 class Lpips(NetworkDistance):

@@ -88,6 +88,7 @@ class PairMetrics:
         return stacked.to(self._device).permute(0, 3, 1, 2)
 
     def _measure(self, a: torch.Tensor, b: torch.Tensor) -> dict[str, list[float | None]]:
+        """Every metric of N pairs, from pictures uint8 (N, 3, H, W) of one size."""
         ssim, ms_ssim = structural_similarities(a, b)
         columns = {"psnr": _psnr(a, b), "ssim": ssim, "ms_ssim": ms_ssim}
         if self._networks:
@@ -97,7 +98,10 @@ class PairMetrics:
 
 
 def _psnr(a: torch.Tensor, b: torch.Tensor) -> list[float | None]:
-    """`pixels.psnr` of each pair; in whole numbers up to the last step, so that every device agrees."""
+    """`pixels.psnr` of each pair of uint8 (N, 3, H, W).
+
+    In whole numbers up to the last step, so that every device agrees.
+    """
     squares = (a.to(torch.int32) - b.to(torch.int32)).square().sum((1, 2, 3), dtype=torch.int64).tolist()
     values = a[0].numel()
     return [10 * math.log10(255**2 * values / total) if total else None for total in squares]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from clip_feature_codec.errors import MetricError
-from clip_feature_codec.evaluate.metrics.definitions import SSIM_SHORTEST_SIDE
+from clip_feature_codec.evaluate.metrics.definitions import PSNR_CAP, SSIM_SHORTEST_SIDE
 
 Picture = Image.Image | NDArray[np.uint8]
 """An RGB picture: Pillow's, or uint8 (H, W, 3)."""
@@ -18,7 +19,8 @@ Picture = Image.Image | NDArray[np.uint8]
 def psnr(a: Picture, b: Picture) -> float | None:
     """Peak signal-to-noise ratio: 10 log10(255² / MSE) in dB, MSE the mean over all pixels and channels.
 
-    None for identical pictures: their ratio is infinite, which JSON cannot hold and no mean survives.
+    None for identical pictures: their ratio is infinite, which JSON cannot hold; in means they count as
+    `PSNR_CAP`.
     Equals scikit-image's ``peak_signal_noise_ratio`` and, picture by picture (``dim=(1, 2, 3)``),
     torchmetrics' ``PeakSignalNoiseRatio``, both with a data range of 255.
 
@@ -28,6 +30,22 @@ def psnr(a: Picture, b: Picture) -> float | None:
     first, second = _pair(a, b)
     error = float(np.mean((first.astype(np.float64) - second) ** 2))
     return None if error == 0.0 else 10.0 * math.log10(255.0**2 / error)
+
+
+def pooled_psnr(psnrs: Sequence[float | None]) -> float:
+    """PSNR of the squared error averaged over pictures: 10 log10(255² / mean MSE) in dB.
+
+    Unlike the mean of PSNRs it needs no bound for single pictures; the worst of them decide it.
+
+    Args:
+        psnrs: of each picture, None for an identical one; at least one.
+
+    Returns:
+        At most `PSNR_CAP`, which is also that of pictures that are all identical.
+    """
+    errors = [0.0 if value is None else 255.0**2 / 10.0 ** (value / 10.0) for value in psnrs]
+    mean = math.fsum(errors) / len(errors)
+    return PSNR_CAP if mean == 0.0 else min(PSNR_CAP, 10.0 * math.log10(255.0**2 / mean))
 
 
 def ssim(a: Picture, b: Picture) -> float | None:
@@ -62,6 +80,7 @@ def ssim(a: Picture, b: Picture) -> float | None:
 
 
 def _pair(a: Picture, b: Picture) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Two pictures as uint8 (H, W, 3) of one size."""
     first, second = np.asarray(a), np.asarray(b)
     for array in (first, second):
         if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:

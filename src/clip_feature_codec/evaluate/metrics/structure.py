@@ -80,4 +80,5 @@ def _gaussian(side: int, like: torch.Tensor) -> torch.Tensor:
 
 
 def _halve(x: torch.Tensor) -> torch.Tensor:
+    """(N, C, H, W) at half the size, odd sides rounded up."""
     return F.avg_pool2d(x, 2, padding=[side % 2 for side in x.shape[2:]])

@@ -1,4 +1,4 @@
-"""The networks that look at pictures in an evaluation: CLIP models and the judge, behind one interface."""
+"""The networks that look at pictures in an evaluation behind one interface: CLIP models and judges."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clip_feature_codec.embed import Embedder
+from clip_feature_codec.evaluate.metrics.classifier import Classifier
 from clip_feature_codec.evaluate.metrics.definitions import METRICS, SET_METRICS, Metric
 from clip_feature_codec.evaluate.metrics.judge import Judge
+from clip_feature_codec.evaluate.metrics.recognition import RECOGNITION_METRICS, KnownClasses, recognition
+from clip_feature_codec.evaluate.metrics.vectors import cosine
 
 OWN_CLIP = "clip"
 JUDGE = "judge"
+CLASSIFIER = "classifier"
 JUDGE_METRICS = ("judge_similarity", "judge_rank", "fid", "kid")
+
+Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -25,22 +31,24 @@ class View:
 
     Attributes:
         key: ``clip`` (the streams' own), ``clip@NAME`` or ``judge``.
-        similarity, rank: metrics of a pair: cosine with the original, and the original's place among all.
-        sets: metrics over a whole set.
-        metrics: what each of these means, with network and weights.
+        metrics: what each metric means that these vectors give, with network and weights.
         dim: the length of a vector.
         prepare: picture as it is, picture as it is compared -> what ``embed`` takes.
         embed: N of these -> float32 (N, D).
+        compare: vectors (N, D) of decoded pictures, those of their originals, and the originals' names ->
+            float64 (N,) of each metric of a pair but ``rank``.
+        rank: the metric of a pair that is an original's place among all originals; empty where there is none.
+        sets: metrics over a whole set.
     """
 
     key: str
-    similarity: str
-    rank: str
-    sets: tuple[str, ...]
     metrics: dict[str, Metric]
     dim: int
     prepare: Callable[[Image.Image, Image.Image], Any]
     embed: Callable[[Sequence[Any]], NDArray[np.float32]]
+    compare: Callable[[Vectors, Vectors, Sequence[str]], dict[str, NDArray[np.float64]]]
+    rank: str = ""
+    sets: tuple[str, ...] = ()
 
     def __call__(self, pictures: Sequence[Image.Image]) -> NDArray[np.float32]:
         """Vectors (N, D) of decoded pictures."""
@@ -55,13 +63,13 @@ def clip_view(embedder: Embedder, name: str | None = None) -> View:
     network, weights = embedder.space.label, embedder.space.fingerprint
     return View(
         OWN_CLIP + suffix,
-        similarity,
-        rank,
-        (cmmd,),
         _bound([similarity, rank, cmmd], kinds, network, weights, name),
         embedder.dim,
         prepare=lambda picture, _: embedder.preprocess(picture),
         embed=lambda pixels: embedder.embed_batch(np.stack(pixels)),
+        compare=lambda vectors, originals, _: {similarity: cosine(vectors, originals)},
+        rank=rank,
+        sets=(cmmd,),
     )
 
 
@@ -69,13 +77,28 @@ def judge_view(judge: Judge) -> View:
     """How the judge sees: pictures at the size at which they are compared."""
     return View(
         JUDGE,
-        "judge_similarity",
-        "judge_rank",
-        ("fid", "kid"),
         _bound(JUDGE_METRICS, JUDGE_METRICS, judge.name, judge.weights),
         judge.dim,
         prepare=lambda _, reference: reference,
         embed=judge,
+        compare=lambda vectors, originals, _: {"judge_similarity": cosine(vectors, originals)},
+        rank="judge_rank",
+        sets=("fid", "kid"),
+    )
+
+
+def recognition_view(classifier: Classifier, classes: KnownClasses) -> View:
+    """What a classifier takes pictures for, at the size at which they are compared."""
+    bound = _bound(
+        RECOGNITION_METRICS, RECOGNITION_METRICS, f"{classifier.name}, {classes.rule}", classifier.weights
+    )
+    return View(
+        CLASSIFIER,
+        bound,
+        classifier.classes,
+        prepare=lambda _, reference: classifier.prepare(reference),
+        embed=classifier,
+        compare=lambda scores, originals, names: recognition(scores, classes.targets(names, originals)),
     )
 
 

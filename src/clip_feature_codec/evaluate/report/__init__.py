@@ -4,12 +4,11 @@ from clip_feature_codec.evaluate.report.figures import write_figure, write_figur
 from clip_feature_codec.evaluate.report.grid import write_grid
 from clip_feature_codec.evaluate.report.page import html_page
 from clip_feature_codec.evaluate.report.pictures import Pictures
-from clip_feature_codec.evaluate.report.tables import check_table_name, write_table
+from clip_feature_codec.evaluate.report.tables import write_table
 from clip_feature_codec.evaluate.report.text import text_table
 
 __all__ = [
     "Pictures",
-    "check_table_name",
     "html_page",
     "text_table",
     "write_figure",

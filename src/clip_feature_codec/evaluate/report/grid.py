@@ -11,6 +11,7 @@ from clip_feature_codec.errors import ImageError
 from clip_feature_codec.evaluate.report.looks import budget_label, middle
 from clip_feature_codec.evaluate.report.pictures import Pictures, choose, with_pictures
 from clip_feature_codec.evaluate.results import ORIGINAL, Evaluation, Series
+from clip_feature_codec.files import printable
 from clip_feature_codec.images import load_image, save_image
 
 _CELL = 192
@@ -45,7 +46,7 @@ def write_grid(evaluation: Evaluation, pictures: Pictures, path: Path) -> None:
         original = pictures.get((chosen.name, ORIGINAL, None))
         if original is None:
             continue
-        line = [_Cell(_opened(original), chosen.name)]
+        line = [_Cell(_opened(original), printable(chosen.name))]
         for series in columns:
             row = rows.get((chosen.name, series.id))
             data = pictures.get((chosen.name, series.id, budget))

@@ -44,7 +44,7 @@ class Look:
 
 
 def is_ours(series: Series) -> bool:
-    """Whether a series is the codec under test: the layout alone is a rival, as in `summarise`."""
+    """Whether a series is the codec under test: the layout alone is a baseline, as in `summarise`."""
     return series.id.startswith("clp@")
 
 
@@ -95,6 +95,11 @@ def span(low: float | None, high: float | None, digits: int, *, signed: bool = F
         return ""
     between = "–" if low >= 0 and not signed else " to "
     return f"{number(low, digits, signed=signed)}{between}{number(high, digits, signed=signed)}"
+
+
+def fitting(fits: int, pictures: int) -> str:
+    """How many pictures a mean is over: ``94``, or ``6 of 94`` where a codec does not fit all."""
+    return f"{fits:,}" if fits == pictures else f"{fits:,} of {pictures:,}"
 
 
 def title_parts(metric: Metric) -> tuple[str, str]:

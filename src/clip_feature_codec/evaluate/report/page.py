@@ -36,7 +36,9 @@ from clip_feature_codec.evaluate.report.pictures import (
     ranking,
 )
 from clip_feature_codec.evaluate.report.points import names_with_values, size_of, value_of
+from clip_feature_codec.evaluate.report.text import notes
 from clip_feature_codec.evaluate.results import ORIGINAL, Evaluation, PictureKey
+from clip_feature_codec.files import encodable
 
 _EXTRA_DIGITS = 2
 """Beyond a metric's own, in the embedded data: enough to sort by, and half the bytes of all digits."""
@@ -54,12 +56,19 @@ def html_page(evaluation: Evaluation, pictures: Pictures, title: str, summary: S
 
     Returns:
         HTML that loads nothing, which its content security policy also forbids; without scripts it still
-        shows the summary at the middle budget.
+        shows the summary at the middle budget. It can be encoded as UTF-8 whatever pictures are called.
     """
     summary = summary or summarise(evaluation)
     metrics = shown_metrics(evaluation.metrics, names_with_values(summary.points))
     chosen, files = collect(evaluation, pictures, choose(evaluation))
-    script = _asset("report.js")
+    parts = _frame(evaluation, title) | _tables(evaluation, summary, metrics)
+    parts |= _shown(evaluation, metrics, chosen, files)
+    data = _data(evaluation, summary, metrics, chosen, files)
+    page = _environment().get_template("report.html.j2").render(**parts, data=_embedded(data))
+    return encodable(page)
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("clip_feature_codec.evaluate.report", "."),
         autoescape=True,
@@ -69,41 +78,64 @@ def html_page(evaluation: Evaluation, pictures: Pictures, title: str, summary: S
     )
     environment.filters |= {"budget": budget_label, "number": number, "words": _words}
     environment.tests |= {"mapping": lambda x: isinstance(x, Mapping), "listing": _is_listing}
-    ours = [series for series in evaluation.series if is_ours(series)]
-    rivals = [series for series in evaluation.series if not is_ours(series)]
-    shown_panels = list(panels(evaluation, summary, metrics))
-    first = next((panel for panel in shown_panels if panel.budget == middle(evaluation.budgets)), None)
-    return environment.get_template("report.html.j2").render(
-        title=title,
-        version=__version__,
-        evaluation=evaluation,
-        provenance=_provenance(evaluation),
-        command=_command(evaluation),
-        metrics=metrics,
-        parts={name: title_parts(metric) for name, metric in evaluation.metrics.items()},
-        looks=looks(evaluation.series),
-        ours=ours,
-        rivals=rivals,
-        failed={failure.series for failure in evaluation.failures},
-        middle=middle(evaluation.budgets),
-        panels=shown_panels,
-        leaders=leaders(first, metrics) if first else {},
-        scores=scores(summary),
-        pair_metrics=[name for name, metric in metrics.items() if metric.over == "pair"],
-        deltas=deltas(summary, metrics),
-        has_curves=len(evaluation.budgets) > 1,
-        has_costs=any(point.decode_ms is not None or point.encode_ms is not None for point in summary.points),
-        seeds=len({row.seed for row in evaluation.rows if row.seed is not None}),
-        chosen=chosen,
-        left_out=len(evaluation.images) - len(chosen),
-        ranking=metrics[name].title if (name := ranking(evaluation)) in metrics else "",
-        shown=_shown_pairs(evaluation, chosen, files),
-        limit=number(MAX_BYTES / 1e6, 0),
-        style=Markup(_asset("report.css")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        data=_embedded(_data(evaluation, summary, metrics, chosen, files)),
-    )
+    return environment
+
+
+def _frame(evaluation: Evaluation, title: str) -> dict[str, Any]:
+    """What the page is about, and what it looks like."""
+    script = _asset("report.js")
+    return {
+        "title": title,
+        "version": __version__,
+        "evaluation": evaluation,
+        "provenance": _provenance(evaluation),
+        "command": _command(evaluation),
+        "looks": looks(evaluation.series),
+        "ours": [series for series in evaluation.series if is_ours(series)],
+        "baselines": [series for series in evaluation.series if not is_ours(series)],
+        "failed": {failure.series for failure in evaluation.failures},
+        "middle": middle(evaluation.budgets),
+        "seeds": len({row.seed for row in evaluation.rows if row.seed is not None}),
+        "style": Markup(_asset("report.css")),
+        "script": Markup(script),
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    }
+
+
+def _tables(evaluation: Evaluation, summary: Summary, metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    """What the page says in numbers."""
+    shown = list(panels(evaluation, summary, metrics))
+    first = next((panel for panel in shown if panel.budget == middle(evaluation.budgets)), None)
+    costs = [(point.encode_ms, point.decode_ms) for point in summary.points]
+    return {
+        "metrics": metrics,
+        "parts": {name: title_parts(metric) for name, metric in evaluation.metrics.items()},
+        "notes": list(notes(evaluation)),
+        "panels": shown,
+        "leaders": leaders(first, metrics) if first else {},
+        "scores": scores(summary),
+        "pair_metrics": [name for name, metric in metrics.items() if metric.over == "pair"],
+        "deltas": deltas(summary, metrics),
+        "has_curves": len(evaluation.budgets) > 1,
+        "has_costs": any(one is not None for pair in costs for one in pair),
+    }
+
+
+def _shown(
+    evaluation: Evaluation,
+    metrics: Mapping[str, Metric],
+    chosen: Sequence[Chosen],
+    files: Mapping[PictureKey, bytes],
+) -> dict[str, Any]:
+    """The pictures of the page, and by what they were chosen."""
+    name = ranking(evaluation) or ""
+    return {
+        "chosen": chosen,
+        "left_out": len(evaluation.images) - len(chosen),
+        "ranking": metrics[name].title if name in metrics else "",
+        "shown": _shown_pairs(evaluation, chosen, files),
+        "limit": number(MAX_BYTES / 1e6, 0),
+    }
 
 
 def _asset(name: str) -> str:
@@ -123,7 +155,7 @@ def _data(
     summary: Summary,
     metrics: Mapping[str, Metric],
     chosen: Sequence[Chosen],
-    files: Mapping[tuple[str, str, int | None], bytes],
+    files: Mapping[PictureKey, bytes],
 ) -> dict[str, Any]:
     """What the script draws from; series, budgets and pictures are named by their place in their list."""
     place = _Places(evaluation)
@@ -144,7 +176,7 @@ def _data(
         "budgets": [budget_label(budget) for budget in evaluation.budgets],
         "ticks": [budget for budget in evaluation.budgets if budget is not None],
         "middle": evaluation.budgets.index(middle(evaluation.budgets)) if evaluation.budgets else 0,
-        "images": [image.name for image in evaluation.images],
+        "images": [encodable(image.name) for image in evaluation.images],
         "chosen": [
             {"image": place.images[one.name], "why": one.why}
             | {"ratio": round(sizes[one.name].width / sizes[one.name].height, 4)}
@@ -240,7 +272,7 @@ def _first_shown(evaluation: Evaluation, chosen: Sequence[Chosen]) -> list[Pictu
 
 
 def _shown_pairs(
-    evaluation: Evaluation, chosen: Sequence[Chosen], files: Mapping[tuple[str, str, int | None], bytes]
+    evaluation: Evaluation, chosen: Sequence[Chosen], files: Mapping[PictureKey, bytes]
 ) -> dict[str, list[tuple[str, str]]]:
     """Of each chosen picture (key, data URL): the original and, if it is there, ours."""
     place = _Places(evaluation)

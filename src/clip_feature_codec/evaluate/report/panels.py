@@ -63,7 +63,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Score:
-    """How often ours is better than a rival, or worse, or neither, over the metrics under one budget."""
+    """How often ours is better than a baseline, or worse, or neither, over the metrics under one budget."""
 
     won: int
     even: int
@@ -77,7 +77,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Delta:
-    """A Bjøntegaard delta as text; ``verdict`` is ours against the rival, by the sign alone."""
+    """A Bjøntegaard delta as text; ``verdict`` is ours against the baseline, by the sign alone."""
 
     delta: str
     rate: str = ""
@@ -93,7 +93,7 @@ def panels(evaluation: Evaluation, summary: Summary, metrics: Mapping[str, Metri
         for budget in evaluation.budgets:
             points = {point.series: point for point in summary.points if point.budget == budget}
             differences = {
-                (one.rival, one.metric): one
+                (one.baseline, one.metric): one
                 for one in summary.differences
                 if one.budget == budget and ours is not None and one.series == ours.id
             }
@@ -146,9 +146,9 @@ def _cell(point: Point, name: str, metric: Metric, difference: Difference | None
         return Cell(shown, spread, best=mark, note=note)
     low, high = difference.interval.low, difference.interval.high
     gap = number(-difference.interval.mean, digits, signed=True)
-    # Rival minus ours, as the table's lines are the rivals: the interval turns round.
+    # Baseline minus ours, as the table's lines are the baselines: the interval turns round.
     gap_spread = span(-high, -low, digits, signed=True) if low is not None and high is not None else ""
-    verdict: Verdict = {"ours": "worse", "rival": "better", None: "even"}[difference.better]  # type: ignore[assignment]
+    verdict: Verdict = {"ours": "worse", "baseline": "better", None: "even"}[difference.better]  # type: ignore[assignment]
     words = {"worse": "Worse than ours", "better": "Better than ours", "even": "No clear difference"}[verdict]
     note += f" {words}: {gap} {unit}".rstrip() + (f" ({gap_spread})" if gap_spread else "")
     note += f" on the {difference.interval.count} that both fit."
@@ -178,18 +178,18 @@ def leaders(panel: Panel, metrics: Mapping[str, Metric]) -> dict[str, list[str]]
 
 
 def scores(summary: Summary) -> dict[tuple[str, str, int | None], Score]:
-    """Count wins over the metrics of a pair, by (series of ours, rival, budget)."""
+    """Count wins over the metrics of a pair, by (series of ours, baseline, budget)."""
     counts: dict[tuple[str, str, int | None], list[int]] = {}
     for one in summary.differences:
-        count = counts.setdefault((one.series, one.rival, one.budget), [0, 0, 0])
-        count[{"ours": 0, None: 1, "rival": 2}[one.better]] += 1
+        count = counts.setdefault((one.series, one.baseline, one.budget), [0, 0, 0])
+        count[{"ours": 0, None: 1, "baseline": 2}[one.better]] += 1
     return {key: Score(*count) for key, count in counts.items()}
 
 
 def deltas(summary: Summary, metrics: Mapping[str, Metric]) -> dict[tuple[str, str, str], Delta]:
-    """Bjøntegaard deltas as text, by (series of ours, rival, metric)."""
+    """Bjøntegaard deltas as text, by (series of ours, baseline, metric)."""
     return {
-        (one.series, one.rival, one.metric): _delta(one, metrics[one.metric])
+        (one.series, one.baseline, one.metric): _delta(one, metrics[one.metric])
         for one in summary.bjontegaard
         if one.metric in metrics
     }

@@ -10,7 +10,7 @@ from typing import Any
 
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.evaluate.results import Evaluation
-from clip_feature_codec.files import write_atomic
+from clip_feature_codec.files import encodable, write_atomic
 
 _SUFFIXES = (".csv", ".parquet")
 
@@ -28,8 +28,9 @@ def check_table_name(path: Path) -> None:
 def write_table(evaluation: Evaluation, path: Path) -> None:
     """Write one line per `Row`, each metric of a pair as a column; the format is named by the ending.
 
-    CSV is UTF-8 with commas and leaves a value that is None empty; Parquet makes it null. Metrics over a set
-    have no picture, so they are not in it: they are in the JSON form.
+    CSV is UTF-8 with commas and leaves a value that is None empty; Parquet makes it null. Names that are not
+    UTF-8 are escaped: see `files.encodable`. Metrics over a set have no picture, so they are not in it: they
+    are in the JSON form.
 
     Raises:
         ConfigError: the ending is neither ``.csv`` nor ``.parquet``.
@@ -45,6 +46,7 @@ def _columns(evaluation: Evaluation) -> dict[str, list[Any]]:
     lines = []
     for row in evaluation.rows:
         fields = asdict(row)
+        fields["image"] = encodable(row.image)
         measured = fields.pop("metrics")
         costs = {name: fields.pop(name) for name in ("encode_ms", "decode_ms", "encode_mb", "decode_mb")}
         lines.append(fields | {name: measured.get(name) for name in metrics} | costs)

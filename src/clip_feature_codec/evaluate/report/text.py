@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from clip_feature_codec.evaluate.analysis.statistics import interval
 from clip_feature_codec.evaluate.analysis.summary import Bjontegaard, Point, Summary, summarise
-from clip_feature_codec.evaluate.report.looks import budget_label, is_ours, number, shown_metrics, title_parts
+from clip_feature_codec.evaluate.report.looks import (
+    budget_label,
+    fitting,
+    is_ours,
+    number,
+    shown_metrics,
+    span,
+    title_parts,
+)
 from clip_feature_codec.evaluate.report.points import names_with_values, size_of, value_of
 from clip_feature_codec.evaluate.results import Evaluation
 
@@ -17,8 +26,8 @@ def text_table(evaluation: Evaluation, summary: Summary | None = None) -> str:
     """One block per budget, then Bjøntegaard deltas, and what is missing with the reason.
 
     After ± stands half the width of the 95 % interval, or a metric's own standard deviation over the set; in
-    brackets, how many pictures a codec fits if not all. Pictures that failed are not listed. No trailing line
-    break.
+    brackets, how many pictures have a value where it is not all that fit. Pictures that failed are not
+    listed. No trailing line break.
 
     Args:
         evaluation: what was measured.
@@ -28,7 +37,7 @@ def text_table(evaluation: Evaluation, summary: Summary | None = None) -> str:
     blocks = [_block(evaluation, summary, budget) for budget in evaluation.budgets]
     blocks += [
         *_bjontegaard(evaluation, summary),
-        _KEY if any("±" in block for block in blocks) else "",
+        "\n".join([*([_KEY] if any("±" in block for block in blocks) else []), *notes(evaluation)]),
         "\n".join(_missing(evaluation)),
     ]
     return "\n\n".join(block for block in blocks if block)
@@ -39,30 +48,43 @@ def _block(evaluation: Evaluation, summary: Summary, budget: int | None) -> str:
     metrics = shown_metrics(evaluation.metrics, names_with_values(points.values()))
     label = "as many bytes as each stream has" if budget is None else budget_label(budget)
     failed = {failure.series for failure in evaluation.failures}
-    lines = [[label, "bytes", *(metric.title for metric in metrics.values())]]
+    lines = [[label, "pictures", "bytes", *(metric.title for metric in metrics.values())]]
     for series in evaluation.series:
         point = points[series.id]
         size = size_of(point, series)
         if size is None:
             lines.append([series.title, "failed" if series.id in failed else "fits none"])
             continue
-        fits = "" if point.fits == point.pictures else f" ({point.fits} of {point.pictures})"
         cells = [_cell(point, name, metric.digits) for name, metric in metrics.items()]
-        lines.append([series.title + fits, f"{size:.1f}", *cells])
+        lines.append([series.title, fitting(point.fits, point.pictures), f"{size:.1f}", *cells])
     return _aligned(lines)
+
+
+def notes(evaluation: Evaluation) -> Iterator[str]:
+    """What must be known of the metrics, and what a classifier finds in the originals."""
+    for name, metric in evaluation.metrics.items():
+        if metric.note:
+            yield f"{title_parts(metric)[0]}: {metric.note}"
+        own = {image.name: [image.metrics[name]] for image in evaluation.images if name in image.metrics}
+        if own:
+            found = interval(own)
+            spread = span(found.low, found.high, metric.digits)
+            shown = number(found.mean, metric.digits) + (f" ({spread})" if spread else "")
+            yield f"{title_parts(metric)[0]} of {metric.network}: in the originals themselves {shown}"
 
 
 def _cell(point: Point, metric: str, digits: int) -> str:
     value = value_of(point, metric)
     if value is None:
         return number(None, digits)
+    fewer = "" if value.count == point.fits else f" ({value.count})"
     if value.low is None or value.high is None:
-        return number(value.mean, digits)
-    return f"{number(value.mean, digits)} ±{number((value.high - value.low) / 2, digits)}"
+        return number(value.mean, digits) + fewer
+    return f"{number(value.mean, digits)} ±{number((value.high - value.low) / 2, digits)}{fewer}"
 
 
 def _bjontegaard(evaluation: Evaluation, summary: Summary) -> Iterator[str]:
-    """One block per series of ours: what it gains on each rival, of those that could be computed."""
+    """One block per series of ours: what it gains on each baseline, of those that could be computed."""
     titles = {series.id: series.title for series in evaluation.series}
     for series in filter(is_ours, evaluation.series):
         found = [one for one in summary.bjontegaard if one.series == series.id and one.delta is not None]
@@ -70,10 +92,10 @@ def _bjontegaard(evaluation: Evaluation, summary: Summary) -> Iterator[str]:
             continue
         metrics = [name for name in evaluation.metrics if any(one.metric == name for one in found)]
         lines = [["Bjøntegaard, against", *(title_parts(evaluation.metrics[name])[0] for name in metrics)]]
-        for rival in dict.fromkeys(one.rival for one in found):
-            of_metric = {one.metric: one for one in found if one.rival == rival}
+        for baseline in dict.fromkeys(one.baseline for one in found):
+            of_metric = {one.metric: one for one in found if one.baseline == baseline}
             cells = [_delta(of_metric.get(name), evaluation.metrics[name].digits) for name in metrics]
-            lines.append([titles[rival], *cells])
+            lines.append([titles[baseline], *cells])
         yield f"{series.title} at equal bytes, and bytes at equal quality\n{_aligned(lines)}"
 
 

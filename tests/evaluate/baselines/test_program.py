@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from clip_feature_codec.errors import ConfigError
+from clip_feature_codec.evaluate.baselines.known import load_baselines
+from clip_feature_codec.evaluate.baselines.program import Program, ProgramError
 from clip_feature_codec.evaluate.metrics.pixels import psnr
-from clip_feature_codec.evaluate.rivals.baselines import baselines
-from clip_feature_codec.evaluate.rivals.external import External, ProgramError
 from samples import make_picture
 
 SHIPPED = Path(__file__).parents[3] / "benchmarks" / "external"
@@ -81,8 +81,8 @@ class Descriptions:
         path.write_text("\n".join(lines))
         return path
 
-    def codec(self, **changes: object) -> External:
-        return External.load(self.write(**changes))
+    def codec(self, **changes: object) -> Program:
+        return Program.load(self.write(**changes))
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def descriptions(tmp_path: Path) -> Descriptions:
 
 
 def test_a_program_is_a_codec(descriptions: Descriptions):
-    (codec,) = baselines([], [descriptions.write()])
+    (codec,) = load_baselines([], [descriptions.write()])
     picture = make_picture(0, (48, 36))
     found = codec.search(picture, [1000, 60, 30, 5])
     assert found[0] == {"side": 6, "bits": 8}
@@ -230,7 +230,7 @@ def test_a_description_that_makes_no_sense_is_refused(
 ):
     path = descriptions.write(**changes)
     with pytest.raises(ConfigError, match=message) as error:
-        baselines([], [path])
+        load_baselines([], [path])
     assert str(path) in str(error.value)
 
 
@@ -243,15 +243,15 @@ def test_a_file_that_is_no_description_is_refused(descriptions: Descriptions, tm
         ("none", "cannot be read"),
     ):
         with pytest.raises(ConfigError, match=message):
-            External.load(tmp_path / f"{name}.toml")
+            Program.load(tmp_path / f"{name}.toml")
     with pytest.raises(ConfigError, match="'raw' is taken"):
-        baselines([], [descriptions.write(), descriptions.write()])
+        load_baselines([], [descriptions.write(), descriptions.write()])
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
 def test_shipped_descriptions_work(path: Path):
     try:
-        codec = External.load(path)
+        codec = Program.load(path)
     except ConfigError as error:
         if "is not installed" not in str(error):
             raise

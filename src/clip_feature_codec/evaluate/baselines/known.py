@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from clip_feature_codec.errors import ConfigError
-from clip_feature_codec.evaluate.rivals.baseline import Baseline
+from clip_feature_codec.evaluate.baselines.baseline import Baseline
 
 RESERVED = ("layout", "original")
 """Names that mean something else in results, as ``clp@8`` and the like do."""
 
 
-def baselines(names: Sequence[str], externals: Sequence[Path] = ()) -> list[Baseline]:
+def load_baselines(names: Sequence[str], externals: Sequence[Path] = ()) -> list[Baseline]:
     """Make codecs ready by their names.
 
     Args:
@@ -26,7 +26,7 @@ def baselines(names: Sequence[str], externals: Sequence[Path] = ()) -> list[Base
         ConfigError: a name is unknown or given twice by externals, a library is missing, or a description
             cannot be used.
     """
-    from clip_feature_codec.evaluate.rivals.external import External
+    from clip_feature_codec.evaluate.baselines.program import Program
 
     known = built_in()
     chosen: dict[str, Baseline] = {}
@@ -37,7 +37,7 @@ def baselines(names: Sequence[str], externals: Sequence[Path] = ()) -> list[Base
             if each not in chosen:
                 chosen[each] = known[each]()
     for path in externals:
-        external = External.load(path)
+        external = Program.load(path)
         if external.name in {*known, *chosen, *RESERVED} or external.name.startswith("clp@"):
             raise ConfigError(f"{path}: the name {external.name!r} is taken: give it another one")
         chosen[external.name] = external
@@ -46,8 +46,8 @@ def baselines(names: Sequence[str], externals: Sequence[Path] = ()) -> list[Base
 
 def built_in() -> dict[str, Callable[[], Baseline]]:
     """Give every codec that comes with the package, by name, to be made when it is wanted."""
-    from clip_feature_codec.evaluate.rivals.hashes import BlurHash, ThumbHash
-    from clip_feature_codec.evaluate.rivals.thumbnails import Avif, Jpeg, Jxl, WebP
+    from clip_feature_codec.evaluate.baselines.hashes import BlurHash, ThumbHash
+    from clip_feature_codec.evaluate.baselines.thumbnails import Avif, Jpeg, Jxl, WebP
 
     return {
         "jpeg": Jpeg,

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from clip_feature_codec.evaluate.rivals.baseline import Settings
-from clip_feature_codec.evaluate.rivals.best_files import Curve, FileSearch
+from clip_feature_codec.evaluate.baselines.baseline import Settings
+from clip_feature_codec.evaluate.baselines.best_files import Curve, FileSearch
 
 ORIGINAL = Image.new("RGB", (4, 4))
 

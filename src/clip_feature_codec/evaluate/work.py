@@ -65,8 +65,8 @@ class Part:
         return [(name, series, budget) for name, series, budget in found]
 
 
-class Progress:
-    """A folder of finished parts: one file for each chunk of pictures and each series.
+class WorkFolder:
+    """Finished parts of an evaluation: one file for each chunk of pictures and each series.
 
     Attributes:
         folder: where they lie. Its name is a hash of ``identity``, so that nothing is taken for the

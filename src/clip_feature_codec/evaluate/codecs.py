@@ -1,123 +1,36 @@
-"""The codecs of an evaluation behind one interface: ours with a decoder, our layout layer alone, rivals."""
+"""The codecs of an evaluation behind one interface: ours painted, our layout layer alone, baselines."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from clip_feature_codec import __version__
-from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
-from clip_feature_codec.codec.layers import Layers
-from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.decoders.options import PaintOptions
 from clip_feature_codec.decoders.protocol import Decoder
 from clip_feature_codec.devices import usable_cores
-from clip_feature_codec.errors import CodecError, ConfigError
+from clip_feature_codec.errors import CodecError
+from clip_feature_codec.evaluate.baselines.baseline import Baseline
+from clip_feature_codec.evaluate.baselines.search_cache import SearchCache
+from clip_feature_codec.evaluate.batch import Batch, Coded
 from clip_feature_codec.evaluate.cost import Cost, measure
-from clip_feature_codec.evaluate.results import Failure, Series
-from clip_feature_codec.evaluate.rivals.baseline import Baseline
-from clip_feature_codec.evaluate.rivals.search_cache import SearchCache
+from clip_feature_codec.evaluate.results import Budget, Failure, Series
 from clip_feature_codec.preview import preview
 from clip_feature_codec.reconstruct import paint
-from clip_feature_codec.store.manifest import Entry
 
 T = TypeVar("T")
 
-Budget = int | None
-"""Bytes that a file may have; None: as many as the picture's stream in the store has."""
-
-LAYOUT = "layout"
-"""The layout layer alone, as `--baselines` and results call it."""
+LAYOUT_ALONE = "layout"
+"""Our layout layer without anything else, as `--baselines` and results call it."""
 
 
-@dataclass
-class Batch:
-    """Some pictures of the store, read and embedded once for all codecs.
-
-    Attributes:
-        entries: N entries of the store.
-        paths: where their streams lie, for messages.
-        streams: these streams.
-        references: the pictures, RGB, at the size at which they are compared.
-        aspects: width / height as their streams have it.
-        layouts: N arrays of layout coefficients (L,).
-        analysis_ms: what it took to make vector and layout of each picture.
-        vectors: of the streams' own CLIP, float32 (N, D), unit length.
-        failures: what a rival could not do.
-    """
-
-    entries: list[Entry] = field(default_factory=list)
-    paths: list[str] = field(default_factory=list)
-    streams: list[Stream] = field(default_factory=list)
-    references: list[Image.Image] = field(default_factory=list)
-    aspects: list[float] = field(default_factory=list)
-    layouts: list[NDArray[np.float32]] = field(default_factory=list)
-    analysis_ms: list[float] = field(default_factory=list)
-    vectors: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    failures: list[Failure] = field(default_factory=list)
-    _coded_streams: dict[tuple[str, Budget], list[Coded | None]] = field(default_factory=dict)
-
-    def limits(self, budget: Budget) -> list[int]:
-        """Bytes that each picture may take."""
-        return [len(stream.blob) if budget is None else budget for stream in self.streams]
-
-    def coded(self, codec: FeatureCodec, layers: str, budget: Budget) -> list[Coded | None]:
-        """Our streams of some layers under a budget; coded once, however many decoders read them."""
-        key = layers, budget
-        if key not in self._coded_streams:
-            stored = budget is None and layers != LAYOUT
-            self._coded_streams[key] = [
-                _described(stream, None) if stored else self._coded(row, codec, layers, limit)
-                for row, (stream, limit) in enumerate(zip(self.streams, self.limits(budget), strict=True))
-            ]
-        return self._coded_streams[key]
-
-    def _coded(self, row: int, codec: FeatureCodec, layers: str, limit: int) -> Coded | None:
-        rate = Rate(max_bytes=limit, layers=layers)
-        picture = Layers(self.vectors[row : row + 1], self.layouts[row][None], [self.aspects[row]])
-        try:
-            blobs, cost = measure(partial(codec.encode, picture, rate))
-        except ConfigError:  # nothing is as small as that
-            return None
-        return _described(codec.parse(blobs[0]), Cost(cost.ms + self.analysis_ms[row], cost.mb))
-
-
-@dataclass(frozen=True)
-class Coded:
-    """One file of one picture.
-
-    Attributes:
-        data: the file.
-        payload: bytes of it without header or container.
-        settings: how the codec was set, in words.
-        cost: of encoding it; None where it was there already.
-        stream: the file taken apart, where it is one of ours.
-    """
-
-    data: bytes
-    payload: int
-    settings: str
-    cost: Cost | None
-    stream: Stream | None = None
-
-
-def _described(stream: Stream, cost: Cost | None) -> Coded:
-    """One of our streams, with the bytes of its layers."""
-    layers = {"vector": stream.semantic, "layout": stream.layout}
-    sizes = {name: len(payload) for name, payload in layers.items() if payload is not None}
-    words = ", ".join(f"{name} {size} bytes" for name, size in sizes.items())
-    return Coded(stream.blob, sum(sizes.values()), words, cost, stream)
-
-
-class Contestant(Protocol):
+class Codec(Protocol):
     """A codec in one setting.
 
     Attributes:
@@ -139,7 +52,7 @@ class Contestant(Protocol):
         ...
 
 
-class Clp:
+class PaintedCodec:
     """Our streams, painted by a decoder in so many steps."""
 
     def __init__(
@@ -161,13 +74,13 @@ class Clp:
         )
 
     def encode(self, batch: Batch, budgets: Sequence[Budget]) -> list[list[Coded | None]]:
-        """See `Contestant`."""
+        """See `Codec`."""
         return [batch.coded(self._codec, self._layers, budget) for budget in budgets]
 
     def decode(
         self, files: Sequence[Coded], sizes: Sequence[tuple[int, int]], seed: int | None
     ) -> list[tuple[Image.Image, Cost]]:
-        """See `Contestant`; the time is shared evenly by the pictures of a batch."""
+        """See `Codec`; the time is shared evenly by the pictures of a batch."""
         options = replace(self._options, seed=seed or 0)
         streams = [coded.stream for coded in files if coded.stream is not None]
         painted, cost = measure(
@@ -176,29 +89,29 @@ class Clp:
         return [(picture, cost.shared_by(len(streams))) for picture in painted]
 
 
-class LayoutAlone:
+class LayoutCodec:
     """The layout layer with the whole budget, shown as it is."""
 
     seeds: Sequence[int | None] = (None,)
 
     def __init__(self, codec: FeatureCodec, options: PaintOptions) -> None:
         self._codec, self._options = codec, options
-        self.series = Series(LAYOUT, "clp, layout alone", "ours", f"clip-feature-codec {__version__}")
+        self.series = Series(LAYOUT_ALONE, "clp, layout alone", "ours", f"clip-feature-codec {__version__}")
 
     def encode(self, batch: Batch, budgets: Sequence[Budget]) -> list[list[Coded | None]]:
-        """See `Contestant`."""
-        return [batch.coded(self._codec, LAYOUT, budget) for budget in budgets]
+        """See `Codec`."""
+        return [batch.coded(self._codec, "layout", budget) for budget in budgets]
 
     def decode(
         self, files: Sequence[Coded], sizes: Sequence[tuple[int, int]], seed: int | None
     ) -> list[tuple[Image.Image, Cost]]:
-        """See `Contestant`."""
+        """See `Codec`."""
         size, square = self._options.size, self._options.square
         streams = [coded.stream for coded in files if coded.stream is not None]
         return [measure(partial(preview, stream, self._codec, size, square)) for stream in streams]
 
 
-class Rival:
+class BaselineCodec:
     """Another codec, at the settings that give its best file under each budget."""
 
     seeds: Sequence[int | None] = (None,)
@@ -210,7 +123,7 @@ class Rival:
         )
 
     def encode(self, batch: Batch, budgets: Sequence[Budget]) -> list[list[Coded | None]]:
-        """See `Contestant`; searches run side by side, and what they find is encoded again, alone."""
+        """See `Codec`; searches run side by side, and what they find is encoded again, alone."""
         limits = list(zip(*(batch.limits(budget) for budget in budgets), strict=True))
         pool = ThreadPoolExecutor(usable_cores())  # the encoders work outside Python's lock
         try:
@@ -249,7 +162,7 @@ class Rival:
     def decode(
         self, files: Sequence[Coded], sizes: Sequence[tuple[int, int]], seed: int | None
     ) -> list[tuple[Image.Image, Cost]]:
-        """See `Contestant`."""
+        """See `Codec`."""
         return [
             self._measured(partial(self._baseline.decode, coded.data, size))
             for coded, size in zip(files, sizes, strict=True)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from clip_feature_codec.evaluate.rivals.baseline import Settings
+from clip_feature_codec.evaluate.baselines.baseline import Settings
 
 Curve = Sequence[Settings]
 """Settings in the order of rising files, such as a thumbnail's at every quality."""

@@ -21,8 +21,8 @@ from typing import Any
 from PIL import Image
 
 from clip_feature_codec.errors import CodecError, ConfigError, ImageError
-from clip_feature_codec.evaluate.rivals.baseline import Baseline, Settings
-from clip_feature_codec.evaluate.rivals.best_files import Curve, FileSearch
+from clip_feature_codec.evaluate.baselines.baseline import Baseline, Settings
+from clip_feature_codec.evaluate.baselines.best_files import Curve, FileSearch
 from clip_feature_codec.images import load_image
 
 TIMEOUT = 60.0
@@ -79,7 +79,7 @@ class Description:
     suffix: str = ".bin"
 
 
-class External(Baseline):
+class Program(Baseline):
     """A codec of two programs, one that encodes a PNG file and one that decodes to one.
 
     Its file is what the first one writes, whole; a decoded picture of another size is brought to the
@@ -100,7 +100,7 @@ class External(Baseline):
         self.version = self._ask_version()
 
     @classmethod
-    def load(cls, path: Path) -> External:
+    def load(cls, path: Path) -> Program:
         """Read a description and ask the program for its version.
 
         Raises:
@@ -249,18 +249,7 @@ def _description(table: dict[str, Any]) -> Description:
     name = _text(table, "name")
     if not name or name == "all":
         raise ConfigError("name must be a word that is not 'all'")
-    parameters = table.get("parameters", {})
-    if not isinstance(parameters, dict):
-        raise ConfigError("parameters must be a table of lists")
-    for key, values in parameters.items():
-        if key in _FIELDS["encode"] | _FIELDS["decode"]:
-            raise ConfigError(f"no parameter can be called {key!r}: that field has a meaning of its own")
-        if (
-            not isinstance(values, list)
-            or not values
-            or not all(type(v) in (str, int, float) for v in values)
-        ):
-            raise ConfigError(f"parameter {key!r} must be a list of numbers or texts")
+    parameters = _parameters(table)
     rising = table.get("rising")
     if rising is not None and rising not in parameters:
         raise ConfigError(f"rising must be the name of a parameter, found {rising!r}")
@@ -283,6 +272,22 @@ def _description(table: dict[str, Any]) -> Description:
         timeout=float(timeout),
         suffix=suffix,
     )
+
+
+def _parameters(table: dict[str, Any]) -> dict[str, list[str | int | float]]:
+    parameters = table.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise ConfigError("parameters must be a table of lists")
+    for key, values in parameters.items():
+        if key in _FIELDS["encode"] | _FIELDS["decode"]:
+            raise ConfigError(f"no parameter can be called {key!r}: that field has a meaning of its own")
+        if (
+            not isinstance(values, list)
+            or not values
+            or not all(type(v) in (str, int, float) for v in values)
+        ):
+            raise ConfigError(f"parameter {key!r} must be a list of numbers or texts")
+    return parameters
 
 
 def _text(table: dict[str, Any], key: str, default: str | None = None) -> str:

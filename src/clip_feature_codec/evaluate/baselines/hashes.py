@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clip_feature_codec.errors import ConfigError, ImageError
-from clip_feature_codec.evaluate.rivals.baseline import Baseline, Settings
-from clip_feature_codec.evaluate.rivals.best_files import Curve, FileSearch
+from clip_feature_codec.evaluate.baselines.baseline import Baseline, Settings
+from clip_feature_codec.evaluate.baselines.best_files import Curve, FileSearch
 from clip_feature_codec.images import output_size
 
 BASE83 = string.digits + string.ascii_uppercase + string.ascii_lowercase + "#$%*+,-.:;=?@[]^_{|}~"
@@ -179,7 +179,7 @@ def draw_thumbhash(data: bytes, width: int, height: int) -> NDArray[np.uint8]:
 
 
 def _analyse(plane: NDArray[np.float64], columns: int, rows: int) -> tuple[float, float, list[float]]:
-    """Mean, greatest magnitude and, between 0 and 1, every cosine of a plane."""
+    """Mean, greatest magnitude and, between 0 and 1, every cosine of a plane (H, W)."""
     height, width = plane.shape
     waves = [
         float(_cosine(y, height) @ plane @ _cosine(x, width)) / plane.size for x, y in _waves(columns, rows)
@@ -197,6 +197,7 @@ def _waves(columns: int, rows: int) -> Iterator[tuple[int, int]]:
 
 
 def _cosine(wave: int, length: int) -> NDArray[np.float64]:
+    """One cosine (length,) of DCT-II, at the middles of the samples."""
     values: NDArray[np.float64] = np.cos(np.pi / length * wave * (np.arange(length) + 0.5))
     return values
 

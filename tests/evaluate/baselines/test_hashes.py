@@ -9,7 +9,13 @@ import pytest
 from PIL import Image
 
 from clip_feature_codec.errors import ImageError
-from clip_feature_codec.evaluate.rivals.hashes import BASE83, BlurHash, ThumbHash, draw_thumbhash, thumbhash
+from clip_feature_codec.evaluate.baselines.hashes import (
+    BASE83,
+    BlurHash,
+    ThumbHash,
+    draw_thumbhash,
+    thumbhash,
+)
 from samples import make_picture
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from clip_feature_codec.evaluate.rivals.baseline import Baseline, Settings
+from clip_feature_codec.evaluate.baselines.baseline import Baseline, Settings
 
 _log = logging.getLogger(__name__)
 _DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from clip_feature_codec.errors import ImageError
-from clip_feature_codec.evaluate.rivals.containers import avif_payload, jpeg_payload, webp_payload
+from clip_feature_codec.evaluate.baselines.containers import avif_payload, jpeg_payload, webp_payload
 from samples import make_picture
 
 

@@ -13,10 +13,10 @@ from PIL import Image
 from skimage import data
 
 from clip_feature_codec.errors import ConfigError
+from clip_feature_codec.evaluate.baselines.baseline import Baseline
+from clip_feature_codec.evaluate.baselines.known import built_in, load_baselines
+from clip_feature_codec.evaluate.baselines.thumbnails import Jpeg, Jxl, WebP, sides
 from clip_feature_codec.evaluate.metrics.pixels import psnr
-from clip_feature_codec.evaluate.rivals.baseline import Baseline
-from clip_feature_codec.evaluate.rivals.baselines import baselines, built_in
-from clip_feature_codec.evaluate.rivals.thumbnails import Jpeg, Jxl, WebP, sides
 from samples import make_picture
 
 SHORT, LONG = 64, 600
@@ -29,7 +29,7 @@ def photo() -> Image.Image:
 
 @pytest.mark.parametrize("name", built_in())
 def test_what_is_found_fits_and_can_be_made_again(name: str, photo: Image.Image):
-    (codec,) = baselines([name])
+    (codec,) = load_baselines([name])
     found = codec.search(photo, [LONG, SHORT, 1])
     assert len(found) == 3
     assert found[2] is None, "nothing fits into one byte"
@@ -64,7 +64,7 @@ def test_what_is_found_fits_and_can_be_made_again(name: str, photo: Image.Image)
 def test_it_is_better_than_a_plain_search_with_pillows_defaults(
     name: str, option: dict, photo: Image.Image, tmp_path: Path
 ):
-    (codec,) = baselines([name])
+    (codec,) = load_baselines([name])
     best = 0.0
     for side in (8, 16, 24, 32, 48):
         small = photo.resize((side, side * 3 // 4), Image.Resampling.LANCZOS)
@@ -80,7 +80,7 @@ def test_it_is_better_than_a_plain_search_with_pillows_defaults(
 
 @pytest.mark.parametrize("name", ["jpeg", "webp"])
 def test_it_is_as_good_as_trying_everything(name: str, photo: Image.Image):
-    (codec,) = baselines([name])
+    (codec,) = load_baselines([name])
     limits, best = (340, LONG), {340: 0.0, LONG: 0.0}
     variants = [{"subsampling": "4:2:0"}, {"subsampling": "4:4:4"}] if name == "jpeg" else [{}]
     for side in range(4, 49, 3):
@@ -127,7 +127,7 @@ def test_describing_settings():
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (5, 200), (33, 33)])
 def test_pictures_of_any_shape(size: tuple[int, int]):
     picture = make_picture(3, size)
-    for codec in baselines(["jpeg", "webp", "blurhash", "thumbhash"]):
+    for codec in load_baselines(["jpeg", "webp", "blurhash", "thumbhash"]):
         (settings,) = codec.search(picture, [2000])
         assert settings is not None
         assert codec.decode(codec.encode(picture, settings), size).size == size
@@ -142,20 +142,20 @@ def test_scales_rise_to_the_pictures_own(longest: int):
 
 
 def test_all_means_every_built_in_one_once():
-    chosen = baselines(["webp", "all"])
+    chosen = load_baselines(["webp", "all"])
     assert [codec.name for codec in chosen] == ["webp", *(name for name in built_in() if name != "webp")]
     assert all(isinstance(codec, Baseline) and codec.title and codec.peak_bytes is None for codec in chosen)
     assert {codec.kind for codec in chosen} == {"classic", "hash"}
-    assert baselines([]) == []
+    assert load_baselines([]) == []
 
 
 def test_an_unknown_name_is_an_error():
     with pytest.raises(ConfigError, match=r"'webq'.*jpeg, webp"):
-        baselines(["webp", "webq"])
+        load_baselines(["webp", "webq"])
 
 
 @pytest.mark.parametrize(("name", "module"), [("jxl", "imagecodecs"), ("blurhash", "blurhash")])
 def test_a_missing_library_is_one_clear_error(name: str, module: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ConfigError, match=f"{module}.*pip install"):
-        baselines([name])
+        load_baselines([name])

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from clip_feature_codec.evaluate.rivals.baseline import Settings
-from clip_feature_codec.evaluate.rivals.hashes import ThumbHash
-from clip_feature_codec.evaluate.rivals.search_cache import SearchCache, search_key
+from clip_feature_codec.evaluate.baselines.baseline import Settings
+from clip_feature_codec.evaluate.baselines.hashes import ThumbHash
+from clip_feature_codec.evaluate.baselines.search_cache import SearchCache, search_key
 from samples import make_picture
 
 
@@ -96,8 +96,8 @@ WRITER = """
 import sys
 from pathlib import Path
 from PIL import Image
-from clip_feature_codec.evaluate.rivals.hashes import ThumbHash
-from clip_feature_codec.evaluate.rivals.search_cache import SearchCache
+from clip_feature_codec.evaluate.baselines.hashes import ThumbHash
+from clip_feature_codec.evaluate.baselines.search_cache import SearchCache
 
 for level in range(int(sys.argv[2]), int(sys.argv[2]) + 20):
     SearchCache(Path(sys.argv[1])).search(ThumbHash(), Image.new("RGB", (5, 5), (level, 0, 0)), [9, 30])

@@ -13,9 +13,9 @@ import PIL
 from PIL import Image, features
 
 from clip_feature_codec.errors import ConfigError
-from clip_feature_codec.evaluate.rivals.baseline import Baseline, Settings
-from clip_feature_codec.evaluate.rivals.best_files import Curve, FileSearch
-from clip_feature_codec.evaluate.rivals.containers import avif_payload, jpeg_payload, webp_payload
+from clip_feature_codec.evaluate.baselines.baseline import Baseline, Settings
+from clip_feature_codec.evaluate.baselines.best_files import Curve, FileSearch
+from clip_feature_codec.evaluate.baselines.containers import avif_payload, jpeg_payload, webp_payload
 from clip_feature_codec.images import output_size
 
 Counts = Literal["file", "payload"]
