@@ -70,7 +70,9 @@ def main() -> None:
             found: list[list[tuple[float, float]]] = [[] for _ in programs]
             for turn in range(args.runs + 1):  # the first warms up and is left out
                 for program, runs in zip(programs, found, strict=True):
-                    runs += [run(program, arguments, folder)][: turn > 0]
+                    cost = run(program, arguments, folder)
+                    if turn:
+                        runs.append(cost)
             medians = [[statistics.median(figures) for figures in zip(*runs, strict=True)] for runs in found]
             cells = [f"{seconds:.2f} | {peak:.0f} MB" for seconds, peak in medians]
             if args.against:

@@ -193,7 +193,7 @@ def test_no_setting_of_pillow_s_is_touched_for_other_threads():
         try:
             for _ in range(20):
                 load_image(data)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             errors.append(error)
 
     threads = [threading.Thread(target=read) for _ in range(4)]

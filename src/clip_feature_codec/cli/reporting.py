@@ -46,7 +46,7 @@ def reported(ctx: click.Context | None = None) -> Iterator[None]:
     except BrokenPipeError:
         _let_go()
         raise click.exceptions.Exit(NOBODY_READS) from None
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         if ctx and ctx.meta.get("debug"):
             click.echo(traceback.format_exc(), err=True)
         if isinstance(error, PartialFailureError):

@@ -48,9 +48,8 @@ def transcode(
         alike[there].append(row)
     results: dict[int, bytes] = {}
     for rows in alike.values():
-        chosen = [kept[row] for row in rows]
-        for row, blob in zip(rows, _coded_again(chosen, rate, source, target), strict=True):
-            results[row] = blob
+        again = _coded_again([kept[row] for row in rows], rate, source, target)
+        results.update(zip(rows, again, strict=True))
     return [results[row] for row in range(len(streams))]
 
 

@@ -99,7 +99,7 @@ class _ChunkReader(Dataset[ReadChunk]):
                 layout = analyse(picture) if self._with_layouts else None
             except ImageError as error:
                 failures.append((str(path), str(error)))
-            except Exception as error:  # whatever is wrong with one picture must not stop the others
+            except Exception as error:  # whatever is wrong with one picture must not stop the others  # noqa: BLE001
                 reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
                 failures.append((str(path), f"{path}: cannot be read: {reason or type(error).__name__}"))
             else:

@@ -44,7 +44,7 @@ def to_srgb(picture: Image.Image, profile: bytes, name: str) -> Image.Image:
         if colours != picture.mode.removesuffix("A"):
             raise ValueError(f"it is for {profile[_SPACE_AT]!r}, the picture's colours are {picture.mode}")
         transform = _transform(profile, colours)
-    except Exception as error:  # a broken profile makes Little CMS, and Pillow around it, raise many things
+    except Exception as error:  # a broken profile makes Little CMS, and Pillow around it, raise many things  # noqa: BLE001
         logger.warning("%s: its colour profile is passed over: %s", name, reason(error))
         return picture
     if transform is None:

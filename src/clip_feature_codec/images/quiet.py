@@ -19,7 +19,7 @@ def quiet() -> Iterator[None]:
     Filters are the process's own. `warnings.catch_warnings` in two threads at once can leave them changed
     for good; here the first thread to come in hushes, and the last one to leave puts all back.
     """
-    global _hush, _inside
+    global _hush, _inside  # noqa: PLW0603
     with _lock:
         if _inside == 0:
             _hush = warnings.catch_warnings(action="ignore")

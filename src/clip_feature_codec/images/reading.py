@@ -120,7 +120,7 @@ def _upright(image: Image.Image) -> Image.Image:
     """Copy an image, turned as its EXIF says, without metadata but for transparency and colour profile."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # the pixels are whole: a picture that may lie on its side is better than none
+    except Exception:  # the pixels are whole: a picture that may lie on its side is better than none  # noqa: BLE001
         orientation = None
     upright = image.copy()
     upright.info = {key: image.info[key] for key in ("transparency", "icc_profile") if key in image.info}

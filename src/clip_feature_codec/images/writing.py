@@ -54,7 +54,7 @@ def has_mark(path: Path) -> bool:
             return False
         with quiet(), Image.open(path, formats=[kind]) as image:
             return _maker(image, kind) == _MARK
-    except Exception:  # a damaged file makes Pillow's plugins raise nearly anything: it is not one of ours
+    except Exception:  # a damaged file makes Pillow's plugins raise nearly anything: it is not one of ours  # noqa: BLE001
         return False
 
 

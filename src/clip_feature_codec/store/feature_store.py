@@ -244,8 +244,8 @@ class FeatureStore(Store):
             streams: what each is called in a failure, its entry, and itself.
         """
         added, failures = [], []
-        for path, entry, blob in streams:
-            entry = replace(entry, sha256=hashlib.sha256(blob).hexdigest(), bytes=len(blob))
+        for path, planned, blob in streams:
+            entry = replace(planned, sha256=hashlib.sha256(blob).hexdigest(), bytes=len(blob))
             try:
                 write_atomic(self.stream_path(entry), blob)
             except OSError as error:

@@ -212,7 +212,7 @@ class Program(Baseline):
 def _call(command: list[str], timeout: float, what: str, first: bool = False) -> tuple[int, str]:
     """Run a program without a shell: its status, and the last line of what it says, or the first one."""
     try:
-        with subprocess.Popen(
+        with subprocess.Popen(  # noqa: S603
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
