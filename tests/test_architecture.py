@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,6 +94,17 @@ def unsafe_loads(tree: ast.AST) -> list[int]:
         if keyword_of(node, "allow_pickle") is True or keyword_of(node, "weights_only") is False:
             lines.append(node.lineno)
     return lines
+
+
+def test_the_page_lists_the_rooms_from_the_top_down():
+    """docs/architecture.md says what the imports say."""
+    page = (ROOT.parents[1] / "docs" / "architecture.md").read_text("utf-8")
+    table = page[page.index("| from the top down") : page.index("In `codec/`")]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    rooms = [room for cell in cells for room in re.findall(r"`(\w+)/?`", cell)]
+    assert sorted(rooms) == sorted(HEIGHT.keys() - {"__init__"})
+    heights = [HEIGHT[room] for room in rooms]
+    assert heights == sorted(heights, reverse=True)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
