@@ -65,8 +65,11 @@ def test_fault_12_an_interrupted_command_says_what_to_do(
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", said)
 
 
+# A shell that starts its tests in the background has them, and all that they start, ignore SIGINT.
 SLOW = """
+import signal
 import time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from clip_feature_codec.encode import reading
 from clip_feature_codec.cli.main import main
 
