@@ -129,7 +129,7 @@ def quantise(
         choices = work.choices[j]
         choices[0], choices[1], choices[2], choices[3] = choice_0, choice_1, choice_2, choice_3
         # What all paths have paid by now is taken off, so that costs stay small.
-        base = min(min(price_0, price_1), min(price_2, price_3))
+        base = min(price_0, price_1, price_2, price_3)
         even_0, odd_0 = _relative(price_0, base, least), _relative(price_1, base, least)
         even_1, odd_1 = _relative(price_2, base, least), _relative(price_3, base, least)
         least_0, least_1 = _advance(before, after, (even_0, odd_0, even_1, odd_1), machine, work.ways[j])
