@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_feature_codec.codec.entropy.compiled import compiled
+from clip_feature_codec.codec.entropy.machine import Machine, following
 from clip_feature_codec.codec.entropy.magnitudes import (
     DIRECT,
     ESCAPE,
@@ -29,9 +30,9 @@ from clip_feature_codec.codec.entropy.magnitudes import (
     Magnitudes,
     code_lengths,
 )
-from clip_feature_codec.codec.entropy.quantisers import address
-from clip_feature_codec.codec.semantic import trellis
 from clip_feature_codec.codec.semantic.klt import KltCoder
+from clip_feature_codec.codec.semantic.levels import drift_after, drifted_address, fill_gains
+from clip_feature_codec.codec.semantic.trellis import MACHINE, Work, quantise, workspace
 
 ROUNDS = 4
 WEIGHT = 1750
@@ -47,31 +48,29 @@ def observe(
     steps: NDArray[np.int64],
     weights: NDArray[np.int64],
     tables: Magnitudes,
+    machine: Machine,
+    work: Work,
     counts: NDArray[np.float64],
     offsets: NDArray[np.float64],
 ) -> None:
     """Add up how often each symbol is chosen, and how far its values lie from its grid point."""
     width = targets.shape[1]
-    lanes = trellis.LANES
-    gains, symbols = np.zeros((lanes, width), np.int64), np.zeros((1, width), np.int64)
-    work = np.zeros((width, trellis.STATES, lanes), np.uint8), np.zeros((width, lanes, 4), np.int64), gains
+    gains, symbols = np.zeros(width, np.int64), np.zeros(width, np.int64)
     for i in range(len(targets)):
         levels = scales - steps[i]
-        one = slice(i, i + 1)
-        trellis.viterbi(targets[one], scales, steps[one], weights[one], tables, work, symbols)
+        count = fill_gains(levels, tables.information, gains)
+        coded, target = symbols[:count], targets[i, :count]
+        quantise(target, levels[:count], gains[:count], weights[i], tables, machine, work, coded)
         state, drift = 0, 0
-        for j in range(width):
-            if levels[j] < trellis.LOWEST_LEVEL:
-                continue
-            row, shift = address(levels[j] + (drift >> trellis.DRIFT_BITS))
-            q = 1 if state >= trellis.STATES // 2 else 0
-            magnitude = abs(symbols[0, j])
+        for j in range(count):
+            row, shift = drifted_address(levels[j], drift)
+            q, magnitude = machine.quantisers[state], abs(symbols[j])
             symbol = min(magnitude >> shift, ESCAPE)
             counts[row, q, symbol] += 1
             if magnitude > 0:
                 offsets[row, q, symbol] += abs(targets[i, j]) - ((2 * magnitude - q) << 8)
-            drift = trellis.drifted(drift, tables.scores[row, q, symbol], gains[0, j])
-            state = trellis.successor(state, magnitude & 1)
+            drift = drift_after(drift, gains[j], row, shift, q, magnitude, tables)
+            state = following(state, magnitude, machine.parities)
 
 
 def first_tables() -> Magnitudes:
@@ -135,7 +134,8 @@ def count(
     for step in steps.tolist():
         targets = np.rint(coefficients / 2 ** (step / 16 - 1) * 256).astype(np.int64)
         at = np.full(len(unit), step)
-        observe(targets, scales, at, np.full(len(unit), WEIGHT), tables, counts, offsets)
+        weights, work = np.full(len(unit), WEIGHT), workspace(targets.shape[1])
+        observe(targets, scales, at, weights, tables, MACHINE, work, counts, offsets)
     return counts, offsets
 
 

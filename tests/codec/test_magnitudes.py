@@ -13,7 +13,7 @@ from clip_feature_codec.codec.entropy.magnitudes import (
     builtin,
     code_lengths,
 )
-from clip_feature_codec.codec.semantic import trellis
+from clip_feature_codec.codec.semantic.levels import LOWEST_LEVEL
 from clip_feature_codec.errors import StoreError
 
 
@@ -40,7 +40,7 @@ def test_scores_average_to_about_nothing():
     tables = builtin()
     shares = np.diff(tables.starts, axis=-1) / (1 << PRECISION)
     bias = (shares * tables.scores).sum(axis=-1)
-    coded = (trellis.LOWEST_LEVEL >> 1) + ORIGIN
+    coded = (LOWEST_LEVEL >> 1) + ORIGIN
     assert np.abs(bias[coded:]).max() < 8  # 1/256 bit for an eighth of an octave
 
 

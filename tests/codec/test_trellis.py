@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from clip_feature_codec.codec.entropy.machine import following
 from clip_feature_codec.codec.entropy.magnitudes import Magnitudes, builtin
 from clip_feature_codec.codec.entropy.quantisers import ROOM
-from clip_feature_codec.codec.semantic import trellis
+from clip_feature_codec.codec.semantic import payloads, trellis
+from clip_feature_codec.codec.semantic.levels import LOWEST_LEVEL
 
 LAMBDA = 1350
 SCALES = np.array([60, 40, 9, 0, -3, -8, -20, -30, -39, -41])  # at step 0 the last one is not coded
@@ -32,16 +34,18 @@ def coded(
     count, width = targets.shape
     out = np.empty((count, ROOM * (width + 1)), np.uint8)
     steps, weights = np.full(count, step), np.full(count, weight)
-    sizes = trellis.code(targets, scales, steps, weights, tables or builtin(), out)
+    work = trellis.workspace(width)
+    sizes = payloads.code(targets, scales, steps, weights, tables or builtin(), trellis.MACHINE, work, out)
     return [out[row, :size].tobytes() for row, size in enumerate(sizes)]
 
 
 def read(blobs: list[bytes], scales: NDArray[np.int64], step: int = 0) -> tuple[int, NDArray[np.int64]]:
-    """What `trellis.decode` says, and the values."""
+    """What `payloads.decode` says, and the values."""
     values = np.full((len(blobs), len(scales)), -1, np.int64)
     ends = np.cumsum([0, *map(len, blobs)])
     data = np.frombuffer(b"".join(blobs), np.uint8)
-    return trellis.decode(data, ends, scales, np.full(len(blobs), step), builtin(), values), values
+    steps = np.full(len(blobs), step)
+    return payloads.decode(data, ends, scales, steps, builtin(), trellis.MACHINE, values), values
 
 
 def drawn(
@@ -147,7 +151,7 @@ def test_any_targets_come_back_near(pairs: list[tuple[int, int]], weight: int):
     targets = np.array([[target for _, target in pairs]])
     bad, values = read(coded(targets, scales, weight=weight), scales)
     assert bad == -1
-    inside = scales >= trellis.LOWEST_LEVEL
+    inside = scales >= LOWEST_LEVEL
     assert (values[0, ~inside] == 0).all()
     if weight == 0:
         assert np.abs(values - targets)[0, inside].max(initial=0) <= 3 * 256
@@ -157,10 +161,10 @@ def cost_of(symbols: tuple[int, ...], targets: NDArray[np.int64], levels: NDArra
     """Distortion + lambda rate of a path, as the encoder counts them, without drift."""
     state, total = 0, 0
     for symbol, target, level in zip(symbols, targets.tolist(), levels.tolist(), strict=True):
-        quantiser, row = int(state >= trellis.STATES // 2), level // 2 + 40
+        quantiser, row = int(trellis.MACHINE.quantisers[state]), level // 2 + 40
         error = abs(target) - STILL.points[row, quantiser, symbol]
         total += int(error**2 + (LAMBDA * STILL.costs[row, quantiser, symbol] // 16))
-        state = trellis.successor(state, symbol & 1)
+        state = following(state, symbol, trellis.MACHINE.parities)
     return total
 
 
@@ -168,12 +172,9 @@ def cost_of(symbols: tuple[int, ...], targets: NDArray[np.int64], levels: NDArra
 def test_no_path_is_better(seed: int):
     levels = np.array([10, 8, 3, 0, -2, -6])
     targets = drawn(1, levels, seed)[0]
-    symbols = np.zeros((1, 6), np.int64)
-    back = np.zeros((6, trellis.STATES, trellis.LANES), np.uint8)
-    work = back, np.zeros((6, trellis.LANES, 4), np.int64), np.zeros((trellis.LANES, 6), np.int64)
-    lambdas = np.array([LAMBDA])
-    trellis.viterbi(targets[None], levels, np.array([0]), lambdas, STILL, work, symbols)
-    symbols = symbols[0]
+    symbols = np.zeros(6, np.int64)
+    work, gains = trellis.workspace(6), np.zeros(6, np.int64)
+    trellis.quantise(targets, levels, gains, LAMBDA, STILL, trellis.MACHINE, work, symbols)
     best = min(cost_of(path, targets, levels) for path in itertools.product(range(5), repeat=6))
     assert (np.sign(symbols) * np.sign(targets) >= 0).all()
     assert cost_of(tuple(np.abs(symbols).tolist()), targets, levels) == best
@@ -185,9 +186,9 @@ def test_the_machine_is_the_code_with_its_parity_checks():
     rng = np.random.default_rng(0)
     state, quantisers, parities = 0, [], []
     for parity in rng.integers(0, 2, 500).tolist():
-        quantisers.append(int(state >= trellis.STATES // 2))
+        quantisers.append(int(trellis.MACHINE.quantisers[state]))
         parities.append(parity)
-        state = trellis.successor(state, parity)
+        state = following(state, parity, trellis.MACHINE.parities)
     streams = [
         np.convolve(bits, check)[:500] for bits, check in zip((quantisers, parities), checks, strict=True)
     ]
@@ -216,7 +217,7 @@ def test_wide_vectors_take_fewer_bits_than_their_levels_promise():
 
 
 def test_a_vector_does_not_depend_on_those_beside_it():
-    targets = drawn(trellis.LANES + 9, SCALES, 7)
+    targets = drawn(40, SCALES, 7)
     assert coded(targets, SCALES) == [coded(row[None], SCALES)[0] for row in targets]
 
 

@@ -18,7 +18,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.codec.entropy.compiled import compiled
+from clip_feature_codec.codec.entropy.compiled import inlined
 from clip_feature_codec.codec.entropy.magnitudes import PRECISION
 
 Ints: TypeAlias = NDArray[np.int64]
@@ -30,13 +30,13 @@ _ONE = 1 << 8 * _BYTES
 _BYTE = _ONE >> 8  # the range never falls below this
 
 
-@compiled
+@inlined
 def writer() -> Ints:
     """A coder at the start of an empty buffer."""
     return np.array([0, _ONE, 0, 0])
 
 
-@compiled
+@inlined
 def _carry(buffer: Bytes, size: int) -> None:
     """Add 1 to the number in ``buffer[:size]``, which is not all ones."""
     at = size - 1
@@ -46,7 +46,7 @@ def _carry(buffer: Bytes, size: int) -> None:
     buffer[at] += 1
 
 
-@compiled
+@inlined
 def push(coder: Ints, start: int, frequency: int, buffer: Bytes) -> None:
     """Code one symbol.
 
@@ -69,13 +69,13 @@ def push(coder: Ints, start: int, frequency: int, buffer: Bytes) -> None:
     coder[0], coder[1], coder[2] = low, width, size
 
 
-@compiled
+@inlined
 def push_bits(coder: Ints, value: int, bits: int, buffer: Bytes) -> None:
     """Code ``bits`` equally likely bits, 0 to 15 of them, that spell ``value``."""
     push(coder, value << (PRECISION - bits), 1 << (PRECISION - bits), buffer)
 
 
-@compiled
+@inlined
 def flush(coder: Ints, buffer: Bytes) -> int:
     """End the stream, which is then ``buffer[:size]``.
 
@@ -94,7 +94,7 @@ def flush(coder: Ints, buffer: Bytes) -> int:
     return int(size)
 
 
-@compiled
+@inlined
 def reader(data: Bytes, begin: int, end: int) -> Ints:
     """A coder at the start of the stream ``data[begin:end]``."""
     number = np.int64(0)
@@ -103,7 +103,7 @@ def reader(data: Bytes, begin: int, end: int) -> Ints:
     return np.array([number, _ONE, begin + _BYTES, 0])
 
 
-@compiled
+@inlined
 def _slot(coder: Ints) -> int:
     """Where in 0 to 2^15 - 1 the number points to."""
     share = coder[1] >> PRECISION
@@ -115,7 +115,7 @@ def _slot(coder: Ints) -> int:
     return int(slot)
 
 
-@compiled
+@inlined
 def _narrow(coder: Ints, start: int, frequency: int, data: Bytes, end: int) -> None:
     """Take a symbol's share."""
     share = coder[1] >> PRECISION
@@ -127,7 +127,7 @@ def _narrow(coder: Ints, start: int, frequency: int, data: Bytes, end: int) -> N
     coder[0], coder[1], coder[2] = number, width, at
 
 
-@compiled
+@inlined
 def pop(coder: Ints, starts: Ints, data: Bytes, end: int) -> int:
     """Decode one symbol.
 
@@ -145,7 +145,7 @@ def pop(coder: Ints, starts: Ints, data: Bytes, end: int) -> int:
     return symbol
 
 
-@compiled
+@inlined
 def pop_bits(coder: Ints, bits: int, data: Bytes, end: int) -> int:
     """Decode what `push_bits` coded."""
     rest = PRECISION - bits
@@ -154,7 +154,7 @@ def pop_bits(coder: Ints, bits: int, data: Bytes, end: int) -> int:
     return value
 
 
-@compiled
+@inlined
 def complete(coder: Ints, data: Bytes, begin: int, end: int) -> bool:
     """Whether ``data[begin:end]`` is what `flush` gives for the symbols read: nothing more, less or other."""
     if coder[3] == 1 or (end > begin and data[end - 1] == 0):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_feature_codec.codec.entropy.arithmetic import pop, pop_bits, push, push_bits
-from clip_feature_codec.codec.entropy.compiled import compiled
+from clip_feature_codec.codec.entropy.compiled import compiled, inlined
 from clip_feature_codec.codec.entropy.magnitudes import DIRECT, ESCAPE, FINE, ORIGIN, Magnitudes
 
 Ints: TypeAlias = NDArray[np.int64]
@@ -25,7 +25,7 @@ FRACTION = 8  # targets and reconstructions count in 2^-8 of the step
 _LAMBDA_BITS = 4
 
 
-@compiled
+@inlined
 def address(level: int) -> tuple[int, int]:
     """The table row of a level, and how many low bits of the magnitude are coded apart from it."""
     row = (level >> 1) + ORIGIN
@@ -34,72 +34,93 @@ def address(level: int) -> tuple[int, int]:
     return DIRECT + (row - DIRECT) % FINE, (row - DIRECT) // FINE + 1
 
 
-@compiled
-def point(magnitude: int, quantiser: int, symbol: int, shift: int, centroids: Ints) -> int:
-    """The value that a magnitude stands for, in 2^-8 of the step; ``centroids`` are those of its table."""
-    if magnitude == 0:
-        return 0
-    value = (2 * magnitude - quantiser) << FRACTION
-    return value + centroids[symbol] if shift == 0 else value
+@inlined
+def point(k: int, quantiser: int, shift: int, centroids: Ints) -> int:
+    """The value that a magnitude with its sign stands for, in 2^-8 of the step.
+
+    Args:
+        k: the magnitude with its sign.
+        quantiser: 0 or 1.
+        shift: low bits that are coded apart.
+        centroids: int64 (20,), of the table's row and quantiser.
+    """
+    magnitude = abs(k)
+    value = 0
+    if magnitude > 0:
+        value = (2 * magnitude - quantiser) << FRACTION
+        if shift == 0:
+            value += centroids[min(magnitude, ESCAPE)]
+    return -value if k < 0 else value
+
+
+@inlined
+def branches(
+    target: int, quantiser: int, row: int, weight: int, tables: Magnitudes
+) -> tuple[int, int, int, int]:
+    """The best even and the best odd magnitude of a quantiser: the two next to the target, and 0.
+
+    Where `rare` says so, what `rare_branches` gives is right instead. The caller replaces it, since a branch
+    in here would make the encoder half as fast again.
+
+    Args:
+        target: the coefficient's absolute value, in 2^-8 of the step.
+        quantiser: 0 or 1.
+        row: of the tables.
+        weight: lambda, in 2^-12 of the step squared per bit.
+        tables: the frozen tables.
+
+    Returns:
+        The prices of the even and the odd one, distortion + weight * rate; and the two.
+    """
+    lower = (target + (quantiser << FRACTION)) >> (FRACTION + 1)
+    even, odd = min(lower + (lower & 1), ESCAPE), min(lower + 1 - (lower & 1), ESCAPE)
+    error = target - tables.points[row, quantiser, even]
+    error_odd = target - tables.points[row, quantiser, odd]
+    price = error * error + (weight * tables.costs[row, quantiser, even] >> _LAMBDA_BITS)
+    price_odd = error_odd * error_odd + (weight * tables.costs[row, quantiser, odd] >> _LAMBDA_BITS)
+    price_zero = target * target + (weight * tables.costs[row, quantiser, 0] >> _LAMBDA_BITS)
+    zero = (even == 2) & (price_zero < price)
+    return min(price, price_zero if even == 2 else price), price_odd, even * (1 - zero), odd
+
+
+@inlined
+def rare(target: int, shift: int) -> bool:
+    """Whether a magnitude near the target may be one that the tables have no symbol of its own for."""
+    return shift > 0 or target >= (ESCAPE - 2) << (FRACTION + 1)
 
 
 @compiled
-def _rare_price(
-    k: int, target: int, quantiser: int, row: int, shift: int, weight: int, tables: Magnitudes
+def rare_branches(
+    target: int, quantiser: int, row: int, shift: int, weight: int, tables: Magnitudes
+) -> tuple[int, int, int, int]:
+    """What `branches` gives, for all magnitudes but without 0; ``shift`` low bits are coded apart."""
+    lower = min((target + (quantiser << FRACTION)) >> (FRACTION + 1), MAX_SYMBOL - 2)
+    even, odd = lower + (lower & 1), lower + 1 - (lower & 1)
+    price = _price(even, target, quantiser, row, shift, weight, tables)
+    return price, _price(odd, target, quantiser, row, shift, weight, tables), even, odd
+
+
+@inlined
+def _price(
+    magnitude: int, target: int, quantiser: int, row: int, shift: int, weight: int, tables: Magnitudes
 ) -> int:
-    """What `branches` looks up for common magnitudes, computed."""
-    symbol = min(k >> shift, ESCAPE)
+    """Distortion + weight * rate of any magnitude."""
+    symbol = min(magnitude >> shift, ESCAPE)
     bits = shift
     if symbol == ESCAPE:
         bits += 4
-        rest = (k >> shift) - ESCAPE + 1
+        rest = (magnitude >> shift) - ESCAPE + 1
         while rest > 1:
             rest >>= 1
             bits += 1
-    elif symbol == 0 and k > 0:
+    elif symbol == 0 and magnitude > 0:
         bits += 1  # the sign, which the costs of the other symbols hold
-    error = target - point(k, quantiser, symbol, shift, tables.centroids[row, quantiser])
+    error = target - point(magnitude, quantiser, shift, tables.centroids[row, quantiser])
     length: int = tables.costs[row, quantiser, symbol] + (bits << 8)
     return error * error + (weight * length >> _LAMBDA_BITS)
 
 
-@compiled
-def branches(
-    target: int, row: int, shift: int, weight: int, tables: Magnitudes, prices: Ints, choices: Ints
-) -> None:
-    """The best magnitude of each quantiser and parity: the nearest one, and 0 for the even parity.
-
-    Args:
-        target: the coefficient's absolute value.
-        row: of the tables.
-        shift: low bits that are coded apart.
-        weight: lambda, as in `code`.
-        tables: the frozen tables.
-        prices: int64 (4,), by 2 * quantiser + parity, the result: distortion + weight * rate.
-        choices: int64 (4,), the magnitudes.
-    """
-    common = shift == 0 and target < (ESCAPE - 2) << (FRACTION + 1)
-    for q in range(2):
-        place = target + (q << FRACTION)
-        k = min((place + (1 << FRACTION)) >> (FRACTION + 1), MAX_SYMBOL - 2)
-        other = k + 1 if k == 0 or place >= k << (FRACTION + 1) else k - 1
-        near, far = 2 * q + (k & 1), 2 * q + 1 - (k & 1)
-        choices[near], choices[far] = k, other
-        if common:
-            costs, points = tables.costs[row, q], tables.points[row, q]
-            error, error_other = target - points[k], target - points[other]
-            prices[near] = error * error + (weight * costs[k] >> _LAMBDA_BITS)
-            prices[far] = error_other * error_other + (weight * costs[other] >> _LAMBDA_BITS)
-            if choices[2 * q] == 2:
-                zero = target * target + (weight * costs[0] >> _LAMBDA_BITS)
-                if zero < prices[2 * q]:
-                    prices[2 * q], choices[2 * q] = zero, 0
-        else:
-            prices[near] = _rare_price(k, target, q, row, shift, weight, tables)
-            prices[far] = _rare_price(other, target, q, row, shift, weight, tables)
-
-
-@compiled
+@inlined
 def put_magnitude(coder: Ints, k: int, shift: int, starts: Ints, buffer: Bytes) -> None:
     """Code a symbol: from its table, then escape, low bits and sign."""
     magnitude = abs(k)
@@ -118,33 +139,15 @@ def put_magnitude(coder: Ints, k: int, shift: int, starts: Ints, buffer: Bytes) 
         push_bits(coder, 1 if k < 0 else 0, 1, buffer)
 
 
-@compiled
-def take_magnitude(
-    coder: Ints, quantiser: int, shift: int, starts: Ints, centroids: Ints, data: Bytes, end: int
-) -> tuple[int, int]:
-    """Decode what `put_magnitude` coded.
-
-    Args:
-        coder: from `arithmetic.reader`.
-        quantiser: 0 or 1.
-        shift: low bits that are coded apart.
-        starts: int64 (21,), of the table's row and quantiser.
-        centroids: int64 (20,), likewise.
-        data: uint8, holds the stream.
-        end: where it ends in it.
-
-    Returns:
-        The magnitude, `MAX_SYMBOL` or more where the bytes are no stream of ours; and the value with its
-        sign, in 2^-8 of the step.
-    """
-    symbol = pop(coder, starts, data, end)
-    magnitude = symbol
-    if symbol == ESCAPE:
+@inlined
+def take_magnitude(coder: Ints, shift: int, starts: Ints, data: Bytes, end: int) -> int:
+    """Decode what `put_magnitude` coded; `MAX_SYMBOL` or more, or less than its opposite, is none of ours."""
+    magnitude = pop(coder, starts, data, end)
+    if magnitude == ESCAPE:
         bits = pop_bits(coder, 4, data, end)
         magnitude += (1 << bits) + pop_bits(coder, bits, data, end) - 1
     if shift > 0:
         magnitude = magnitude << shift | pop_bits(coder, shift, data, end)
-    if magnitude == 0 or magnitude >= MAX_SYMBOL:
-        return magnitude, 0
-    value = point(magnitude, quantiser, symbol, shift, centroids)
-    return magnitude, -value if pop_bits(coder, 1, data, end) == 1 else value
+    if magnitude > 0 and pop_bits(coder, 1, data, end) == 1:
+        magnitude = -magnitude
+    return magnitude

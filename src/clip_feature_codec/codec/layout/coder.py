@@ -149,18 +149,17 @@ class LayoutCoder:
     def _coded(self, row: NDArray[np.int64], step: int, weight: int) -> tuple[bytes, int]:
         """Payload of one picture at a step and a lambda, and its squared error."""
         from clip_feature_codec.codec.entropy.quantisers import ROOM
-        from clip_feature_codec.codec.layout import trellis as layout_trellis
+        from clip_feature_codec.codec.layout import payloads, trellis
 
         size = step_size(step)
         targets = ((np.abs(row) << (8 + _STEP_BITS)) + size // 2) // size * np.sign(row)
-        symbols, quantisers = np.empty_like(row), np.empty_like(row)
-        layout_trellis.quantise(
-            targets, step, weight, self.tables, geometry(), layout_trellis.MACHINE[1], symbols, quantisers
-        )
+        symbols, quantisers, values = np.empty((3, row.size), np.int64)
+        machine, paths = trellis.MACHINE, trellis.workspace(row.size)
+        trellis.quantise(targets, step, weight, self.tables, geometry(), machine, paths, symbols, quantisers)
         buffer = np.empty(ROOM * (row.size + 1), np.uint8)
-        end = layout_trellis.write(symbols, step, self.tables, geometry(), layout_trellis.MACHINE[0], buffer)
-        payload = bytes([step]) + buffer[:end].tobytes()
-        return payload, int(np.square(row - self._values(payload)).sum())
+        end = payloads.write(symbols, step, self.tables, geometry(), machine, buffer, values)
+        error = int(np.square(row - _rescaled(values, step)).sum())
+        return bytes([step]) + buffer[:end].tobytes(), error
 
     def _finest(self, row: NDArray[np.int64], limit: int, finest: int) -> tuple[bytes, int]:
         """Payload at the finest step, ``finest`` or coarser, that fits, by bisection; and its squared error.
@@ -214,7 +213,7 @@ class LayoutCoder:
 
     def _values(self, payload: bytes) -> NDArray[np.int64]:
         """Coefficients of one payload, less their mean."""
-        from clip_feature_codec.codec.layout import trellis as layout_trellis
+        from clip_feature_codec.codec.layout import payloads, trellis
 
         if not payload:
             raise BitstreamError("layout payload: found 0 bytes, expected 1 or more")
@@ -223,10 +222,10 @@ class LayoutCoder:
             raise BitstreamError(f"layout step: found {step}, expected 0 to {MAX_STEP}")
         values = np.empty(self.coefficients, np.int64)
         data = np.frombuffer(payload, np.uint8)[1:]
-        if not layout_trellis.read(data, step, self.tables, geometry(), layout_trellis.MACHINE[0], values):
+        if not payloads.read(data, step, self.tables, geometry(), trellis.MACHINE, values):
             found = f"{len(payload)} bytes that end elsewhere"
             raise BitstreamError(f"layout payload: found {found}, expected {self.coefficients} coefficients")
-        values = (values * step_size(step) + (1 << (7 + _STEP_BITS))) >> (8 + _STEP_BITS)
+        values = _rescaled(values, step)
         if np.abs(values).max() > 2 * _LARGEST:
             found = f"a coefficient of {np.abs(values).max()}"
             raise BitstreamError(f"layout payload: found {found}, expected at most {2 * _LARGEST}")
@@ -289,6 +288,11 @@ _DISPLAY = (np.array(_OPPONENT) * _NORMS[:, None] / UNITS).astype(np.float32)
 def step_size(step: int) -> int:
     """The step of a step byte, in 2^-13 of 1/64."""
     return STEP_MANTISSAS[step & 15] << (step >> 4)
+
+
+def _rescaled(values: NDArray[np.int64], step: int) -> NDArray[np.int64]:
+    """Coefficients, rounded, of values (L,) in 2^-8 of the step."""
+    return (values * step_size(step) + (1 << (7 + _STEP_BITS))) >> (8 + _STEP_BITS)
 
 
 def _cosines(size: int) -> NDArray[np.float64]:

@@ -69,7 +69,7 @@ def geometry() -> Geometry:
     groups = channels * (len(_BANDS) + 1) + np.digitize(squares, _BANDS)
     near = neighbours[:, :LOOKED_AT]
     reach = int((np.arange(none) - np.where(near < none, near, none).min(axis=1)).max())
-    return Geometry(table, neighbours, table[:, 1] + table[:, 2], channels, groups, reach)
+    return Geometry(table, neighbours.astype(np.uint16), table[:, 1] + table[:, 2], channels, groups, reach)
 
 
 class LayoutTables(NamedTuple):

@@ -1,199 +1,135 @@
-"""Coding of layout coefficients: each one's spread is guessed from those before it.
+"""Dependent quantisation of a layout: from coefficients to the magnitudes that code them best.
 
-The quantisers, the machine that switches between them and the symbols are those of `trellis`; what differs is
-the level at which a coefficient's table is looked up. It starts from the scale of the coefficient less the
-step. Then every coded coefficient leaves a score, the derivative of its log-likelihood by the log of its
-spread at that starting level: below zero where it came out smaller than expected, far above where it came
-out larger. A weighted sum of the scores of neighbouring frequencies, of the same frequency in the channels
-before, and of running means over the channel so far moves the level. The weights are trained.
-
-All of it is integer arithmetic.
+The quantisers and the way a machine of parities switches between them are those of the semantic layer (see
+`semantic.trellis`), with 8 states; levels come from `context`. All of it is integer arithmetic.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from clip_feature_codec.codec.entropy.arithmetic import complete, flush, reader, writer
-from clip_feature_codec.codec.entropy.compiled import compiled
-from clip_feature_codec.codec.entropy.magnitudes import ESCAPE, Magnitudes
-from clip_feature_codec.codec.entropy.quantisers import (
-    MAX_SYMBOL,
-    Bytes,
-    Ints,
-    address,
-    branches,
-    put_magnitude,
-    take_magnitude,
-)
-from clip_feature_codec.codec.layout.tables import FEATURES, LOOKED_AT, Geometry, LayoutTables
+from clip_feature_codec.codec.entropy.compiled import compiled, inlined
+from clip_feature_codec.codec.entropy.machine import Machine
+from clip_feature_codec.codec.entropy.magnitudes import Magnitudes
+from clip_feature_codec.codec.entropy.quantisers import Bytes, Ints, address, branches, rare, rare_branches
+from clip_feature_codec.codec.layout.context import RUNNING, fold, level_at, look, score_of, select
+from clip_feature_codec.codec.layout.tables import FEATURES, SIDE, Geometry, LayoutTables
 
-Shorts: TypeAlias = NDArray[np.int16]
+STATES_LOG2 = 3
+STATES = 1 << STATES_LOG2
+MACHINE = Machine.of(0o13, 0o4, STATES_LOG2)  # Ungerboeck's 8-state code
 
-LOWEST = -5 * 256  # coefficients whose scale is this far below the step are zero and are not coded
-_HIGHEST = 13 * 256  # where shifts end
-_MEMORY = 205  # of 256: how much of a running mean is left after another diagonal
-_PRIOR = 16  # information that a running mean of 0 is worth before anything is coded
-_STATES_LOG2, _PARITY_0, _PARITY_1 = 3, 0o13, 0o4  # Ungerboeck's 8-state code
-_INFINITE = 1 << 50
-_RUNNING = 6  # score and information: with forgetting, over all, of the diagonal at hand
+_HALF = STATES >> 1
+_UNREACHED = 1 << 50
 
 
-def _machine() -> tuple[Ints, Bytes]:
-    """The machine as tables: successors, int64 (8, 2), by the parity; and arrivals, uint8 (4, 8).
+class Paths(NamedTuple):
+    """What the search remembers, for each of the coded coefficients.
 
-    It is that of `trellis`, with fewer states. The arrivals of a state are its two ways in, each as the
-    former state and 2 * its quantiser + the parity.
+    Only the best path is looked at by what comes; it is kept whole, and mended from where another one becomes
+    the best.
+
+    Attributes:
+        coded: int64 (L,), which coefficients they are.
+        starts: int64 (L,), where their levels start.
+        ways: uint8 (L, states / 2), by which of its two ways the best path to state 2 u (bit 0) and 2 u + 1
+            (bit 1) came: from state u, 0, or from u + states / 2, 1.
+        choices: int64 (L, 4), the magnitudes that are branched to, by 2 * quantiser + parity.
+        states: int64 (L,), those of the best path, behind each coefficient.
+        taken: int64 (L,), its branches.
+        sums: int64 (L + 1, 2), of its scores and their information, from the channel's first one on, before
+            each.
+        scores: int64 (L + 1,), its scores, by coefficient.
+        firsts: int64 (2 SIDE,), with which coefficient each of the channel's diagonals begins.
+        running: int64 (2 SIDE, RUNNING), its running means, before each of those.
     """
-    half = 1 << (_STATES_LOG2 - 1)
-    mask = 2 * half - 1
-    successors = np.zeros((2 * half, 2), np.int64)
-    ways: list[list[int]] = [[] for _ in range(2 * half)]
-    for state in range(2 * half):
-        top = state // half
-        for parity in (0, 1):
-            moved = (state << 1 & mask) ^ top ^ (_PARITY_0 & -top & mask - 1) ^ (_PARITY_1 & -parity)
-            successors[state, parity] = moved
-            ways[moved] += [state, 2 * top + parity]
-    # Unsigned, since compiled code tests signed indices for being negative.
-    return successors, np.array(ways, np.uint8).T.copy()
+
+    coded: Ints
+    starts: Ints
+    ways: Bytes
+    choices: Ints
+    states: Ints
+    taken: Ints
+    sums: Ints
+    scores: Ints
+    firsts: Ints
+    running: Ints
 
 
-MACHINE = _machine()
+def workspace(size: int) -> Paths:
+    """Memory for L coefficients."""
+    return Paths(
+        coded=np.empty(size, np.int64),
+        starts=np.empty(size, np.int64),
+        ways=np.empty((size, _HALF), np.uint8),
+        choices=np.empty((size, 4), np.int64),
+        states=np.empty(size, np.int64),
+        taken=np.empty(size, np.int64),
+        sums=np.empty((size + 1, 2), np.int64),
+        scores=np.empty(size + 1, np.int64),
+        firsts=np.empty(2 * SIDE, np.int64),
+        running=np.empty((2 * SIDE, RUNNING), np.int64),
+    )
 
 
-@compiled
-def _turn(running: Ints, same_channel: bool) -> None:
-    """A new diagonal: the one at hand goes into the means; or a new channel: they begin again."""
-    if same_channel:
-        running[0] = (running[0] * _MEMORY >> 8) + running[4]
-        running[1] = (running[1] * _MEMORY >> 8) + running[5]
-        running[2] += running[4]
-        running[3] += running[5]
-    else:
-        running[:4] = 0
-    running[4:] = 0
-
-
-@compiled
-def look(
-    i: int, geometry: Geometry, scores: NDArray[Any], before: Ints, running: Ints, features: Ints
-) -> None:
-    """Fill ``features``, int64 (8,), with what coefficient i can know.
-
-    ``scores`` and ``before``, (L + 1,), are the scores of this channel and of those before it, 0 at what is
-    not coded yet; ``running`` is int64 (6,).
-    """
-    near = geometry.neighbours[i]
-    for k in range(LOOKED_AT // 2):
-        features[k] = np.int64(scores[near[2 * k]]) + scores[near[2 * k + 1]]
-    features[4] = before[near[LOOKED_AT]]
-    features[5] = before[near[LOOKED_AT + 1]]
-    features[6] = running[0] * 256 // (running[1] + _PRIOR)
-    features[7] = running[2] * 256 // (running[3] + _PRIOR)
-
-
-@compiled
-def level_at(start: int, weights: Ints, features: Ints) -> int:
-    """The level, in 1/16 octave, from where it starts, in 1/256, and the features."""
-    moved = 0
-    for k in range(FEATURES):
-        moved += weights[k] * features[k]
-    return min(start + (moved >> 8), _HIGHEST) >> 4
-
-
-@compiled
-def expected(start: int) -> tuple[int, int]:
-    """Row and shift of the table that scores at a starting level come from."""
-    return address(min(start, _HIGHEST) >> 4)
-
-
-@compiled
-def _extend(
-    paths: tuple[Shorts, Shorts],
-    sums: tuple[Ints, Ints],
-    arrivals: Bytes,
-    back: Bytes,
-    choices: Ints,
-    span: tuple[int, int],
-    home: tuple[int, int],
-    magnitudes: Magnitudes,
-) -> None:
-    """Give every state the path that reached it, ``span[0]`` on, with the score of coefficient ``span[1]``.
-
-    ``paths`` and ``sums`` are those before, read, and after, written; ``home`` is the table of the score.
-    """
-    (old_paths, new_paths), (old_sums, new_sums) = paths, sums
-    (first, i), (row, shift) = span, home
-    for n in range(len(new_paths)):
-        way = 2 * np.int64(back[n])
-        origin, branch = np.int64(arrivals[way, n]), np.int64(arrivals[way + 1, n])
-        new_paths[n, first:i] = old_paths[origin, first:i]
-        score = magnitudes.scores[row, branch >> 1, min(choices[branch] >> shift, ESCAPE)]
-        new_paths[n, i] = score
-        new_sums[n] = old_sums[origin]
-        new_sums[n, 4] += score
-        new_sums[n, 5] += magnitudes.information[row]
-
-
-@compiled
-def _advance(cost: Ints, new_cost: Ints, prices: Ints, arrivals: Bytes, back: Bytes) -> int:
-    """One step of the Viterbi algorithm; returns the best state."""
+@inlined
+def _advance(
+    costs: Ints, costs_after: Ints, prices: tuple[int, int, int, int], machine: Machine, ways: Bytes
+) -> int:
+    """One step of the Viterbi algorithm; returns the best state. Costs are int64 (states,)."""
+    even_0, odd_0, even_1, odd_1 = prices
     best = 0
-    for n in range(len(cost)):
-        first = cost[arrivals[0, n]] + prices[arrivals[1, n]]
-        second = cost[arrivals[2, n]] + prices[arrivals[3, n]]
-        back[n] = second < first
-        new_cost[n] = min(first, second)
-        if new_cost[n] < new_cost[best]:
-            best = n
+    for u in range(_HALF):
+        even, odd = (even_1, odd_1) if machine.quantisers[u] else (even_0, odd_0)
+        to_0, to_1 = (odd, even) if machine.parities[u] else (even, odd)
+        low, high = costs[u], costs[u + _HALF]
+        low_0, high_0, low_1, high_1 = low + to_0, high + to_1, low + to_1, high + to_0
+        ways[u] = np.uint8(high_0 < low_0) | np.uint8(high_1 < low_1) << np.uint8(1)
+        costs_after[2 * u], costs_after[2 * u + 1] = min(low_0, high_0), min(low_1, high_1)
+    for state in range(1, STATES):
+        if costs_after[state] < costs_after[best]:
+            best = state
     return best
 
 
-@compiled
-def _settle(
-    targets: Ints,
-    coded: Ints,
-    begin: int,
-    best: int,
-    arrivals: Bytes,
-    back: Bytes,
-    choices: Ints,
-    symbols: Ints,
-    quantisers: Ints,
-) -> None:
-    """Follow the best path back to ``begin``, and note its symbols and quantisers."""
-    state = np.int64(best)
-    for j in range(len(coded) - 1, begin - 1, -1):
-        way = 2 * np.int64(back[j, state])
-        branch = np.int64(arrivals[way + 1, state])
-        magnitude = choices[j, branch]
-        symbols[coded[j]] = magnitude if targets[coded[j]] >= 0 else -magnitude
-        quantisers[coded[j]] = branch >> 1
-        state = np.int64(arrivals[way, state])
+@inlined
+def _mend(j: int, begin: int, best: int, paths: Paths, machine: Machine, magnitudes: Magnitudes) -> int:
+    """Make the path that ends in state ``best`` behind coefficient j the one that is kept, from ``begin`` on.
+
+    Returns:
+        The first coefficient at which it is another one, of those that are coded.
+    """
+    state, first = np.intp(best), j
+    while True:
+        u, newest = state >> 1, state & 1
+        way = np.int64(paths.ways[first, u]) >> newest & 1
+        paths.states[first] = state
+        paths.taken[first] = 2 * machine.quantisers[u] + (newest ^ machine.parities[u] ^ way)
+        state = np.intp(u + way * _HALF)
+        if first == begin or paths.states[first - 1] == state:
+            break
+        first -= 1
+    for k in range(first, j + 1):
+        i, branch = paths.coded[k], paths.taken[k]
+        score, information = score_of(paths.starts[i], paths.choices[k, branch], branch >> 1, magnitudes)
+        paths.scores[i] = score
+        paths.sums[k + 1, 0] = paths.sums[k, 0] + score
+        paths.sums[k + 1, 1] = paths.sums[k, 1] + information
+    return first
 
 
-@compiled
-def score_of(start: int, magnitude: int, quantiser: int, magnitudes: Magnitudes) -> tuple[int, int]:
-    """Score and information of a coded coefficient."""
-    row, shift = expected(start)
-    symbol = min(magnitude >> shift, ESCAPE)
-    return magnitudes.scores[row, quantiser, symbol], magnitudes.information[row]
-
-
-@compiled
-def select(scales: Ints, step: int, coded: Ints, starts: Ints) -> int:
-    """Where each coefficient's level starts, and which of them are coded; returns how many."""
-    count = 0
-    for i in range(len(scales)):
-        starts[i] = scales[i] - 16 * step
-        if starts[i] >= LOWEST:
-            coded[count] = i
-            count += 1
-    return count
+@inlined
+def _enter(diagonal: int, paths: Paths) -> None:
+    """The running means on entering a diagonal, 1 or more, from those of the one before and what it added."""
+    running, before = paths.running[diagonal], paths.running[diagonal - 1]
+    begin, end = paths.firsts[diagonal - 1], paths.firsts[diagonal]
+    for column in range(4):
+        running[column] = before[column]
+    running[4] = paths.sums[end, 0] - paths.sums[begin, 0]
+    running[5] = paths.sums[end, 1] - paths.sums[begin, 1]
+    fold(running)
 
 
 @compiled
@@ -203,14 +139,15 @@ def quantise(
     weight: int,
     tables: LayoutTables,
     geometry: Geometry,
-    arrivals: Bytes,
+    machine: Machine,
+    paths: Paths,
     symbols: Ints,
     quantisers: Ints,
 ) -> None:
     """Choose symbols of little distortion + weight * rate, by the Viterbi algorithm.
 
-    All paths are priced at the level that the best one so far gives, as in `trellis`. At the end of a
-    channel the best path wins, so that the next channel looks at one past.
+    All paths are priced at the level that the best one so far gives, as in `semantic.trellis`. At the end of
+    a channel the best path wins, so that the next channel looks at one past.
 
     Args:
         targets: int64 (L,), coefficients in 2^-8 of the step.
@@ -218,117 +155,64 @@ def quantise(
         weight: lambda, in 2^-12 of the step squared per bit.
         tables: `tables.LayoutTables`.
         geometry: `tables.geometry()`.
-        arrivals: of `MACHINE`.
-        symbols: int64 (L,), the result.
+        machine: `MACHINE`.
+        paths: from `workspace`.
+        symbols: int64 (L,), the result: magnitudes with the targets' signs.
         quantisers: int64 (L,), those they belong to; nothing where no symbol is coded.
     """
-    size, states = len(targets), arrivals.shape[1]
-    coded, starts = np.empty(size, np.int64), np.empty(size, np.int64)
-    count = select(tables.scales, step, coded, starts)
-    symbols[:] = 0
-    back, choices = np.empty((count, states), np.uint8), np.empty((count, 4), np.int64)
-    paths, new_paths = np.zeros((states, size + 1), np.int16), np.zeros((states, size + 1), np.int16)
-    sums, new_sums = np.zeros((states, _RUNNING), np.int64), np.zeros((states, _RUNNING), np.int64)
-    cost, new_cost = np.full(states, _INFINITE), np.empty(states, np.int64)
-    prices, features = np.empty(4, np.int64), np.empty(FEATURES, np.int64)
-    before = np.zeros(size + 1, np.int64)
-    cost[0], best, begin, last = 0, 0, 0, -1
+    coded, count = paths.coded, select(tables.scales, step, paths.coded, paths.starts)
+    features, before = np.empty(FEATURES, np.int64), np.zeros(len(targets) + 1, np.int64)
+    costs, costs_after = np.full(STATES, _UNREACHED), np.empty(STATES, np.int64)
+    paths.scores[:] = 0
+    costs[0], best, begin, diagonal = 0, 0, 0, 0
     for j in range(count):
         i = coded[j]
-        if last >= 0 and geometry.channels[i] != geometry.channels[last]:
-            _settle(targets, coded[:j], begin, best, arrivals, back, choices, symbols, quantisers)
-            for k in coded[begin:j]:
-                before[k] = score_of(starts[k], abs(symbols[k]), quantisers[k], tables.magnitudes)[0]
-            for n in range(states):
-                _turn(sums[n], False)
-                cost[n] = cost[n] if n == best else _INFINITE
-            begin = j
-        elif last >= 0 and geometry.diagonals[i] != geometry.diagonals[last]:
-            for n in range(states):
-                _turn(sums[n], True)
-        look(i, geometry, paths[best], before, sums[best], features)
-        row, shift = address(level_at(starts[i], tables.weights[geometry.groups[i]], features))
-        branches(abs(targets[i]), row, shift, weight, tables.magnitudes, prices, choices[j])
-        best = _advance(cost, new_cost, prices, arrivals, back[j])
-        span, home = (max(coded[begin], i - geometry.reach), i), expected(starts[i])
-        _extend(
-            (paths, new_paths), (sums, new_sums), arrivals, back[j], choices[j], span, home, tables.magnitudes
-        )
-        paths, new_paths, sums, new_sums = new_paths, paths, new_sums, sums
-        cost, new_cost = new_cost, cost
-        last = i
-    _settle(targets, coded[:count], begin, best, arrivals, back, choices, symbols, quantisers)
+        if j == 0 or geometry.channels[i] != geometry.channels[coded[j - 1]]:
+            before[:] = paths.scores
+            _restart(j, best, costs, paths)
+            begin, diagonal = j, 0
+        elif geometry.diagonals[i] != geometry.diagonals[coded[j - 1]]:
+            diagonal += 1
+            paths.firsts[diagonal] = j
+            _enter(diagonal, paths)
+        look(i, geometry, paths.scores, before, paths.running[diagonal], features)
+        row, shift = address(level_at(paths.starts[i], tables.weights[geometry.groups[i]], features))
+        target, magnitudes = abs(targets[i]), tables.magnitudes
+        price_0, price_1, choice_0, choice_1 = branches(target, 0, row, weight, magnitudes)
+        price_2, price_3, choice_2, choice_3 = branches(target, 1, row, weight, magnitudes)
+        if rare(target, shift):
+            price_0, price_1, choice_0, choice_1 = rare_branches(target, 0, row, shift, weight, magnitudes)
+            price_2, price_3, choice_2, choice_3 = rare_branches(target, 1, row, shift, weight, magnitudes)
+        choices = paths.choices[j]
+        choices[0], choices[1], choices[2], choices[3] = choice_0, choice_1, choice_2, choice_3
+        best = _advance(costs, costs_after, (price_0, price_1, price_2, price_3), machine, paths.ways[j])
+        costs, costs_after = costs_after, costs
+        first = _mend(j, begin, best, paths, machine, magnitudes)
+        if first < paths.firsts[diagonal]:
+            stale = diagonal
+            while paths.firsts[stale] > first:
+                stale -= 1
+            for entered in range(stale + 1, diagonal + 1):
+                _enter(entered, paths)
+    _take(targets, count, paths, symbols, quantisers)
 
 
-@compiled
-def walk(
-    i: int, last: int, geometry: Geometry, scores: Ints, before: Ints, running: Ints, features: Ints
-) -> None:
-    """Go on from coefficient ``last``, -1 for none, to i on one path, and `look`."""
-    if last >= 0 and geometry.channels[i] != geometry.channels[last]:
-        before[:] = scores
-        _turn(running, False)
-    elif last >= 0 and geometry.diagonals[i] != geometry.diagonals[last]:
-        _turn(running, True)
-    look(i, geometry, scores, before, running, features)
+@inlined
+def _restart(j: int, best: int, costs: Ints, paths: Paths) -> None:
+    """A new channel begins with coefficient j: only the best path goes on, without running means."""
+    cost = costs[best]
+    costs[:] = _UNREACHED
+    costs[best] = cost
+    paths.firsts[0] = j
+    paths.running[0], paths.sums[j] = 0, 0
 
 
-@compiled
-def write(
-    symbols: Ints, step: int, tables: LayoutTables, geometry: Geometry, successors: Ints, buffer: Bytes
-) -> int:
-    """Code symbols (L,) of the coefficients that `select` names; returns how many bytes ``buffer`` has."""
-    size = len(symbols)
-    coded, starts = np.empty(size, np.int64), np.empty(size, np.int64)
-    count = select(tables.scales, step, coded, starts)
-    scores, before = np.zeros(size + 1, np.int64), np.zeros(size + 1, np.int64)
-    running, features = np.zeros(_RUNNING, np.int64), np.empty(FEATURES, np.int64)
-    coder = writer()
-    state, last, half = 0, -1, len(successors) >> 1
-    for i in coded[:count]:
-        walk(i, last, geometry, scores, before, running, features)
-        row, shift = address(level_at(starts[i], tables.weights[geometry.groups[i]], features))
-        quantiser = 1 if state >= half else 0
-        put_magnitude(coder, symbols[i], shift, tables.magnitudes.starts[row, quantiser], buffer)
-        score, information = score_of(starts[i], abs(symbols[i]), quantiser, tables.magnitudes)
-        scores[i] = score
-        running[4] += score
-        running[5] += information
-        state = successors[state, symbols[i] & 1]
-        last = i
-    return flush(coder, buffer)
-
-
-@compiled
-def read(
-    data: Bytes, step: int, tables: LayoutTables, geometry: Geometry, successors: Ints, values: Ints
-) -> bool:
-    """Decode ``data``, uint8 (bytes,), into ``values``, int64 (L,), in 2^-8 of the step.
-
-    Returns:
-        True, or False where the bytes are no stream of ours.
-    """
-    end, size = len(data), len(values)
-    values[:] = 0
-    coded, starts = np.empty(size, np.int64), np.empty(size, np.int64)
-    count = select(tables.scales, step, coded, starts)
-    scores, before = np.zeros(size + 1, np.int64), np.zeros(size + 1, np.int64)
-    running, features = np.zeros(_RUNNING, np.int64), np.empty(FEATURES, np.int64)
-    coder = reader(data, 0, end)
-    state, last, half = 0, -1, len(successors) >> 1
-    for i in coded[:count]:
-        walk(i, last, geometry, scores, before, running, features)
-        row, shift = address(level_at(starts[i], tables.weights[geometry.groups[i]], features))
-        quantiser = 1 if state >= half else 0
-        frequencies = tables.magnitudes.starts[row, quantiser]
-        centroids = tables.magnitudes.centroids[row, quantiser]
-        magnitude, values[i] = take_magnitude(coder, quantiser, shift, frequencies, centroids, data, end)
-        if magnitude >= MAX_SYMBOL:
-            return False
-        score, information = score_of(starts[i], magnitude, quantiser, tables.magnitudes)
-        scores[i] = score
-        running[4] += score
-        running[5] += information
-        state = successors[state, magnitude & 1]
-        last = i
-    return complete(coder, data, 0, end)
+@inlined
+def _take(targets: Ints, count: int, paths: Paths, symbols: Ints, quantisers: Ints) -> None:
+    """Fill in the symbols of the best path and their quantisers."""
+    symbols[:] = 0
+    for j in range(count):
+        i, branch = paths.coded[j], paths.taken[j]
+        magnitude = paths.choices[j, branch]
+        symbols[i] = magnitude if targets[i] >= 0 else -magnitude
+        quantisers[i] = branch >> 1

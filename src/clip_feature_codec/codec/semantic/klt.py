@@ -185,14 +185,15 @@ class KltCoder:
     ) -> list[bytes]:
         """Payloads of coefficients (N, D) at steps (N,) and lambdas (N,)."""
         from clip_feature_codec.codec.entropy.quantisers import ROOM
-        from clip_feature_codec.codec.semantic import trellis
+        from clip_feature_codec.codec.semantic import payloads, trellis
 
         coded = self._coded_width(int(steps.min(initial=STEPS - 1)))
         factors = _FINEST_UNITS / _step_sizes(steps)
         targets = np.rint(coefficients[:, :coded] * factors[:, None]).astype(np.int64)
         out = np.empty((len(steps), ROOM * (coded + 1)), np.uint8)
         scales = self.scales[:coded].astype(np.int64)
-        sizes = trellis.code(targets, scales, _step_levels(steps), weights, self.magnitudes, out)
+        levels, work = _step_levels(steps), trellis.workspace(coded)
+        sizes = payloads.code(targets, scales, levels, weights, self.magnitudes, trellis.MACHINE, work, out)
         return [
             bytes([step]) + out[row, :size].tobytes()
             for row, (step, size) in enumerate(zip(steps.tolist(), sizes.tolist(), strict=True))
@@ -254,9 +255,9 @@ class KltCoder:
 
     def _coded_width(self, step: int) -> int:
         """How many coefficients are coded at a step byte: up to the last one that is wide enough."""
-        from clip_feature_codec.codec.semantic import trellis
+        from clip_feature_codec.codec.semantic.levels import LOWEST_LEVEL
 
-        wide = np.flatnonzero(self.scales - _step_levels(np.array(step)) >= trellis.LOWEST_LEVEL)
+        wide = np.flatnonzero(self.scales - _step_levels(np.array(step)) >= LOWEST_LEVEL)
         return int(wide[-1]) + 1 if wide.size else 0
 
     def decode(self, payloads: Sequence[bytes]) -> NDArray[np.float32]:
@@ -270,23 +271,23 @@ class KltCoder:
             vectors[first : first + _ROWS] = self._decoded(payloads[first : first + _ROWS])
         return vectors
 
-    def _decoded(self, payloads: Sequence[bytes]) -> NDArray[np.float32]:
+    def _decoded(self, blobs: Sequence[bytes]) -> NDArray[np.float32]:
         """Unit vectors (N, D) of a block's payloads."""
-        from clip_feature_codec.codec.semantic import trellis
+        from clip_feature_codec.codec.semantic import payloads, trellis
 
-        if not all(payloads):
+        if not all(blobs):
             raise BitstreamError("klt payload: found 0 bytes, expected 1 or more")
-        steps = np.array([payload[0] for payload in payloads], np.int64)
-        data = np.frombuffer(b"".join(payload[1:] for payload in payloads), np.uint8)
-        ends = np.zeros(len(payloads) + 1, np.int64)
-        np.cumsum([len(payload) - 1 for payload in payloads], out=ends[1:])
+        steps = np.array([payload[0] for payload in blobs], np.int64)
+        data = np.frombuffer(b"".join(payload[1:] for payload in blobs), np.uint8)
+        ends = np.zeros(len(blobs) + 1, np.int64)
+        np.cumsum([len(payload) - 1 for payload in blobs], out=ends[1:])
         coded = self._coded_width(int(steps.min(initial=STEPS - 1)))
         scales = self.scales[:coded].astype(np.int64)
-        values = np.zeros((len(payloads), coded), np.int64)
+        values = np.zeros((len(blobs), coded), np.int64)
         levels = _step_levels(steps)
-        bad = trellis.decode(data, ends, scales, levels, self.magnitudes, values)
+        bad = payloads.decode(data, ends, scales, levels, self.magnitudes, trellis.MACHINE, values)
         if bad >= 0:
-            found = f"{len(payloads[bad])} bytes that are no stream of {coded} coefficients"
+            found = f"{len(blobs[bad])} bytes that are no stream of {coded} coefficients"
             raise BitstreamError(f"klt payload: found {found}, expected one")
         offsets = values.astype(np.float64) @ self._directions[:coded]
         offsets *= (_step_sizes(steps) / (1 << _FRACTION_BITS))[:, None]

@@ -1,291 +1,160 @@
-"""Dependent quantisation: coefficients to symbols to bytes, and back.
+"""Dependent quantisation of a vector: from coefficients to the magnitudes that code them best.
 
 Two quantisers share one grid of multiples of the step: Q0 has the even ones, Q1 the odd ones and zero. A
-machine of 128 states, which the parities of the symbols so far drive, says which of the two the next
+machine of 128 states, which the parities of the magnitudes so far drive, says which of the two the next
 coefficient is coded with; so a coefficient costs what the coarse grid of one quantiser costs, and a path
 through the machine finds points nearly as close as the fine grid's (Marcellin and Fischer, "Trellis coded
 quantization", 1990; the union of subsets and the parity rule as in JPEG 2000 part 2 and in H.266). The
 encoder finds the path of least distortion + lambda rate with the Viterbi algorithm.
-
-Each coefficient has a level: its spread, less the step, in sixteenths of an octave. The level addresses
-the frozen tables of `magnitudes`. Vectors differ in how far they spread: so the decoder keeps a running
-estimate, ``drift``, of how much wider or narrower than its levels a vector is, and adds it to them. It moves
-by the score of each symbol over the information so far, the method of scoring with forgetting.
 
 All of it is integer arithmetic.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from typing import NamedTuple, TypeAlias
 
-from clip_feature_codec.codec.entropy.arithmetic import complete, flush, reader, writer
-from clip_feature_codec.codec.entropy.compiled import compiled
-from clip_feature_codec.codec.entropy.magnitudes import ESCAPE, Magnitudes
-from clip_feature_codec.codec.entropy.quantisers import (
-    MAX_SYMBOL,
-    Bytes,
-    Ints,
-    address,
-    branches,
-    put_magnitude,
-    take_magnitude,
-)
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_feature_codec.codec.entropy.compiled import compiled, inlined
+from clip_feature_codec.codec.entropy.machine import Machine
+from clip_feature_codec.codec.entropy.magnitudes import Magnitudes
+from clip_feature_codec.codec.entropy.quantisers import Bytes, Ints, branches, rare, rare_branches
+from clip_feature_codec.codec.semantic.levels import drift_after, drifted_address
+
+Int32s: TypeAlias = NDArray[np.int32]
 
 STATES_LOG2 = 7
 STATES = 1 << STATES_LOG2
-_PARITY_0, _PARITY_1 = 0o235, 0o126  # the code of Ungerboeck 1987, table I, amplitude modulation
+MACHINE = Machine.of(0o235, 0o126, STATES_LOG2)  # Ungerboeck 1987, table I, amplitude modulation
 
-LOWEST_LEVEL = -40  # coefficients below this level are zero and are not coded
-DRIFT_BITS = 12  # the drift counts in 2^-12 of a level
-_DRIFT_LIMIT = 48 << DRIFT_BITS
-_PRIOR = 42000  # information, in the unit of the tables, that the first estimate of 0 is worth
-_FORGET = 6  # 1/64 of the information is forgotten with each coefficient
-_GAIN = 775_000_000  # 2^8 2^12 16 / (8 ln 2 / 2^8): drift per score, by the information so far
-LANES = 32  # vectors that the encoder works on side by side, which compiled code does at once
-_INFINITE = 1 << 54
-
-
-# From states s < H = states / 2, which use Q0, parities lead to 2 s and (2 s) ^ _PARITY_1; from H + s, which
-# use Q1, to (2 s + 1) ^ _TURN and that ^ _PARITY_1. The encoder asks whence one comes to 2 i and to 2 i + 1.
 _HALF = STATES >> 1
-_TURN = _PARITY_0 & STATES - 2
-_CROSS = _PARITY_1 >> 1
-_SHIFT = _TURN >> 1
+_DEAREST = 1 << 26  # prices are no further apart, so that the costs of paths fit int32
+_UNREACHED = np.int32(1 << 29)  # beyond what seven branches cost, after which all states are reached
 
 
-def _successor(state: int, parity: int) -> int:
-    """The state after a symbol.
+class Work(NamedTuple):
+    """Memory of the search.
 
-    This is the systematic feedback encoder of the code with the parity-check polynomials _PARITY_0 and
-    _PARITY_1. With bits w_1..w_n of the state, lowest first: its quantiser is w_n; w_1 becomes w_n, and
-    w_i+1 becomes w_i ^ (bit i of _PARITY_0 and w_n) ^ (bit i of _PARITY_1 and the parity).
+    Attributes:
+        costs: int32 (2, states), of the best path to each state, before and after a coefficient.
+        ways: uint8 (n, states / 2), by which of its two ways the best path to state 2 u (bit 0) and 2 u + 1
+            (bit 1) came: from state u, 0, or from u + states / 2, 1.
+        choices: int64 (n, 4), the magnitudes that are branched to, by 2 * quantiser + parity.
     """
-    following = (state << 1) ^ (_PARITY_1 if parity else 0)
-    return following if state < _HALF else (following & STATES - 1 | 1) ^ _TURN
+
+    costs: Int32s
+    ways: Bytes
+    choices: Ints
 
 
-successor = compiled(_successor)
-
-
-@compiled
-def drifted(drift: int, score: int, gain: int) -> int:
-    """The estimate after one more symbol."""
-    return min(max(drift + (score * gain >> 8), -_DRIFT_LIMIT), _DRIFT_LIMIT)
-
-
-@compiled
-def _gains(levels: Ints, information: Ints, gains: Ints) -> None:
-    """The weight of each coefficient's score in the estimate, which does not depend on the symbols."""
-    known = _PRIOR
-    for j in range(len(levels)):
-        if levels[j] >= LOWEST_LEVEL:
-            gains[j] = _GAIN // known
-            known += information[address(levels[j])[0]] - (known >> _FORGET)
+def workspace(width: int) -> Work:
+    """Memory for vectors of up to ``width`` coefficients."""
+    ways = np.empty((width, _HALF), np.uint8)
+    return Work(np.empty((2, STATES), np.int32), ways, np.empty((width, 4), np.int64))
 
 
 @compiled
-def _advance(cost: Ints, new_cost: Ints, prices: Ints, back: Bytes, least: Ints, best: Ints) -> None:
-    """One step of the Viterbi algorithm, for `LANES` vectors side by side.
+def _advance(
+    costs: Int32s,
+    costs_after: Int32s,
+    prices: tuple[np.int32, np.int32, np.int32, np.int32],
+    machine: Machine,
+    ways: Bytes,
+) -> tuple[np.int32, np.int32]:
+    """One step of the Viterbi algorithm; returns the least cost before it of the states of each quantiser.
 
     Args:
-        cost: int64 (states, lanes), before.
-        new_cost: int64 (states, lanes), after.
-        prices: int64 (4, lanes), of 2 * quantiser + parity.
-        back: uint8 (states, lanes): the parity that each state was reached by.
-        least: int64 (lanes,), memory.
-        best: int64 (lanes,), the best state of each, the result.
+        costs: int32 (states,), before.
+        costs_after: int32 (states,), the result.
+        prices: of 2 * quantiser + parity, int32.
+        machine: `MACHINE`.
+        ways: uint8 (states / 2,), the result (see `Work`).
     """
-    least[:] = _INFINITE
-    for i in range(_HALF):
-        for lane in range(LANES):
-            even, odd = cost[i, lane] + prices[0, lane], cost[i ^ _CROSS, lane] + prices[1, lane]
-            total = min(even, odd)
-            back[2 * i, lane] = odd < even
-            new_cost[2 * i, lane] = total
-            best[lane] = 2 * i if total < least[lane] else best[lane]
-            least[lane] = min(least[lane], total)
-        first, second = _HALF + (i ^ _SHIFT), _HALF + (i ^ _SHIFT ^ _CROSS)
-        for lane in range(LANES):
-            even, odd = cost[first, lane] + prices[2, lane], cost[second, lane] + prices[3, lane]
-            total = min(even, odd)
-            back[2 * i + 1, lane] = odd < even
-            new_cost[2 * i + 1, lane] = total
-            best[lane] = 2 * i + 1 if total < least[lane] else best[lane]
-            least[lane] = min(least[lane], total)
+    even_0, odd_0, even_1, odd_1 = prices
+    least_0 = least_1 = _UNREACHED
+    for u in range(_HALF):
+        quantiser = machine.quantisers[u]
+        even, odd = (even_1, odd_1) if quantiser else (even_0, odd_0)
+        to_0, to_1 = (odd, even) if machine.parities[u] else (even, odd)
+        low, high = costs[u], costs[u + _HALF]
+        low_0, high_0 = np.int32(low + to_0), np.int32(high + to_1)
+        low_1, high_1 = np.int32(low + to_1), np.int32(high + to_0)
+        costs_after[2 * u], costs_after[2 * u + 1] = min(low_0, high_0), min(low_1, high_1)
+        ways[u] = np.uint8(high_0 < low_0) | np.uint8(high_1 < low_1) << np.uint8(1)
+        least = min(low, high)
+        least_0 = min(least_0, _UNREACHED if quantiser else least)
+        least_1 = min(least_1, least if quantiser else _UNREACHED)
+    return least_0, least_1
 
 
 @compiled
-def viterbi(
+def quantise(
     targets: Ints,
-    scales: Ints,
-    steps: Ints,
-    weights: Ints,
+    levels: Ints,
+    gains: Ints,
+    weight: int,
     tables: Magnitudes,
-    work: tuple[Bytes, Ints, Ints],
+    machine: Machine,
+    work: Work,
     symbols: Ints,
 ) -> None:
-    """Fill ``symbols`` with the paths of least distortion + weight * rate, for up to `LANES` vectors.
+    """Fill ``symbols`` with the path of least distortion + weight * rate.
 
     Rates are those at the drift of the best path so far, so that paths need not carry their own.
 
     Args:
-        targets: int64 (m, n), m <= LANES, the coefficients in 2^-8 of the steps.
-        scales: int64 (n,), not increasing.
-        steps: int64 (m,).
-        weights: int64 (m,).
+        targets: int64 (n,), the coefficients that are coded, in 2^-8 of the step.
+        levels: int64 (n,), theirs, at `LOWEST_LEVEL` or above.
+        gains: int64 (n,), from `levels.fill_gains`.
+        weight: lambda, in 2^-12 of the step squared per bit.
         tables: the frozen tables.
-        work: uint8 (n, states, lanes), int64 (n, lanes, 4) and int64 (lanes, n), memory for the paths, the
-            choices on them and the gains.
-        symbols: int64 (m, n), the result.
+        machine: `MACHINE`.
+        work: from `workspace`.
+        symbols: int64 (n,), the result: magnitudes with the targets' signs.
     """
-    back, choices, gains = work
-    count, width = targets.shape
-    cost, new_cost = np.full((STATES, LANES), _INFINITE, np.int64), np.empty((STATES, LANES), np.int64)
-    cost[0] = 0
-    prices, price = np.zeros((4, LANES), np.int64), np.empty(4, np.int64)
-    least, best = np.empty(LANES, np.int64), np.zeros(LANES, np.int64)
-    drifts, last = np.zeros(LANES, np.int64), np.zeros(LANES, np.int64)
-    rows, shifts = np.zeros(LANES, np.int64), np.zeros(LANES, np.int64)
-    for lane in range(count):
-        _gains(scales - steps[lane], tables.information, gains[lane])
-    for j in range(width):
-        active = 0
-        for lane in range(count):
-            level = scales[j] - steps[lane]
-            if level < LOWEST_LEVEL:
-                continue
-            active += 1
-            rows[lane], shifts[lane] = address(level + (drifts[lane] >> DRIFT_BITS))
-            target = abs(targets[lane, j])
-            branches(target, rows[lane], shifts[lane], weights[lane], tables, price, choices[j, lane])
-            prices[:, lane] = price
-        if active == 0:
-            symbols[:, j:] = 0
-            break
-        _advance(cost, new_cost, prices, back[j], least, best)
-        cost, new_cost = new_cost, cost
-        for lane in range(count):
-            if scales[j] - steps[lane] < LOWEST_LEVEL:
-                continue
-            last[lane] = best[lane]
-            q, parity = best[lane] & 1, np.int64(back[j, best[lane], lane])
-            symbol = min(choices[j, lane, 2 * q + parity] >> shifts[lane], ESCAPE)
-            score = tables.scores[rows[lane], q, symbol]
-            drifts[lane] = drifted(drifts[lane], score, gains[lane, j])
-    for lane in range(count):
-        state = last[lane]
-        for j in range(width - 1, -1, -1):
-            symbols[lane, j] = 0
-            if scales[j] - steps[lane] >= LOWEST_LEVEL:
-                q, parity = state & 1, np.int64(back[j, state, lane])
-                magnitude = choices[j, lane, 2 * q + parity]
-                symbols[lane, j] = magnitude if targets[lane, j] >= 0 else -magnitude
-                way = state >> 1 ^ _CROSS * parity
-                state = way if q == 0 else _HALF + (way ^ _SHIFT)
+    before, after = work.costs[0], work.costs[1]
+    before[:] = _UNREACHED
+    before[0] = 0
+    drift, least = 0, np.int32(0)
+    for j in range(len(targets)):
+        row, shift = drifted_address(levels[j], drift)
+        target = abs(targets[j])
+        price_0, price_1, choice_0, choice_1 = branches(target, 0, row, weight, tables)
+        price_2, price_3, choice_2, choice_3 = branches(target, 1, row, weight, tables)
+        if rare(target, shift):
+            price_0, price_1, choice_0, choice_1 = rare_branches(target, 0, row, shift, weight, tables)
+            price_2, price_3, choice_2, choice_3 = rare_branches(target, 1, row, shift, weight, tables)
+        choices = work.choices[j]
+        choices[0], choices[1], choices[2], choices[3] = choice_0, choice_1, choice_2, choice_3
+        # What all paths have paid by now is taken off, so that costs stay small.
+        base = min(price_0, price_1, price_2, price_3)
+        even_0, odd_0 = _relative(price_0, base, least), _relative(price_1, base, least)
+        even_1, odd_1 = _relative(price_2, base, least), _relative(price_3, base, least)
+        least_0, least_1 = _advance(before, after, (even_0, odd_0, even_1, odd_1), machine, work.ways[j])
+        before, after = after, before
+        cheapest_0, cheapest_1 = least_0 + min(even_0, odd_0), least_1 + min(even_1, odd_1)
+        least = min(cheapest_0, cheapest_1)
+        quantiser = 0 if cheapest_0 <= cheapest_1 else 1
+        parity = np.int64(odd_0 < even_0 if quantiser == 0 else odd_1 < even_1)
+        drift = drift_after(drift, gains[j], row, shift, quantiser, choices[2 * quantiser + parity], tables)
+    _follow_back(targets, np.argmin(before), machine, work, symbols)
 
 
-@compiled
-def _write(symbols: Ints, levels: Ints, gains: Ints, tables: Magnitudes, buffer: Bytes) -> int:
-    """Code symbols; returns the number of bytes in ``buffer``, which has ROOM for each and once more.
-
-    Args:
-        symbols: int64 (n,).
-        levels: int64 (n,).
-        gains: int64 (n,), from `_gains`.
-        tables: the frozen tables.
-        buffer: uint8 (ROOM (n + 1),).
-    """
-    coder = writer()
-    state, drift = 0, 0
-    for j in range(len(symbols)):
-        if levels[j] >= LOWEST_LEVEL:
-            row, shift = address(levels[j] + (drift >> DRIFT_BITS))
-            q = 1 if state >= _HALF else 0
-            put_magnitude(coder, symbols[j], shift, tables.starts[row, q], buffer)
-            symbol = min(abs(symbols[j]) >> shift, ESCAPE)
-            drift = drifted(drift, tables.scores[row, q, symbol], gains[j])
-            state = successor(state, symbols[j] & 1)
-    return flush(coder, buffer)
+@inlined
+def _relative(price: int, base: int, least: np.int32) -> np.int32:
+    """A branch's price, above that of the cheapest branch and less what the cheapest path has paid."""
+    return np.int32(min(price - base, _DEAREST) - least)
 
 
-@compiled
-def _read(
-    data: Bytes, begin: int, end: int, levels: Ints, gains: Ints, tables: Magnitudes, values: Ints
-) -> bool:
-    """Decode ``data[begin:end]`` into ``values``, int64 (n,), in 2^-8 of the step.
-
-    Returns:
-        True, or False where the bytes are no stream of ours.
-    """
-    coder = reader(data, begin, end)
-    state, drift = 0, 0
-    for j in range(len(levels)):
-        values[j] = 0
-        if levels[j] < LOWEST_LEVEL:
-            continue
-        row, shift = address(levels[j] + (drift >> DRIFT_BITS))
-        q = 1 if state >= _HALF else 0
-        starts, centroids = tables.starts[row, q], tables.centroids[row, q]
-        magnitude, values[j] = take_magnitude(coder, q, shift, starts, centroids, data, end)
-        if magnitude >= MAX_SYMBOL:
-            return False
-        symbol = min(magnitude >> shift, ESCAPE)
-        drift = drifted(drift, tables.scores[row, q, symbol], gains[j])
-        state = successor(state, magnitude & 1)
-    return complete(coder, data, begin, end)
-
-
-@compiled
-def code(targets: Ints, scales: Ints, steps: Ints, weights: Ints, tables: Magnitudes, out: Bytes) -> Ints:
-    """Quantise and code vectors, each at its own step.
-
-    Args:
-        targets: int64 (N, n), coefficients in 2^-8 of each vector's step.
-        scales: int64 (n,), 16 log2(spread), not increasing.
-        steps: int64 (N,), 16 log2(twice the step): a coefficient's level is its scale minus this.
-        weights: int64 (N,), lambda, in 2^-12 of the step squared per bit.
-        tables: `magnitudes.builtin()`.
-        out: uint8 (N, ROOM (n + 1)), the streams.
-
-    Returns:
-        int64 (N,), bytes of each stream.
-    """
-    count, width = targets.shape
-    sizes = np.zeros(count, np.int64)
-    gains = np.zeros((LANES, width), np.int64)
-    back = np.zeros((width, STATES, LANES), np.uint8)
-    work = back, np.zeros((width, LANES, 4), np.int64), gains
-    symbols = np.zeros((LANES, width), np.int64)
-    for first in range(0, count, LANES):
-        end = min(first + LANES, count)
-        chosen = symbols[: end - first]
-        viterbi(targets[first:end], scales, steps[first:end], weights[first:end], tables, work, chosen)
-        for i in range(first, end):
-            levels = scales - steps[i]
-            sizes[i] = _write(symbols[i - first], levels, gains[i - first], tables, out[i])
-    return sizes
-
-
-@compiled
-def decode(data: Bytes, ends: Ints, scales: Ints, steps: Ints, tables: Magnitudes, values: Ints) -> int:
-    """Decode streams that lie one behind the other in ``data``.
-
-    Args:
-        data: uint8, all the streams.
-        ends: int64 (N + 1,), stream i is ``data[ends[i]:ends[i + 1]]``.
-        scales: as in `code`.
-        steps: as in `code`.
-        tables: as in `code`.
-        values: int64 (N, n), the coefficients in 2^-8 of each vector's step.
-
-    Returns:
-        The number of the first stream that is none of ours, or -1.
-    """
-    gains = np.zeros(values.shape[1], np.int64)
-    for i in range(len(steps)):
-        levels = scales - steps[i]
-        _gains(levels, tables.information, gains)
-        if not _read(data, ends[i], ends[i + 1], levels, gains, tables, values[i]):
-            return i
-    return -1
+@inlined
+def _follow_back(targets: Ints, state: np.intp, machine: Machine, work: Work, symbols: Ints) -> None:
+    """Fill ``symbols`` with the path that ends in ``state``."""
+    for j in range(len(targets) - 1, -1, -1):
+        u, newest = state >> 1, state & 1
+        way = np.int64(work.ways[j, u]) >> newest & 1
+        parity = newest ^ machine.parities[u] ^ way
+        magnitude = work.choices[j, 2 * machine.quantisers[u] + parity]
+        symbols[j] = magnitude if targets[j] >= 0 else -magnitude
+        state = np.intp(u + way * _HALF)
