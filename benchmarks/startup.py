@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -66,11 +67,13 @@ def main() -> None:
         photo = load_image(Path(skimage.data.__file__).with_name("chelsea.png"))
         save_image(resize_to(photo, (384, 256)), folder / "photo.png")
         run(programs[0], "encode photo.png -o photo.clp --max-bytes 140", folder)
+        # A folder each: neither writes over what the other wrote.
+        folders = [Path(shutil.copytree(folder, folder / str(i))) for i in range(len(programs))]
         for title, arguments in COMMANDS.items():
             found: list[list[tuple[float, float]]] = [[] for _ in programs]
             for turn in range(args.runs + 1):  # the first warms up and is left out
-                for program, runs in zip(programs, found, strict=True):
-                    cost = run(program, arguments, folder)
+                for program, here, runs in zip(programs, folders, found, strict=True):
+                    cost = run(program, arguments, here)
                     if turn:
                         runs.append(cost)
             medians = [[statistics.median(figures) for figures in zip(*runs, strict=True)] for runs in found]
