@@ -165,7 +165,12 @@ def train_step(state: State, eyes: TeacherEyes, batch: Batch, config: dict[str, 
     with cast:
         mean, painted = state.painter(batch.vectors, batch.planes, batch.noise)
     coarse = F.avg_pool2d(batch.pictures, 2)
-    losses = {"mean": F.mse_loss(mean, coarse), "error": F.l1_loss(F.avg_pool2d(painted, 2), coarse)}
+    # Without a layout a picture is a dozen times as far off: unweighted, nothing else would be learned.
+    weights = config["blind"] + (1 - config["blind"]) * batch.planes[:, 3:, :1, :1]
+    losses = {
+        "mean": (weights * (mean - coarse).square()).mean(),
+        "error": (weights * (F.avg_pool2d(painted, 2) - coarse).abs()).mean(),
+    }
     told = {}
     if state.step >= config["eyes_from"]:
         with torch.no_grad():
