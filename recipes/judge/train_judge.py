@@ -29,8 +29,7 @@ from clip_feature_codec.devices import autocast_dtype, pick_device
 from clip_feature_codec.files import atomic_writer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "mini"))
-from data import Pictures, load_pictures
-from train_image_tower import augment
+from data import Pictures, as_batch, load_pictures
 
 SIZE = 64
 SEED = 20261123
@@ -43,6 +42,21 @@ WEIGHT_DECAY = 0.05
 def build(classes: int) -> nn.Module:
     model: nn.Module = timm.create_model(MODEL, num_classes=classes)
     return model.to(memory_format=torch.channels_last)
+
+
+def augment(
+    images: np.ndarray, size: int, smallest: float, rng: np.random.Generator, device: torch.device
+) -> torch.Tensor:
+    """Random crops (``smallest`` to 1 of each side), half of them mirrored: uint8 (N, S, S, 3) -> [-1, 1]."""
+    n = len(images)
+    scale = rng.uniform(smallest, 1.0, (n, 2)).astype(np.float32)
+    theta = np.zeros((n, 2, 3), np.float32)
+    theta[:, 0, 0] = scale[:, 0] * rng.choice(np.array([-1, 1], np.float32), n)
+    theta[:, 1, 1] = scale[:, 1]
+    theta[:, :, 2] = rng.uniform(-1, 1, (n, 2)) * (1 - scale)
+    x = as_batch(images, device)
+    grid = F.affine_grid(torch.from_numpy(theta).to(device), [n, 3, size, size], align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
 
 
 def learning_rate(step: int, steps: int, highest: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,16 @@ CONFIG = Path(__file__).with_name("config.toml")
 
 def read_config(path: Path) -> dict[str, Any]:
     """The tables of a configuration; what it leaves out is that of `CONFIG`."""
-    config = tomllib.loads(CONFIG.read_text())
-    for table, values in tomllib.loads(path.read_text()).items():
-        config[table] |= values
-    return config
+    return _laid_over(tomllib.loads(CONFIG.read_text()), tomllib.loads(path.read_text()))
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Tables within tables; all else of ``above`` replaces what ``below`` has."""
+    both = {
+        key: _laid_over(below[key], value) if isinstance(value, dict) and key in below else value
+        for key, value in above.items()
+    }
+    return below | both
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,51 @@ def load_pictures(sources: list[Path], size: int) -> Pictures:
 def as_batch(images: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
     """Pictures uint8 (N, H, W, 3) -> float32 (N, 3, H, W) in [-1, 1] on ``device``."""
     return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+class Shards:
+    """Arrays in shards, those read as one that have all of the names; on a GPU they are held there.
+
+    Args:
+        folder: of the files NNN-NAME.npy.
+        names: which arrays.
+        device: where rows are wanted.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], device: torch.device) -> None:
+        found = [
+            {path.name.removesuffix(f"-{name}.npy") for path in folder.glob(f"*-{name}.npy")}
+            for name in names
+        ]
+        whole = sorted(set.intersection(*found))
+        self._files = {
+            name: [np.load(folder / f"{shard}-{name}.npy", mmap_mode="r") for shard in whole]
+            for name in names
+        }
+        self._device = device
+        self._held: dict[str, torch.Tensor] = {}
+        if device.type != "cpu":
+            for name, files in self._files.items():
+                parts = [torch.from_numpy(np.array(file)).to(device) for file in files]
+                self._held[name] = torch.cat(parts)
+        files = self._files[names[0]]
+        self._ends = np.cumsum([len(file) for file in files])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def take(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        """Rows of every array, by name."""
+        if self._held:
+            index = torch.from_numpy(rows).to(self._device)
+            return {name: values[index] for name, values in self._held.items()}
+        shards = np.searchsorted(self._ends, rows, side="right")
+        starts = np.concatenate([[0], self._ends])[shards]
+        places = list(zip(shards, rows - starts, strict=True))
+        return {
+            name: torch.from_numpy(np.stack([files[shard][place] for shard, place in places]))
+            for name, files in self._files.items()
+        }
 
 
 def load_layouts(sources: list[Path]) -> np.ndarray:

@@ -1,15 +1,18 @@
-"""Stage 2: the text tower, fitted to the finished image vectors; writes the CLIP model of the pack.
+"""Stage 3: the text tower, fitted to the finished image vectors; writes the CLIP model of the pack.
 
-A caption's target is the mean vector of the pictures it describes: a class's mean, moved along an
-attribute's offset where the caption names a colour or a brightness. Attributes cost no labels: they are
-counted from the pixels. An attribute's offset is the mean difference between the pictures that have it
-and their own class's mean, so that "green" does not come to mean "frog".
+A class name's target is the class's prototype, which the image tower learned to point to (`prototypes`). A
+word that stands for many classes (`groups.toml`: dog, vehicle, indoors) has the mean of theirs. A name that
+only pictures have, such as a piece of clothing, has the mean of theirs, less that of all. A colour or a
+brightness has the direction that best tells the pictures that have it from the others (linear discriminant
+analysis, Fisher 1936); the difference of their means would point to what else differs, frogs for "green".
+Attributes cost no labels: pixels are counted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +20,26 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from skimage.color import rgb2hsv
+from torch import Tensor
 
 from clip_feature_codec.devices import pick_device
 from clip_feature_codec.embed import Embedder, load_embedder
-from clip_feature_codec.files import atomic_writer, write_atomic
+from clip_feature_codec.files import write_atomic
 from data import CONFIG, Pictures, load_pictures, read_config
+from teacher import known_classes, read_names, unfold_norms
 
+GROUPS = Path(__file__).with_name("groups.toml")
 CLASS_TEMPLATES = ["{c}", "a {c}", "the {c}", "a photo of a {c}", "a picture of a {c}", "an image of the {c}"]
 BOTH_TEMPLATES = ["a {a} {c}", "{a} {c}", "a photo of a {a} {c}", "the {a} {c}"]
 ATTRIBUTE_TEMPLATES = ["{a}", "something {a}", "a {a} thing", "a {a} picture", "a photo of something {a}"]
+PLACE_TEMPLATES = [*ATTRIBUTE_TEMPLATES, "{a}", "a photo taken {a}", "a picture {a}"]
+
+_FEWEST = 20  # pictures of a name, or with an attribute
+_SHRINKAGE = 0.3  # of the covariance, towards a multiple of the identity
+_BOTH = 0.5  # length of an attribute beside a thing
 
 
 def attributes(images: np.ndarray) -> dict[str, np.ndarray]:
@@ -56,13 +68,13 @@ def attributes(images: np.ndarray) -> dict[str, np.ndarray]:
     return words | {"dark": brightness < 0.3, "bright": brightness > 0.75}
 
 
-def embed_pictures(embedder: Embedder, pictures: Pictures) -> np.ndarray:
-    """Unit vectors float32 (N, D) of pictures that have the size of the model's input already."""
+def embed_pictures(embedder: Embedder, images: np.ndarray) -> np.ndarray:
+    """Unit vectors float32 (N, D) of pictures uint8 (N, S, S, 3) that have the model's input size."""
     config = embedder.space.preprocessing
     mean, std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("mean", "std"))
     rows = []
-    for start in range(0, len(pictures), 256):
-        x = torch.from_numpy(pictures.images[start : start + 256]).permute(0, 3, 1, 2)
+    for start in range(0, len(images), 32):  # more at once do not fit a core's cache
+        x = torch.from_numpy(images[start : start + 32]).permute(0, 3, 1, 2)
         rows.append(
             embedder.embed_batch(
                 ((x.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
@@ -71,32 +83,95 @@ def embed_pictures(embedder: Embedder, pictures: Pictures) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def caption_targets(z: torch.Tensor, pictures: Pictures) -> tuple[list[str], torch.Tensor]:
-    """All captions with their unit target vectors (captions, D)."""
-    classes = sorted(set(pictures.labels))
-    index = {name: i for i, name in enumerate(classes)}
-    label = torch.tensor([index[name] for name in pictures.labels])
-    means = torch.zeros(len(classes), z.shape[1]).index_add_(0, label, z)
-    means /= torch.bincount(label, minlength=len(classes)).unsqueeze(1)
-    offsets = {
-        word: (z[mask] - means[label[mask]]).mean(0)
-        for word, mask in ((w, torch.from_numpy(m)) for w, m in attributes(pictures.images).items())
-        if mask.sum() >= 20
+def read_groups(names: list[list[str]]) -> dict[str, dict[str, list[int]]]:
+    """The tables of ``groups.toml``: the numbers of each word's classes."""
+    number = {name: i for i, synonyms in reversed(list(enumerate(names))) for name in synonyms}
+
+    def classes(parts: list[Any]) -> list[int]:
+        found: set[int] = set()
+        for part in parts:
+            found |= {number[part]} if isinstance(part, str) else set(range(part[0], part[1] + 1))
+        return sorted(found)
+
+    tables = tomllib.loads(GROUPS.read_text())
+    return {title: {word: classes(parts) for word, parts in table.items()} for title, table in tables.items()}
+
+
+class Captions:
+    """All captions and their target vectors, unit length."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self._targets: list[Tensor] = []
+
+    def add(self, templates: list[str], target: Tensor, times: int = 1, **words: str) -> None:
+        """Each template with the words filled in, so many times over."""
+        self.texts += [template.format(**words) for template in templates] * times
+        self._targets += [target] * (len(templates) * times)
+
+    def targets(self) -> Tensor:
+        """Float32 (captions, D)."""
+        return F.normalize(torch.stack(self._targets), dim=-1)
+
+
+def attribute_directions(images: np.ndarray, z: Tensor) -> dict[str, Tensor]:
+    """The unit vector (D,) along which the pictures with an attribute differ most from the others, by word.
+
+    Args:
+        images: uint8 (N, S, S, 3).
+        z: their vectors (N, D).
+    """
+    spread = torch.cov(z.T)
+    spread += _SHRINKAGE * spread.diagonal().mean() * torch.eye(len(spread))
+    directions = {}
+    for word, holds in attributes(images).items():
+        rows = torch.from_numpy(holds)
+        if _FEWEST <= rows.sum() <= len(rows) - _FEWEST:
+            difference = z[rows].mean(0) - z[~rows].mean(0)
+            directions[word] = F.normalize(torch.linalg.solve(spread, difference), dim=0)
+    return directions
+
+
+def write_captions(
+    names: list[list[str]],
+    held_out: set[str],
+    prototypes: Tensor,
+    pictured: dict[str, Tensor],
+    attributed: dict[str, Tensor],
+) -> Captions:
+    """Captions of classes, groups of classes, other names and attributes.
+
+    Args:
+        names: of each class.
+        held_out: classes, by their first names in lower case, of which no caption speaks.
+        prototypes: unit vectors of the classes (1000, D).
+        pictured: unit vectors (D,) of names that are no classes.
+        attributed: unit vectors of attributes.
+    """
+    captions = Captions()
+    targets = {
+        tuple(synonyms): prototypes[number]
+        for number, synonyms in enumerate(names)
+        if synonyms[0].lower() not in held_out
     }
-    captions, targets = [], []
-    for name, mean in zip(classes, means, strict=True):
-        for synonym in pictures.synonyms[name]:
-            captions += [t.format(c=synonym) for t in CLASS_TEMPLATES]
-            targets += [mean] * len(CLASS_TEMPLATES)
-        for word, offset in offsets.items():
-            captions += [t.format(a=word, c=name) for t in BOTH_TEMPLATES]
-            targets += [mean + offset] * len(BOTH_TEMPLATES)
-    for word, offset in offsets.items():
-        for template in ATTRIBUTE_TEMPLATES:
-            # Words on their own are few among the captions: repeated, so that they are learned as well.
-            captions += [template.format(a=word)] * 20
-            targets += [z.mean(0) + 2 * offset] * 20
-    return captions, F.normalize(torch.stack(targets), dim=-1)
+    targets |= {(name,): target for name, target in pictured.items()}
+    for synonyms, target in targets.items():
+        for name in synonyms:
+            captions.add(CLASS_TEMPLATES, target, c=name.lower())
+        for word, direction in attributed.items():
+            captions.add(BOTH_TEMPLATES[:1], target + _BOTH * direction, a=word, c=synonyms[0].lower())
+    groups = read_groups(names)
+    for word, classes in groups["things"].items():
+        target = F.normalize(prototypes[classes].mean(0), dim=0)
+        captions.add(CLASS_TEMPLATES, target, times=8, c=word)
+        for colour, direction in attributed.items():
+            captions.add(BOTH_TEMPLATES, target + _BOTH * direction, a=colour, c=word)
+    for word, classes in groups["places"].items():
+        captions.add(PLACE_TEMPLATES, prototypes[classes].mean(0), times=40, a=word)
+    for word, direction in attributed.items():
+        # Words on their own are few among the captions: repeated, so that they are learned as well.
+        captions.add(ATTRIBUTE_TEMPLATES, direction, times=40, a=word)
+    return captions
 
 
 def fit(model: Any, captions: list[str], targets: torch.Tensor, steps: int, device: torch.device) -> None:
@@ -136,39 +211,68 @@ def save_model(model: Any, config: dict[str, Any], folder: Path) -> None:
     write_atomic(folder / "open_clip_config.json", json.dumps(description, indent=1).encode() + b"\n")
 
 
+def build_clip(config: dict[str, Any], learned: dict[str, Tensor]) -> Any:
+    """The CLIP model with the image tower of stage 2; the text tower is random yet."""
+    torch.manual_seed(config["seed"])
+    model = open_clip.CLIP(**config["model"])
+    visual = {key.removeprefix("visual."): v for key, v in learned.items() if key.startswith("visual.")}
+    trunk = {key.removeprefix("trunk."): v for key, v in visual.items() if key.startswith("trunk.")}
+    unfold_norms(trunk, model.visual.trunk)
+    model.visual.head.load_state_dict(
+        {key.removeprefix("head."): v for key, v in visual.items() if key.startswith("head.")}
+    )
+    with torch.no_grad():
+        model.logit_scale.copy_(learned["log_scale"])
+    return model.eval()
+
+
+def pictured_names(pictures: Pictures, vectors: Tensor, names: list[list[str]]) -> dict[str, Tensor]:
+    """Unit vectors (D,) towards the pictures of each name that is no class of the teacher's."""
+    unknown = known_classes(pictures, names) < 0
+    found = {}
+    for label in sorted({pictures.labels[i] for i in np.flatnonzero(unknown)}):
+        rows = [i for i in np.flatnonzero(unknown) if pictures.labels[i] == label]
+        if len(rows) >= _FEWEST:
+            found[label] = F.normalize(vectors[torch.tensor(rows)].mean(0) - vectors.mean(0), dim=0)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, default=CONFIG)
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="pictures with class names")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder with image_tower.pt; gets clip/, vectors.npy"
-    )
+    parser.add_argument("--labels", type=Path, required=True, help="the teacher's classes, a line each")
+    parser.add_argument("--photos", type=Path, nargs="+", required=True, help="pictures with names")
+    parser.add_argument("--out", type=Path, required=True, help="folder with image_tower.pt; gets clip/")
+    parser.add_argument("--init", type=Path, help="an earlier clip/, whose text tower to begin with")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     config = read_config(args.config)["clip"]
     device = pick_device(args.device)
 
-    torch.manual_seed(config["seed"])
-    model = open_clip.CLIP(**config["model"])
-    state = torch.load(args.out / "image_tower.pt", map_location="cpu", weights_only=True)["model"]
-    visual = {key.removeprefix("clip."): v for key, v in state.items() if key.startswith("clip.visual.")}
-    model.load_state_dict(model.state_dict() | visual)
-    with torch.no_grad():
-        model.logit_scale.copy_(state["log_scale"])
-    save_model(model, config, args.out / "clip")  # image tower only; the text tower is random yet
+    learned = torch.load(args.out / "image_tower.pt", map_location="cpu", weights_only=True)["model"]
+    model = build_clip(config, learned)
+    if args.init is not None:
+        earlier = load_file(args.init / "open_clip_model.safetensors")
+        text = {key: value for key, value in earlier.items() if not key.startswith("visual.")}
+        model.load_state_dict(model.state_dict() | text)
+    save_model(model, config, args.out / "clip")
     embedder = load_embedder(str(args.out / "clip"), device=args.device)
+    prototypes = F.normalize(learned["prototypes"], dim=-1)
 
-    side = config["model"]["vision_cfg"]["image_size"]
-    pictures = load_pictures(args.data, side)
-    vectors = embed_pictures(embedder, pictures)
-    with atomic_writer(args.out / "vectors.npy") as file:
-        np.save(file, vectors)
-    seen = pictures.rows_without(config["held_out"])
-    pictures = pictures.subset(seen)
-    captions, targets = caption_targets(torch.from_numpy(vectors[seen]), pictures)
-    print(f"{len(captions)} captions over {len(pictures)} pictures", flush=True)
-    fit(model.to(device), captions, targets, args.steps, device)
+    names = read_names(args.labels)
+    photos = load_pictures(args.photos, config["model"]["vision_cfg"]["image_size"])
+    photo_vectors = torch.from_numpy(embed_pictures(embedder, photos.images))
+    crops = np.load(min((args.out / "crops-painter").glob("*-images.npy")))
+    captions = write_captions(
+        names,
+        set(config["held_out"]),
+        prototypes,
+        pictured_names(photos, photo_vectors, names),
+        attribute_directions(crops, torch.from_numpy(embed_pictures(embedder, crops))),
+    )
+    print(f"{len(captions.texts)} captions", flush=True)
+    fit(model.to(device), captions.texts, captions.targets(), args.steps, device)
     save_model(model, config, args.out / "clip")
 
 

@@ -1,8 +1,8 @@
-"""Stage 3: codec tables and the diffusion decoder, trained on what the streams decode to.
+"""Stage 5: the diffusion decoder, trained on what the streams decode to.
 
-Takes the CLIP model and the vectors of stage 2, so ``--data`` must be the same. Each picture's vector and
-layout are coded to streams of several qualities and back, and the decoder learns to paint the picture from
-any of them. Run again after an interruption, it goes on.
+Takes the CLIP model and the codec tables of the stages before. Each picture's vector and layout are coded to
+streams of several qualities and back, and the decoder learns to paint the picture from any of them. Run again
+after an interruption, it goes on.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.decoders.conditions import read_conditions
 from clip_feature_codec.embed import Embedder, load_embedder
+from clip_feature_codec.names import CODEC_FILE
 from clip_feature_codec.train.config import TrainConfig
 from clip_feature_codec.train.dataset import ArrayDataset
 from clip_feature_codec.train.diffusion_train import fit
 from data import CONFIG, load_layouts, load_pictures, read_config
+from fit_text_tower import embed_pictures
 
 _CODED_AT_ONCE = 4096
 
@@ -69,13 +71,15 @@ def decoded_versions(
 
 
 def make_dataset(
-    sources: list[Path], vectors: np.ndarray, codec: FeatureCodec, recipe: dict[str, Any], work: Path
+    sources: list[Path], embedder: Embedder, codec: FeatureCodec, recipe: dict[str, Any], work: Path
 ) -> ArrayDataset:
     """The pictures with their decoded conditions, which are kept in ``work`` for the next run."""
     config, qualities = TrainConfig.from_dict(recipe["decoder"]), recipe["conditions"]["qualities"]
     drawn = "-".join(f"{low}to{high}" for low, high in qualities)
     kept = work / f"conditions-{codec.tables_sha256[:12]}-{config.layout}-{drawn}.npz"
     if not kept.exists():
+        side = recipe["clip"]["model"]["vision_cfg"]["image_size"]
+        vectors = embed_pictures(embedder, load_pictures(sources, side).images)
         unit, shown = decoded_versions(codec, vectors, load_layouts(sources), qualities, config.layout)
         np.savez(kept.with_suffix(".part.npz"), vectors=unit, layouts=shown)
         kept.with_suffix(".part.npz").replace(kept)
@@ -88,10 +92,8 @@ def make_dataset(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, default=CONFIG)
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="pictures, as for stage 2")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder of stage 2; gets codec.json, decoder/"
-    )
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="pictures (Parquet, folders)")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the other stages; gets decoder/")
     parser.add_argument(
         "--init", type=Path, help="decoder of the same CLIP space to begin with, such as an earlier pack's"
     )
@@ -103,11 +105,8 @@ def main() -> None:
 
     embedder = load_embedder(str(args.out / "clip"), device=args.device)
     space = pack_space(embedder)
-    vectors = np.load(args.out / "vectors.npy")
-    codec = FeatureCodec.fit_klt([vectors], space)
-    codec.save(args.out / "codec.json")
-
-    dataset = make_dataset(args.data, vectors, codec, recipe, args.out)
+    codec = FeatureCodec.load(args.out / CODEC_FILE)
+    dataset = make_dataset(args.data, embedder, codec, recipe, args.out)
     weights = sum(parameter.numel() for parameter in config.build_unet(space.dim).parameters())
     print(f"{len(dataset)} pictures, {weights} weights")
     torch.set_float32_matmul_precision("high")

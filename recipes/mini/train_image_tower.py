@@ -1,11 +1,14 @@
-"""Stage 1: the image tower of the compact CLIP, learned from class names and thumbnails.
+"""Stage 2: the image tower of the compact CLIP, learned from the teacher.
 
-Each picture's unit vector is pulled towards a learned prototype of its class (cosine logits and
-cross-entropy), and a linear head has to predict the picture's 8x8 thumbnail from it, so that the vector
-keeps what a thing looks like beside what it is. Prototypes and head are thrown away afterwards; the text
-tower is fitted to the finished vectors by ``fit_text_tower.py``.
+The tower begins as the teacher itself (`teacher.py`) at a smaller input, with a linear projection in place of
+its classifier: the directions in which the teacher's logits vary most. Cosines with learned prototypes of
+the 1,000 classes then have to say what the teacher says of the same crop at its full size, from vectors under
+the noise that coding brings; and a linear head has to predict the picture's 8x8 thumbnail, so that the vector
+keeps what a thing looks like beside what it is. The head is thrown away; the prototypes are what the text
+tower is fitted to.
 
-Run again after an interruption, it goes on from its last checkpoint.
+Batch norms are folded into the convolutions all the while. Run again after an interruption, it goes on from
+its last checkpoint.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,148 +24,229 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from clip_feature_codec.devices import autocast_dtype, pick_device
 from clip_feature_codec.files import atomic_writer
-from data import CONFIG, Pictures, as_batch, load_pictures, read_config
+from data import CONFIG, Shards, as_batch, load_pictures, read_config
+from teacher import CLASSES, fold_norms, known_classes, read_names, read_teacher
+
+_LABELLED = 2048  # crops whose logits the first projection is made from
 
 
-class Teacher(nn.Module):
-    """The image tower with its two training heads: class prototypes and the thumbnail."""
+class Student(nn.Module):
+    """The image tower with its two training heads: class prototypes and the thumbnail.
 
-    def __init__(self, model_config: dict[str, Any], classes: int) -> None:
+    Attributes:
+        visual: the tower as open_clip builds it.
+        prototypes: (1000, D), of any length.
+    """
+
+    def __init__(self, model_config: dict[str, Any]) -> None:
         super().__init__()
-        self.clip = open_clip.CLIP(**model_config)
         dim = model_config["embed_dim"]
-        self.prototypes = nn.Parameter(torch.randn(classes, dim))
+        self.visual: Any = open_clip.CLIP(**model_config).visual
+        fold_norms(self.visual.trunk)
+        self.prototypes = nn.Parameter(torch.randn(CLASSES, dim))
         self.thumbnail = nn.Linear(dim, 3 * 8 * 8)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(14.0)))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(16.0)))
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised pictures (N, 3, S, S) -> class logits (N, C), thumbnails (N, 3, 8, 8) in [-1, 1]."""
-        z = F.normalize(self.clip.visual(x).float(), dim=-1)
+    def begin(self, teacher: Path, features: Tensor) -> None:
+        """Take over the teacher's weights; its classifier's main directions become the projection.
+
+        Args:
+            teacher: the quantised file.
+            features: what its classifier is given for some pictures (N, 1280).
+        """
+        network = read_teacher(teacher)
+        weight = network.classifier.weight - network.classifier.weight.mean(0)
+        fold_norms(network)
+        weights = {key: value for key, value in network.state_dict().items() if "classifier" not in key}
+        self.visual.trunk.load_state_dict(weights)
+        logits = (features - features.mean(0)) @ weight.T
+        basis = torch.linalg.eigh(logits.T @ logits).eigenvectors.flip(1).T[: self.prototypes.shape[1]]
+        with torch.no_grad():
+            self.visual.head.proj.weight.copy_(basis @ weight)
+            self.visual.head.proj.bias.copy_(-basis @ weight @ features.mean(0))
+            self.prototypes.copy_(basis.T)
+            nn.init.zeros_(self.thumbnail.weight)
+
+    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures (N, 3, S, S) in [-1, 1] -> class logits (N, 1000), thumbnails (N, 3, 8, 8) in [-1, 1].
+
+        ``noise`` (N, D) is added to the unit vectors.
+        """
+        z = F.normalize(self.visual(x).float(), dim=-1)
+        z = F.normalize(z + noise, dim=-1)
         logits = self.log_scale.exp() * z @ F.normalize(self.prototypes, dim=-1).T
         return logits, self.thumbnail(z * z.shape[1] ** 0.5).view(-1, 3, 8, 8)
 
 
-def augment(
-    images: np.ndarray, size: int, smallest: float, rng: np.random.Generator, device: torch.device
-) -> torch.Tensor:
-    """Random crops (``smallest`` to 1 of each side), half of them mirrored: uint8 (N, S, S, 3) -> [-1, 1]."""
-    n = len(images)
-    scale = rng.uniform(smallest, 1.0, (n, 2)).astype(np.float32)
-    theta = np.zeros((n, 2, 3), np.float32)
-    theta[:, 0, 0] = scale[:, 0] * rng.choice(np.array([-1, 1], np.float32), n)
-    theta[:, 1, 1] = scale[:, 1]
-    theta[:, :, 2] = rng.uniform(-1, 1, (n, 2)) * (1 - scale)
-    x = as_batch(images, device)
-    grid = F.affine_grid(torch.from_numpy(theta).to(device), [n, 3, size, size], align_corners=False)
-    return F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
+def losses(
+    model: Student, batch: dict[str, Tensor], noise: Tensor, config: dict[str, Any]
+) -> tuple[Tensor, Tensor]:
+    """Divergence from the teacher and the names (nats), squared error of the thumbnails."""
+    images, taught, classes = batch["images"], batch["logits"].float(), batch["classes"].long()
+    x = images.permute(0, 3, 1, 2).float() / 127.5 - 1
+    dtype = autocast_dtype(x.device) if x.device.type == "cuda" else None
+    with torch.autocast(x.device.type, dtype=dtype, enabled=dtype is not None):
+        logits, thumbnail = model(x.contiguous(memory_format=torch.channels_last), noise)
+    named = (classes >= 0).float()[:, None] * config["name_weight"]
+    target = torch.lerp(taught.softmax(1), F.one_hot(classes.clamp(0), CLASSES).float(), named)
+    divergence = F.kl_div(logits.float().log_softmax(1), target, reduction="batchmean")
+    return divergence, F.mse_loss(thumbnail.float(), F.adaptive_avg_pool2d(x, 8))
+
+
+def parameter_groups(model: Student) -> list[dict[str, Any]]:
+    """A group for each tensor with the factor of its learning rate: the size of what it begins with.
+
+    The teacher's layers differ a hundredfold in scale, and Adam's steps do not. The thumbnail's begins at 0.
+    """
+    return [
+        {"params": [tensor], "factor": 0.5 if name.startswith("thumbnail") else _size(tensor)}
+        for name, tensor in model.named_parameters()
+    ]
+
+
+def _size(tensor: Tensor) -> float:
+    return max(0.01, tensor.detach().square().mean().sqrt().item())
+
+
+def frozen(model: Student, blocks: int) -> Iterator[nn.Parameter]:
+    """The tensors of the stem and of the first blocks."""
+    trunk = model.visual.trunk
+    if blocks:
+        yield from trunk.conv_stem.parameters()
+        yield from trunk.blocks[:blocks].parameters()
+
+
+def learning_rate(step: int, config: dict[str, Any]) -> float:
+    """Linear warm-up times a half cosine down to 0."""
+    warm: float = min(1.0, (step + 1) / config["warmup_steps"])
+    highest: float = config["lr"]
+    return highest * warm * 0.5 * (1 + math.cos(math.pi * step / int(config["steps"])))
+
+
+class Training:
+    """Everything that the training changes, and its checkpoint."""
+
+    def __init__(self, config: dict[str, Any], crops: Shards, teacher: Path, device: torch.device) -> None:
+        torch.manual_seed(config["seed"])
+        self.config, self.crops, self.device, self.step = config, crops, device, 0
+        self.model = Student(config["model"])
+        self.model.begin(teacher, _teacher_features(teacher, crops, device))
+        self.model.to(device).to(memory_format=torch.channels_last)
+        if config["compile"]:
+            self.model.compile()
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.model), weight_decay=config["weight_decay"])
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint."""
+        states = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        with atomic_writer(path) as file:
+            torch.save({"step": self.step} | states, file)
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint."""
+        content = torch.load(path, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(content["model"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.step = content["step"]
+
+    def advance(self) -> tuple[float, float]:
+        """One step; everything random in it comes from (seed, step)."""
+        config, device = self.config, self.device
+        rng = np.random.default_rng([config["seed"], self.step])
+        batch = self.crops.take(rng.integers(0, len(self.crops), config["batch_size"]))
+        strength = rng.uniform(0, config["noise"], (config["batch_size"], 1))
+        dim = config["model"]["embed_dim"]
+        drawn = strength * rng.standard_normal((config["batch_size"], dim)) / dim**0.5
+        noise = torch.from_numpy(drawn).float().to(device)
+        still = self.step < config["frozen"][1] * config["steps"]
+        for tensor in frozen(self.model, config["frozen"][0]):
+            tensor.requires_grad_(not still)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["factor"] * learning_rate(self.step, config)
+        divergence, appearance = losses(self.model, batch, noise, config)
+        self.optimizer.zero_grad()
+        (divergence + config["appearance_weight"] * appearance).backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        self.optimizer.step()
+        self.step += 1
+        return divergence.item(), appearance.item()
+
+    @torch.no_grad()
+    def look(self, images: np.ndarray, classes: np.ndarray) -> str:
+        """How often the prototypes name pictures that were kept out, without noise and with the most."""
+        found = []
+        generator = torch.Generator().manual_seed(0)
+        x, dim = as_batch(images, self.device), self.config["model"]["embed_dim"]
+        for strength in (0.0, self.config["noise"]):
+            noise = strength / dim**0.5 * torch.randn(len(x), dim, generator=generator)
+            logits, thumbnail = self.model(x, noise.to(x.device))
+            right = logits.topk(5).indices.cpu() == torch.from_numpy(classes)[:, None]
+            error = F.mse_loss(thumbnail, F.adaptive_avg_pool2d(x, 8)).item()
+            found.append(
+                f"noise {strength}: top-1 {right[:, 0].float().mean():.1%}, "
+                f"top-5 {right.any(1).float().mean():.1%}, thumbnail {10 * math.log10(4 / error):.2f} dB"
+            )
+        return "kept out, " + "; ".join(found)
+
+
+@torch.no_grad()
+def _teacher_features(teacher: Path, crops: Shards, device: torch.device) -> Tensor:
+    """What the teacher's classifier is given for the first crops, at the student's size: (N, 1280)."""
+    network = read_teacher(teacher).to(device)
+    found = []
+    for first in range(0, min(_LABELLED, len(crops)), 64):
+        images = crops.take(np.arange(first, min(first + 64, len(crops))))["images"]
+        images = images.permute(0, 3, 1, 2).float() / 127.5 - 1
+        found.append(network.forward_head(network.forward_features(images), pre_logits=True).cpu())
+    return torch.cat(found)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, default=CONFIG)
-    parser.add_argument(
-        "--small", type=Path, nargs="+", required=True, help="64-px pictures (Parquet, folders)"
-    )
-    parser.add_argument("--large", type=Path, nargs="*", default=[], help="larger pictures, mixed in")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
-    parser.add_argument("--init", type=Path, help="an earlier image_tower.pt to begin with")
+    parser.add_argument("--teacher", type=Path, required=True, help="as for stage 1")
+    parser.add_argument("--labels", type=Path, required=True, help="its classes, a line each")
+    parser.add_argument("--photos", type=Path, nargs="+", required=True, help="those of stage 1")
+    parser.add_argument("--out", type=Path, required=True, help="folder of stage 1; gets image_tower.pt")
+    parser.add_argument("--init", type=Path, help="an earlier training's image_tower.pt to begin with")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop then, to be gone on with")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
-    config = read_config(args.config)["clip"]
+    recipe = read_config(args.config)
+    config, device = recipe["clip"], pick_device(args.device)
+    crops = Shards(args.out / "crops-tower", ("images", "logits", "classes"), device)
 
-    pools = [load_pictures(args.small, 64)] + ([load_pictures(args.large, 96)] if args.large else [])
-    pools = [pool.subset(pool.rows_without(config["held_out"])) for pool in pools]
-    classes = sorted({label for pool in pools for label in pool.labels})
-    print(f"{[len(pool) for pool in pools]} pictures, {len(classes)} classes", flush=True)
-    train(config, pools, classes, args.out, pick_device(args.device), args.init)
-
-
-def train(
-    config: dict[str, Any],
-    pools: list[Pictures],
-    classes: list[str],
-    out: Path,
-    device: torch.device,
-    init: Path | None = None,
-) -> None:
-    """The loop. Everything random in a step comes from (seed, step), so a resumed run goes on unchanged."""
-    index = {name: i for i, name in enumerate(classes)}
-    targets = [torch.tensor([index[label] for label in pool.labels]) for pool in pools]
-    large = round(config["batch_size"] * config["large_fraction"]) if len(pools) > 1 else 0
-    counts = [config["batch_size"] - large, large][: len(pools)]
-    stages = [(size, passes * (len(pools[0]) // counts[0])) for size, passes in config["stages"]]
-    sizes = [size for size, steps in stages for _ in range(steps)]
-
-    torch.manual_seed(config["seed"])
-    model = Teacher(config["model"], len(classes)).to(device).to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=config["weight_decay"])
-    if init is not None:
-        model.load_state_dict(torch.load(init, map_location=device, weights_only=True)["model"])
-    start = load_state(out / "image_tower.pt", model, optimizer, device)
-    began = time.time()
-    for step in range(start, len(sizes)):
-        rng = np.random.default_rng([config["seed"], step])
-        picks = [rng.integers(0, len(pool), count) for pool, count in zip(pools, counts, strict=True)]
-        smallest = float(np.interp(step / len(sizes), (0, 1), config["smallest_crop"]))
-        crops = [
-            augment(p.images[i], sizes[step], smallest, rng, device)
-            for p, i in zip(pools, picks, strict=True)
-        ]
-        y = torch.cat([t[i] for t, i in zip(targets, picks, strict=True)]).to(device)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, len(sizes), config)
-        label_loss, appearance, right = losses(model, torch.cat(crops), y, config)
-        optimizer.zero_grad()
-        (label_loss + config["appearance_weight"] * appearance).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimizer.step()
-        if step % 50 == 0:
+    photos = load_pictures(args.photos, recipe["crops"]["side"])
+    classes = known_classes(photos, read_names(args.labels))
+    kept_out = np.flatnonzero(classes >= 0)[-recipe["crops"]["kept_out"] :]
+    training = Training(config, crops, args.teacher, device)
+    checkpoint = args.out / "image_tower.pt"
+    if checkpoint.exists():
+        training.load(checkpoint)
+    elif args.init is not None:
+        training.model.load_state_dict(torch.load(args.init, weights_only=True)["model"])
+    print(f"{len(crops)} crops, at step {training.step} of {config['steps']}", flush=True)
+    began, saved, first = time.time(), time.time(), training.step
+    while training.step < config["steps"] and time.time() - began < 60 * args.minutes:
+        divergence, appearance = training.advance()
+        if training.step % 50 == 0:
+            speed = (training.step - first) * config["batch_size"] / (time.time() - began)
             print(
-                f"step {step}/{len(sizes)} {sizes[step]} px: labels {label_loss.item():.3f} "
-                f"({right.item():.1%} right), thumbnail {10 * math.log10(4 / appearance.item()):.2f} dB, "
-                f"{(step + 1 - start) * len(y) / (time.time() - began):.0f} images/s",
+                f"step {training.step}: divergence {divergence:.3f}, thumbnail "
+                f"{10 * math.log10(4 / appearance):.2f} dB, {speed:.0f} crops/s",
                 flush=True,
             )
-        if (step + 1) % 200 == 0 or step + 1 == len(sizes):
-            with atomic_writer(out / "image_tower.pt") as file:
-                states = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-                torch.save({"step": step + 1} | states, file)
-
-
-def losses(
-    model: Teacher, x: torch.Tensor, y: torch.Tensor, config: dict[str, Any]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Cross-entropy of the labels, squared error of the thumbnails, share of the labels that are right."""
-    mean, std = (
-        torch.tensor(config["preprocess"][name], device=x.device).view(3, 1, 1) for name in ("mean", "std")
-    )
-    pixels = (((x + 1) / 2 - mean) / std).contiguous(memory_format=torch.channels_last)
-    dtype = autocast_dtype(x.device)
-    with torch.autocast(x.device.type, dtype=dtype, enabled=dtype is not None):
-        logits, thumbnail = model(pixels)
-    label_loss = F.cross_entropy(logits.float(), y, label_smoothing=config["label_smoothing"])
-    appearance = F.mse_loss(thumbnail.float(), F.adaptive_avg_pool2d(x, 8))
-    return label_loss, appearance, (logits.argmax(1) == y).float().mean()
-
-
-def learning_rate(step: int, steps: int, config: dict[str, Any]) -> float:
-    """Linear warm-up times a half cosine down to 0."""
-    warm: float = min(1.0, (step + 1) / config["warmup_steps"])
-    return float(config["lr"]) * warm * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> int:
-    """Go on from a checkpoint if there is one; the number of steps done."""
-    if not path.exists():
-        return 0
-    state = torch.load(path, map_location=device, weights_only=True)
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
+        if training.step % 500 == 0:
+            print(training.look(photos.images[kept_out], classes[kept_out]), flush=True)
+        if time.time() - saved > config["checkpoint_seconds"]:
+            training.save(checkpoint)
+            saved = time.time()
+    training.save(checkpoint)
+    print(training.look(photos.images[kept_out], classes[kept_out]), flush=True)
 
 
 if __name__ == "__main__":
