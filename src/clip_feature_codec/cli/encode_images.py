@@ -117,7 +117,6 @@ def _encode_folder(
     **options: Any,
 ) -> None:
     from clip_feature_codec.encode import encode_folder
-    from clip_feature_codec.sources.folder import count_kinds
 
     rate = make_rate(options)
     embedder = None
@@ -139,15 +138,22 @@ def _encode_folder(
             progress=progress,
         )
     record = _record(out_dir, result)
+    _remark_on(record, sync, quiet)
+    write_json(record, json_path)
+    raise_failures(result.failures, result.added + result.unchanged + len(result.failures))
+
+
+def _remark_on(record: dict[str, Any], sync: bool, quiet: bool) -> None:
+    """Say in a line what was done, and in another what was passed over."""
+    from clip_feature_codec.sources.folder import count_kinds
+
     synced = ", {moved} moved, {removed} removed" if sync else ""
     text = "{store}: {added} pictures encoded, {unchanged} unchanged, {failed} failed" + synced
     text += "; {pictures} in all, {mean:.0f} bytes each ({profile} profile)"
-    failed, mean = len(result.failures), record["bytes"] / max(1, record["pictures"])
+    failed, mean = len(record["failures"]), record["bytes"] / max(1, record["pictures"])
     remark(text.format(**record, failed=failed, mean=mean), quiet)
-    if result.skipped:
-        remark(f"skipped: {count_kinds(result.skipped)}", quiet)
-    write_json(record, json_path)
-    raise_failures(result.failures, result.added + result.unchanged + failed)
+    if record["skipped"]:
+        remark(f"skipped: {count_kinds(record['skipped'])}", quiet)
 
 
 def _record(out_dir: Path, result: EncodeResult) -> dict[str, Any]:
