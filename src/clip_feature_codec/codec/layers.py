@@ -54,12 +54,6 @@ class Layers:
         found: NDArray[Any] | None = getattr(self, name)
         return found
 
-    def take(self, rows: Sequence[int] | slice) -> Layers:
-        """The pictures at the given places."""
-        at = np.arange(len(self))[rows]
-        taken = {name: None if (all_ := self.rows(name)) is None else all_[at] for name in LAYERS}
-        return Layers(**taken, aspects=[self.shapes[i] for i in at])
-
     def only(self, layers: str) -> Layers:
         """Without the layers that are not wanted.
 
