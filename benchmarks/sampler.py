@@ -20,7 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from clip_feature_codec.diffusion.config import UNetConfig
 from clip_feature_codec.diffusion.plans import sampling_plan
-from clip_feature_codec.diffusion.samplers import noise_generators, sample
+from clip_feature_codec.diffusion.noise import noise_generators
+from clip_feature_codec.diffusion.samplers import sample
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
 from clip_feature_codec.diffusion.unet import CLIPCondUNet
 from clip_feature_codec.evaluate.provenance import describe_machine

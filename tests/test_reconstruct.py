@@ -19,7 +19,8 @@ from clip_feature_codec.decoders.conditions import Conditions, read_conditions
 from clip_feature_codec.decoders.diffusion import DiffusionDecoder as Decoder
 from clip_feature_codec.decoders.options import PaintOptions
 from clip_feature_codec.diffusion.plans import sampling_plan
-from clip_feature_codec.diffusion.samplers import noise_generators, sample
+from clip_feature_codec.diffusion.noise import noise_generators
+from clip_feature_codec.diffusion.samplers import sample
 from clip_feature_codec.diffusion.upsampler import Upsampler
 from clip_feature_codec.errors import BitstreamError, ConfigError, MissingLayerError, SpaceMismatchError
 from clip_feature_codec.images import resize_to

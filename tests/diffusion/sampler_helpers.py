@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from clip_feature_codec.diffusion.config import UNetConfig
 from clip_feature_codec.diffusion.plans import Spacing, ddim_plan, sampling_plan, timestep_grid
-from clip_feature_codec.diffusion.samplers import noise_generators, sample
+from clip_feature_codec.diffusion.noise import noise_generators
+from clip_feature_codec.diffusion.samplers import sample
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
 from clip_feature_codec.diffusion.unet import CLIPCondUNet
 

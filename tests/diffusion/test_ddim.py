@@ -19,7 +19,7 @@ from sampler_helpers import (
 )
 from torch import Tensor
 
-from clip_feature_codec.diffusion.samplers import noise_generators
+from clip_feature_codec.diffusion.noise import noise_generators
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
 
 SPACINGS = ["linspace", "leading", "trailing"]

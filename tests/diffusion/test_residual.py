@@ -6,7 +6,8 @@ import torch
 from clip_feature_codec.diffusion.config import UNetConfig
 from clip_feature_codec.diffusion.plans import SamplerName, sampling_plan
 from clip_feature_codec.diffusion.residual import Residual
-from clip_feature_codec.diffusion.samplers import noise_generators, sample
+from clip_feature_codec.diffusion.noise import noise_generators
+from clip_feature_codec.diffusion.samplers import sample
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
 from clip_feature_codec.diffusion.unet import CLIPCondUNet, layout_planes
 from clip_feature_codec.errors import ConfigError

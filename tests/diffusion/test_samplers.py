@@ -7,7 +7,7 @@ import torch
 from sampler_helpers import AnalyticModel, alpha_bars, ddim_sample, keys, random_unet, unit_vectors
 from torch import Tensor
 
-from clip_feature_codec.diffusion.samplers import noise_generators
+from clip_feature_codec.diffusion.noise import noise_generators
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
 from clip_feature_codec.diffusion.unet import layout_planes
 from clip_feature_codec.errors import ConfigError
