@@ -11,7 +11,7 @@ import argparse
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -129,8 +129,9 @@ def export_clip(folder: Path) -> None:
     network = build(source)
     space = space_of(source, network)
     text = source.config["text_cfg"]
-    if space.preprocessing["resize_mode"] != "squash" or text.keys() & {"hf_tokenizer_name", "tokenizer_kwargs"}:
-        raise SystemExit(f"{folder}: graphs are for models that squash pictures and have CLIP's own tokenizer")
+    own_tokenizer = not text.keys() & {"hf_tokenizer_name", "tokenizer_kwargs"}
+    if space.preprocessing["resize_mode"] != "squash" or not own_tokenizer:
+        raise SystemExit(f"{folder}: a model with graphs squashes pictures and has CLIP's own tokenizer")
     height, width = space.preprocessing["size"]
     length = text["context_length"]
     weights = Path(source.weights)
@@ -177,7 +178,7 @@ def _package(name: str) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--pack", type=Path, required=True, help="folder of the pack")
     export_pack(parser.parse_args().pack)
 

@@ -76,7 +76,7 @@ def usable_cores() -> int:
 
 
 def usable_threads() -> int:
-    """How many threads a network may use on the CPU: all cores, or what OMP_NUM_THREADS says, as with torch."""
+    """How many threads a network may use on the CPU: all cores, or OMP_NUM_THREADS, as with torch."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return int(asked) if asked.isdecimal() and int(asked) else usable_cores()
 

@@ -1,8 +1,8 @@
 """Networks as ONNX graphs that lie beside their weights, run by ONNX Runtime on the CPU.
 
-A graph has no weights of its own: it points into the safetensors file that they were exported with, which is
-read by torch, too. ``graphs.json`` in the same folder holds the SHA-256 of every file that belongs together, so
-that a graph never runs with other weights than its own, and plain facts about the networks.
+A graph has no weights of its own: it points into the safetensors file that it was exported with, which torch
+reads, too. ``graphs.json`` in the same folder holds the SHA-256 of all files that belong together, so that a
+graph never runs with other weights than its own, and plain facts about the networks.
 """
 
 from __future__ import annotations
@@ -129,8 +129,8 @@ class Graphs:
             raise ModelError(f"{path} cannot be read: {error.strerror}") from error
         if found != self._digests.get(name):
             raise ModelError(
-                f"{path} is not the file that the graphs beside it were made with: export them again, or delete "
-                f"{GRAPHS_FILE} to run on torch"
+                f"{path} is not the file that the graphs beside it were made with: export them again, "
+                f"or delete {GRAPHS_FILE} to run on torch"
             )
         return path
 

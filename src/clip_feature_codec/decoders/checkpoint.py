@@ -22,6 +22,7 @@ from clip_feature_codec.diffusion.unet import CLIPCondUNet
 from clip_feature_codec.diffusion.upsampler import Upsampler
 from clip_feature_codec.errors import CheckpointError, CodecError, ConfigError
 
+
 def save_decoder(
     path: Path,
     decoder: DiffusionDecoder,

@@ -44,7 +44,7 @@ _JSON = b"{"  # follows the eight bytes of length that a safetensors file begins
 
 
 def content_digest(facts: Mapping[str, Any], tensors: Mapping[str, NDArray[np.floating]]) -> str:
-    """SHA-256, in hex, of JSON-able facts and of each tensor's name, dtype (in torch's words), shape and values."""
+    """SHA-256, in hex, of JSON-able facts and of each tensor's name, dtype as torch has it, shape, values."""
     digest = hashlib.sha256(canonical_json(facts))
     for name, value in sorted(tensors.items()):
         digest.update(f"\n{name} torch.{value.dtype} {value.shape}\n".encode())
@@ -52,9 +52,7 @@ def content_digest(facts: Mapping[str, Any], tensors: Mapping[str, NDArray[np.fl
     return digest.hexdigest()
 
 
-def write_container(
-    path: Path, facts: dict[str, Any], tensors: dict[str, NDArray[np.floating]]
-) -> None:
+def write_container(path: Path, facts: dict[str, Any], tensors: dict[str, NDArray[np.floating]]) -> None:
     """Write a file whole or not at all.
 
     Args:
@@ -63,13 +61,14 @@ def write_container(
         tensors: float32 or float16.
     """
     described = canonical_json(facts | {_CHECKSUM: content_digest(facts, tensors)})
-    write_atomic(path, save(tensors, {_ENTRY: described.decode()}), durable=True)
+    contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}  # save takes no other
+    write_atomic(path, save(contiguous, {_ENTRY: described.decode()}), durable=True)
 
 
 def read_container(path: Path) -> dict[str, Any]:
     """Read a decoder's file: the facts in it, ``weights``, and ``upsampler_weights`` by their bare names.
 
-    The weights are arrays or, of a file from before version 3, whatever lies there: tensors where it is whole.
+    The weights are arrays or, in a file from before version 3, whatever lies there: tensors if it is whole.
 
     Raises:
         CheckpointError: it cannot be read, is damaged, is another kind of file, or does not say all that it
@@ -97,7 +96,7 @@ def read_container(path: Path) -> dict[str, Any]:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """Read the facts alone, out of a safetensors file that is known to be whole: without looking at the weights."""
+    """Read the facts alone, without the weights, out of a safetensors file that is known to be whole."""
     with safe_open(path, "np") as file:
         facts: dict[str, Any] = json.loads(file.metadata()[_ENTRY])
     return facts

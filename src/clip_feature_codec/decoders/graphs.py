@@ -94,5 +94,5 @@ class GraphDecoder(DiffusionPainting[NDArray[np.float32]]):
             for part, values in parts.items()
             for name, value in values.items()
         }
-        names = ("scheduler", "image_size", "upsampler")
-        return content_digest({name: content[name] for name in names} | {"unet": self._config.to_json()}, weights)
+        configuration = {name: content[name] for name in ("scheduler", "image_size", "upsampler")}
+        return content_digest(configuration | {"unet": self._config.to_json()}, weights)

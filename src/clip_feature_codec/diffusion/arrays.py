@@ -23,9 +23,7 @@ def bicubic(pictures: Array, size: Sequence[int]) -> Array:
     Pixels beyond the border are those at the border; nothing is smoothed where a picture becomes smaller.
     """
     if isinstance(pictures, np.ndarray):
-        rows, columns = (
-            _weights(old, new) for old, new in zip(pictures.shape[-2:], size, strict=True)
-        )
+        rows, columns = (_weights(old, new) for old, new in zip(pictures.shape[-2:], size, strict=True))
         return rows @ pictures @ columns.T
     from torch.nn.functional import interpolate
 

@@ -25,7 +25,7 @@ class NoiseGenerator:
 
     def __init__(self, seed: int) -> None:
         # The only way to the twister's own seeding; that of MT19937(seed) is another one.
-        self._twister = np.random.RandomState(seed % 2**32)._bit_generator  # noqa: NPY002
+        self._twister = np.random.RandomState(seed % 2**32)._bit_generator
 
     def normal(self, *shape: int) -> NDArray[np.float32]:
         """Draw the next numbers, in this shape; from 16 of them on they are torch's."""

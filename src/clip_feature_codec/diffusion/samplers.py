@@ -1,4 +1,4 @@
-"""From noise to pictures by a plan (see `plans`), with guidance, for networks that run on whatever library."""
+"""From noise to pictures by a plan (see `plans`), with guidance, whichever library the network runs on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Denoiser(Protocol[Array]):
         """Give numbers in the form that the network takes: float32 of its own kind, on its device."""
 
     def __call__(self, x: Array, z: Array, t: int, layout: Array | None) -> Array:
-        """Predict for x_t (N, 3, H, W), vectors (N, D), one timestep and layouts (N, 4, S, S) if there are."""
+        """Predict for x_t (N, 3, H, W), vectors (N, D), one timestep, and layouts (N, 4, S, S) or None."""
 
 
 def sample(

@@ -10,6 +10,7 @@ import gzip
 import html
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import ftfy
@@ -43,7 +44,7 @@ class Tokenizer:
         self._joined = lru_cache(maxsize=10_000)(self._join)
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """Tokens of N texts, int64 (N, L): start, words, end, zeros; what is too long is cut before the end."""
+        """Tokens of N texts, int64 (N, L): start, words, end, zeros. Words that are too many are left out."""
         rows = np.zeros((len(texts), self._length), np.int64)
         for row, text in zip(rows, texts, strict=True):
             words = regex.findall(_WORDS, _cleaned(text))
@@ -59,7 +60,7 @@ class Tokenizer:
         parts = [self._letters[byte] for byte in word.encode()]
         parts[-1] += "</w>"
         while len(parts) > 1:
-            pairs = [f"{a} {b}" for a, b in zip(parts, parts[1:], strict=False)]
+            pairs = [f"{a} {b}" for a, b in pairwise(parts)]
             best = min(pairs, key=lambda pair: self._ranks.get(pair, len(self._ranks)))
             if best not in self._ranks:
                 break
