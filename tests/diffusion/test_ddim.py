@@ -50,7 +50,7 @@ def ddim_by_numpy(
     def noise() -> Array:
         return np.asarray(drawn(generators), np.float64)
 
-    x = drawn(generators)
+    x = noise()
     for i, t in enumerate(grid):
         output = analytic(x, z, t, bars, prediction)
         if guidance != 1.0:
@@ -97,7 +97,7 @@ def test_ddim_is_the_paper_formula(
         )
         args = (z.double().numpy(), bars, grid, prediction, eta, clip, noise_generators(3, keys(2)))
         # Epsilon's rounding to float32 is divided by sqrt(alpha_bar) on its way to the picture.
-        tolerance = 1e-5 + (3e-7 / np.sqrt(bars[grid[0]]) if prediction == "epsilon" else 0)
+        tolerance = 1e-5 + (6e-7 / np.sqrt(bars[grid[0]]) if prediction == "epsilon" else 0)
         assert found.dtype == torch.float32
         np.testing.assert_allclose(found.numpy(), ddim_by_numpy(*args), rtol=0, atol=tolerance)
 
