@@ -70,8 +70,9 @@ def test_a_checkout_without_the_library_says_what_to_type(there: bool, tmp_path:
     if there:
         (package / "codec" / LIBRARY.name).write_bytes(b"for another machine")
     golden = ROOT / "tests/golden/klt"
+    options = ["--preview", "--codec", golden, "-o", "out.png"]
     done = subprocess.run(
-        [sys.executable, "-c", COMMAND, "decode", "--preview", golden / "landscape.clp"],
+        [sys.executable, "-c", COMMAND, "decode", golden / "landscape.clp", *options],
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         cwd=tmp_path,
         capture_output=True,
