@@ -46,7 +46,7 @@ def test_a_wheel_works_in_a_fresh_environment(compiler: str, tmp_path: Path):
     """By way of a source distribution, so that it is seen to hold all that building takes."""
     environment = {"CC": "no-such-compiler"} if compiler == "ziglang" else {}
     venv.create(tmp_path / "venv", with_pip=True)
-    python = next((tmp_path / "venv").glob("*/python*"))
+    python = tmp_path / "venv/bin/python"
     run(python, "-m", "pip", "install", "--quiet", "hatchling", "numpy", "zstandard")
     run(python, "-m", "hatchling", "build", "--target", "sdist", "--directory", tmp_path)
     [source] = tmp_path.glob("*.tar.gz")
@@ -69,7 +69,7 @@ def test_a_checkout_works_where_it_is_installed_in_place(tmp_path: Path):
     checkout = tmp_path / "checkout"
     run("git", "clone", "--quiet", ROOT, checkout)
     venv.create(tmp_path / "venv", with_pip=True)
-    python = next((tmp_path / "venv").glob("*/python*"))
+    python = tmp_path / "venv/bin/python"
     run(python, "-m", "pip", "install", "--quiet", "numpy", "zstandard")
     run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--editable", checkout)
     assert run(python, "-I", "-c", DECODE, GOLDEN).startswith(str(checkout))
