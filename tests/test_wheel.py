@@ -60,7 +60,7 @@ def test_a_wheel_works_in_a_fresh_environment(compiler: str, tmp_path: Path):
     run(python, "-m", "pip", "install", "--quiet", "--no-deps", wheel)
     printed = run(python, "-I", "-c", DECODE, GOLDEN)
     assert printed.startswith(str(tmp_path))
-    assert printed.endswith("(1, 2411) (1, 16)\n")
+    assert printed.endswith("(1, 2411) (1, 64)\n")
 
 
 @pytest.mark.slow
