@@ -29,5 +29,5 @@ class Squash:
     def __call__(self, picture: Image.Image) -> NDArray[np.float32]:
         """Turn an RGB picture of any size into float32 (3, S, S)."""
         levels = np.asarray(picture.resize(self._size, self._filter)).transpose(2, 0, 1)
-        pixels: NDArray[np.float32] = (levels.astype(np.float32) / 255 - self._mean) / self._std
+        pixels: NDArray[np.float32] = (levels.astype(np.float32) / np.float32(255) - self._mean) / self._std
         return pixels
