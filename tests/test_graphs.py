@@ -15,8 +15,8 @@ from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.decoders.checkpoint import load_decoder
 from clip_feature_codec.decoders.diffusion import DiffusionDecoder
 from clip_feature_codec.decoders.graphs import GraphDecoder
-from clip_feature_codec.decoders.opening import open_decoder
 from clip_feature_codec.decoders.options import PaintOptions
+from clip_feature_codec.decoders.running import load_checkpoint
 from clip_feature_codec.embed import ClipEmbedder, differentiable_embedder_for, load_embedder
 from clip_feature_codec.embed.onnx.embedder import GraphEmbedder
 from clip_feature_codec.errors import ConfigError, ModelError
@@ -52,7 +52,7 @@ def theirs() -> ClipEmbedder:
 @pytest.fixture(scope="module")
 def decoders() -> tuple[GraphDecoder, DiffusionDecoder]:
     file = PACK / PACK_DECODER
-    ours = open_decoder(file, "cpu")
+    ours = load_checkpoint(file, "cpu")
     assert isinstance(ours, GraphDecoder)
     return ours, load_decoder(file)
 
@@ -113,10 +113,8 @@ def test_the_u_net_predicts_the_same(
 
 def test_the_upsampler_adds_the_same(decoders: tuple[GraphDecoder, DiffusionDecoder]) -> None:
     canvases = np.random.default_rng(0).uniform(-1, 1, (3, 3, 64, 64)).astype(np.float32)
-    found, expected = (
-        decoder.enlarged(kind)
-        for decoder, kind in zip(decoders, (canvases, torch.from_numpy(canvases)), strict=True)
-    )
+    ours, theirs = decoders
+    found, expected = ours.enlarged(canvases), theirs.enlarged(torch.from_numpy(canvases))
     assert np.abs(found - expected.numpy()).max() < 1e-3
 
 
@@ -178,9 +176,9 @@ def test_a_gpu_and_learning_go_through_torch(theirs: ClipEmbedder, monkeypatch: 
 def test_weights_without_graphs_go_through_torch(pack: Path) -> None:
     other = pack / "other.safetensors"
     shutil.copy(pack / PACK_DECODER, other)
-    assert isinstance(open_decoder(other, "cpu"), DiffusionDecoder)  # the graphs are another file's
+    assert isinstance(load_checkpoint(other, "cpu"), DiffusionDecoder)  # the graphs are another file's
     (pack / GRAPHS_FILE).unlink()
-    assert isinstance(open_decoder(pack / PACK_DECODER, "cpu"), DiffusionDecoder)
+    assert isinstance(load_checkpoint(pack / PACK_DECODER, "cpu"), DiffusionDecoder)
     (pack / CLIP_FOLDER / GRAPHS_FILE).unlink()
     assert isinstance(load_embedder(str(pack / CLIP_FOLDER), device="cpu"), ClipEmbedder)
 
@@ -199,7 +197,7 @@ def test_a_pack_works_from_anywhere_and_through_links(
         assert isinstance(embedder, GraphEmbedder)
         assert embedder.space.model == str((folder / CLIP_FOLDER).resolve())
         assert np.array_equal(embedder.embed_images(PICTURES), ours.embed_images(PICTURES))
-        assert isinstance(open_decoder(folder / PACK_DECODER, "cpu"), GraphDecoder)
+        assert isinstance(load_checkpoint(folder / PACK_DECODER, "cpu"), GraphDecoder)
 
 
 # ---------------------------------------------------------------- refusals
@@ -210,7 +208,7 @@ def use(pack: Path) -> None:
     embedder = load_embedder(str(pack / CLIP_FOLDER), device="cpu")
     embedder.embed_images(PICTURES[:1])
     embedder.embed_text("a bus")
-    open_decoder(pack / PACK_DECODER, "cpu")
+    load_checkpoint(pack / PACK_DECODER, "cpu")
 
 
 FILES = sorted(
@@ -242,7 +240,7 @@ def test_a_list_of_graphs_that_is_none_is_refused(pack: Path, content: bytes) ->
         (folder / GRAPHS_FILE).write_bytes(content)
     for load in (
         lambda: load_embedder(str(pack / CLIP_FOLDER), device="cpu"),
-        lambda: open_decoder(pack / PACK_DECODER, "cpu"),
+        lambda: load_checkpoint(pack / PACK_DECODER, "cpu"),
     ):
         with pytest.raises(ModelError, match=GRAPHS_FILE):
             load()

@@ -48,7 +48,10 @@ class DiffusionPainting(ABC, Generic[Array]):
 
     @abstractmethod
     def enlarged(self, canvases: Array) -> Array:
-        """Let the upsampler enlarge canvases (N, 3, S, S) in [-1, 1], if there is one."""
+        """Let the upsampler enlarge canvases (N, 3, S, S) in [-1, 1], if there is one.
+
+        For small pictures, too: it mends the canvas's own flaws, and a picture is the same at every size.
+        """
 
     @abstractmethod
     def identity(self) -> str:
@@ -81,7 +84,6 @@ class DiffusionPainting(ABC, Generic[Array]):
                 return to_pictures(mean)
         plan = sampling_plan(options.sampler, self.scheduler, options.steps, options.eta)
         canvases = self._sample(plan, conditions, options.guidance, options.seed, keys)
-        # For small pictures, too: it mends the canvas's own flaws, and a picture is the same at every size.
         canvases = self.enlarged(canvases).clip(-1.0, 1.0)
         if mean is not None:
             mean = bicubic(mean, canvases.shape[-2:])

@@ -12,7 +12,6 @@ from PIL import Image
 
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.embed.onnx.preprocessing import Squash
-from clip_feature_codec.embed.onnx.tokenizer import Tokenizer
 from clip_feature_codec.embed.texts import list_texts
 from clip_feature_codec.graphs import Graph, Graphs
 from clip_feature_codec.lazy import lazy
@@ -21,6 +20,8 @@ from clip_feature_codec.packs import pack_folder
 
 if TYPE_CHECKING:
     import torch
+
+    from clip_feature_codec.embed.onnx.tokenizer import Tokenizer
 
 
 class GraphEmbedder:
@@ -91,6 +92,9 @@ class GraphEmbedder:
 
     @lazy
     def _tokenizer(self) -> Tokenizer:
+        # What it mends texts with takes a while to import, and pictures need it not.
+        from clip_feature_codec.embed.onnx.tokenizer import Tokenizer
+
         told = self._graphs.facts["tokenizer"]
         return Tokenizer(self._graphs.file(told["merges"]), told["context_length"])
 

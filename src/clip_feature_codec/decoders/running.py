@@ -1,4 +1,4 @@
-"""From a decoder's file to the decoder: the one place that knows what it runs on."""
+"""From a file of our own kind of decoder to the decoder, on whichever library it runs here."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from clip_feature_codec.decoders.protocol import Decoder
 from clip_feature_codec.graphs import Graphs
 
 
-def open_decoder(path: Path, device: str = "auto") -> Decoder:
-    """Load a decoder: as ONNX graphs, where `Graphs.find` has it that these run, else on torch.
+def load_checkpoint(path: Path, device: str = "auto") -> Decoder:
+    """Load a decoder of ours: as ONNX graphs, where `Graphs.find` has it that these run, else on torch.
 
     Args:
         path: what `checkpoint.save_decoder` wrote.
