@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ from clip_feature_codec.decoders.checkpoint import load_decoder
 from clip_feature_codec.embed.openclip.network import build, space_of
 from clip_feature_codec.embed.openclip.source import find_model
 from clip_feature_codec.files import write_atomic
-from clip_feature_codec.graphs import Graphs
+from clip_feature_codec.graphs import Graph, Graphs
 from clip_feature_codec.names import (
     CLIP_FOLDER,
     IMAGE_GRAPH,
@@ -65,8 +66,11 @@ def export_graph(
         weights: the file, float16 or float32; the graph turns float16 into float32.
         network: in eval mode, with the weights of the file.
         call: what is to be exported: the network, or a method of its.
-        inputs: examples, two rows each; in the graph there may be any number of rows.
+        inputs: examples, two rows each, not the same; in the graph there may be any number of rows.
         prefix: of the weights' names in the file, before those of the network.
+
+    Raises:
+        SystemExit: the graph gives other numbers than the network, for these rows or for one or three.
     """
     with TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # each shape that is read is said to become a constant: they should
@@ -86,6 +90,14 @@ def export_graph(
         model = onnx.load(whole)
     point_into(model.graph, weights, prefix)
     write_atomic(path, model.SerializeToString())
+    graph = Graph(path)
+    for rows in ([0, 1], [1], [1, 0, 1]):
+        given = [value[rows] for value in inputs.values()]
+        (found,) = graph(*(value.numpy() for value in given))
+        expected = call(*given).detach().numpy()
+        # An axis that tracing has made a constant, as `len` does, goes wrong in another number of rows.
+        if found.shape != expected.shape or np.abs(found - expected).max() > 1e-3 * np.abs(expected).max():
+            raise SystemExit(f"{path}: for {len(rows)} rows, the graph is not what the network is")
 
 
 def point_into(graph: onnx.GraphProto, weights: Path, prefix: str) -> None:
@@ -136,8 +148,8 @@ def export_clip(folder: Path) -> None:
     length = text["context_length"]
     weights = Path(source.weights)
     towers = {
-        IMAGE_GRAPH: (network.encode_image, {"pixels": torch.zeros(2, 3, height, width)}),
-        TEXT_GRAPH: (network.encode_text, {"tokens": torch.ones(2, length, dtype=torch.int64)}),
+        IMAGE_GRAPH: (network.encode_image, {"pixels": torch.randn(2, 3, height, width)}),
+        TEXT_GRAPH: (network.encode_text, {"tokens": torch.randint(text["vocab_size"], (2, length))}),
     }
     for name, (call, inputs) in towers.items():
         export_graph(folder / name, weights, network, call, inputs)
@@ -151,10 +163,11 @@ def export_decoder(path: Path) -> None:
     """Give graphs to a decoder."""
     decoder = load_decoder(path)
     unet, upsampler, side = decoder.unet, decoder.upsampler, decoder.image_size
-    pictures = torch.zeros(2, 3, side, side)
-    inputs = {"x": pictures, "z": torch.zeros(2, decoder.space.dim), "t": torch.tensor([0, 1])}
+    pictures = torch.randn(2, 3, side, side)
+    times = torch.tensor([0, decoder.scheduler.timesteps - 1])
+    inputs = {"x": pictures, "z": torch.randn(2, decoder.space.dim), "t": times}
     if decoder.layout_side:
-        inputs["layout"] = torch.zeros(2, 4, decoder.layout_side, decoder.layout_side)
+        inputs["layout"] = torch.randn(2, 4, decoder.layout_side, decoder.layout_side)
     graphs = [UNET_GRAPH]
     export_graph(path.with_name(UNET_GRAPH), path, unet, unet, inputs, "unet.")
     if upsampler is not None:
