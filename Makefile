@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-core test-all lint bench clean
 
 demo: $(READY)
 	$(BIN)/clip-codec demo --out demo
 
 test: $(READY)
 	$(BIN)/pytest
+
+test-core: $(READY)
+	$(BIN)/pytest -m slow tests/test_core.py
 
 test-all: $(READY)
 	$(BIN)/pytest -m ""

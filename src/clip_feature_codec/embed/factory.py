@@ -8,6 +8,7 @@ from pathlib import Path
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.embed.protocol import DifferentiableEmbedder, Embedder
 from clip_feature_codec.errors import ConfigError, ModelError
+from clip_feature_codec.extras import extra
 from clip_feature_codec.packs import DEFAULT_PACK
 
 Loader = Callable[[str, str | None, str], Embedder | None]
@@ -15,7 +16,8 @@ Loader = Callable[[str, str | None, str], Embedder | None]
 
 
 def _open_clip(model: str, pretrained: str | None, device: str) -> Embedder:
-    from clip_feature_codec.embed.openclip.embedder import ClipEmbedder
+    with extra("clip", f"CLIP model {model!r}"):
+        from clip_feature_codec.embed.openclip.embedder import ClipEmbedder
 
     return ClipEmbedder.load(model, pretrained, device)
 
@@ -37,6 +39,7 @@ def load_embedder(model: str = DEFAULT_PACK, pretrained: str | None = None, devi
     Raises:
         ModelError: the model is unknown, or its weights cannot be found, read or downloaded.
         ConfigError: ``pretrained`` is given with a model that brings its own weights.
+        MissingExtraError: its kind needs packages that are not installed.
     """
     loaded = (load(model, pretrained, device) for load in _LOADERS)
     embedder = next((embedder for embedder in loaded if embedder is not None), None)

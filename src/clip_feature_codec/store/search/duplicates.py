@@ -115,8 +115,8 @@ class _Links:
 def _connected(count: int, left: NDArray[np.intp], right: NDArray[np.intp]) -> NDArray[np.intp]:
     """The connected component (count,) of each of ``count`` nodes, called by its smallest node.
 
-    All edges (n,) and (n,) at once: each root takes the smallest root that an edge leads to, and each node the
-    root of its root, until both ends of every edge have one (Shiloach and Vishkin 1982, hooking and jumping).
+    All edges (n,) and (n,) at once: each root takes the smallest root that an edge leads to, and each node
+    the root of its root, until both ends of all edges have one (Shiloach and Vishkin 1982).
     """
     root = np.arange(count)
     while True:

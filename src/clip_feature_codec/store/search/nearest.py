@@ -14,9 +14,9 @@ vectors.
 
 Streams of the klt profile each have a step of their own: their integers have no common scale, so the levels
 are made anew from the decoded vectors. They are multiplied in float32, a block at a time that stays in the
-processor's cache: as fast as faiss's ``8bit_uniform``, core for core, without 66 MB more to install and a second
-copy of the levels. To round the query to 8 bits as well would make the limits ten times as wide on CLIP
-vectors, with their few large channels.
+processor's cache: nearly as fast as faiss's ``8bit_uniform``, core for core, without 66 MB to install and a
+second copy of the levels. To round the query to 8 bits as well would make the limits ten times as wide on
+CLIP vectors, with their few large channels.
 """
 
 from __future__ import annotations
