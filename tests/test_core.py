@@ -136,12 +136,25 @@ def test_the_nearest_picture_is_the_picture(run: Run, work: Path):
 def test_what_needs_more_says_what_to_type(line: str, said: str, run: Run):
     done = run(line)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
-    assert said in done.stderr
+    assert said.format("pip install 'clip-feature-codec") in done.stderr
 
 
 @pytest.mark.parametrize(
     "command",
-    ["", *"encode decode info search transcode prune fit train eval compare demo".split()],
+    [
+        "",
+        "encode",
+        "decode",
+        "info",
+        "search",
+        "transcode",
+        "prune",
+        "fit",
+        "train",
+        "eval",
+        "compare",
+        "demo",
+    ],
 )
 def test_help_is_there(command: str, run: Run):
     done = run(f"{command} --help")
