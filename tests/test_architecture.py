@@ -27,7 +27,7 @@ LEVELS = [
     {"bundle"},
     {"codec", "images"},
     {"files", "devices", "packs", "progress", "stream_source", "weights"},
-    {"arguments"},
+    {"arguments", "extras"},
     {"errors", "names", "lazy", "__init__"},
 ]
 HEIGHT = {group: -level for level, groups in enumerate(LEVELS) for group in groups}
