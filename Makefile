@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 LOOPS := hatch_build.py $(shell find src -name '*.[ch]')
 
-.PHONY: demo test test-core test-all lint bench clean
+.PHONY: demo test test-install test-all lint bench clean
 
 demo: $(READY)
 	$(BIN)/clip-codec demo --out demo
@@ -12,8 +12,8 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/pytest
 
-test-core: $(READY)
-	$(BIN)/pytest -m slow tests/test_core.py
+test-install: $(READY)
+	$(BIN)/pytest -m slow tests/test_core.py tests/test_wheel.py
 
 test-all: $(READY)
 	$(BIN)/pytest -m ""
