@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     "--same-as",
     "same_path",
     type=NAMED_PATH,
-    help="Store or codec.json of a CLIP model: the one of --space-name, or of a store that was made with such "
-    "tables, is said to be the same.",
+    help="Store or codec.json of a CLIP model: that of --space-name, or of a store made with such tables, is "
+    "said to be the same.",
 )
 @max_pixels_option
 @model_options
