@@ -26,6 +26,7 @@ LEVELS = [
     {"store", "embed", "diffusion", "preview", "sources"},
     {"bundle"},
     {"codec", "images"},
+    {"graphs"},
     {"files", "devices", "packs", "progress", "stream_source", "weights"},
     {"arguments", "extras"},
     {"errors", "names", "lazy", "__init__"},

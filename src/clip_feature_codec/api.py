@@ -23,6 +23,7 @@ from clip_feature_codec.codec.rate import Rate, RateKeywords
 from clip_feature_codec.codec.transcode import transcode
 from clip_feature_codec.decoders.options import PaintKeywords, PaintOptions
 from clip_feature_codec.errors import CheckpointError, ConfigError, StoreError
+from clip_feature_codec.extras import extra
 from clip_feature_codec.images import Picture, as_picture
 from clip_feature_codec.lazy import lazy
 from clip_feature_codec.names import DECODER_FILE
@@ -124,8 +125,7 @@ class ClipCodec:
     @lazy
     def decoder(self) -> Decoder:
         """What paints, loaded at its first use."""
-        from clip_feature_codec.decoders.checkpoint import load_decoder
-        from clip_feature_codec.devices import pick_device
+        from clip_feature_codec.decoders.running import load_checkpoint
 
         if self._weights is None:
             raise CheckpointError(
@@ -134,7 +134,8 @@ class ClipCodec:
             )
         if self._expected_decoder not in (None, self._decoder_sha256):
             raise CheckpointError(f"{self._weights}: not the decoder that the codec had when it was pickled")
-        decoder = load_decoder(self._weights, pick_device(self._device))
+        with extra("clip", f"decoder {self._weights}"):
+            decoder = load_checkpoint(self._weights, self._device)
         self.features.space.require_same(decoder.space, f"decoder {self._weights}")
         return decoder
 
