@@ -13,7 +13,7 @@ test: $(READY)
 	$(BIN)/pytest
 
 test-install: $(READY)
-	$(BIN)/pytest -m slow tests/test_core.py tests/test_wheel.py
+	$(BIN)/pytest -m slow -s tests/test_core.py tests/test_wheel.py
 
 test-all: $(READY)
 	$(BIN)/pytest -m ""
