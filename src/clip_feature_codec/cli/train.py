@@ -72,7 +72,7 @@ def _integers(text: str) -> tuple[int, ...]:
         raise click.BadParameter(f"{text!r} is not a list of whole numbers such as 1,2,2") from None
 
 
-@click.command("train", cls=TrainCommand)
+@click.command("train", cls=TrainCommand, needs="train")
 @click.argument("store", type=OutputPath(TRAINED_STORE, exists=True))
 @click.option("--dry-run", is_flag=True, help="Print the resolved configuration as JSON and stop.")
 @click.option(
@@ -88,7 +88,7 @@ def train(
 ) -> None:
     """Train a diffusion decoder on the pictures and streams of a store.
 
-    An interrupted training goes on where it was. On several GPUs: accelerate launch -m
+    An interrupted training goes on where it was. On several GPUs: torchrun --nproc-per-node GPUS -m
     clip_feature_codec.cli.train STORE.
     """
     from clip_feature_codec.train.config import TrainConfig
