@@ -19,7 +19,7 @@ from samples import make_picture
 GOLDEN = Path(__file__).parent / "golden"
 CORE = {"PIL", "click", "filelock", "ftfy", "imagecodecs", "numpy", "onnxruntime", "pi_heif", "regex"}
 NOTED = CORE | {"safetensors", "tifffile", "tqdm"} | {name for extra in EXTRAS.values() for name in extra}
-HEAVY = ("torch", "torchvision", "open_clip", "skimage")
+HEAVY = ("torch", "torchvision", "open_clip", "accelerate", "skimage")
 
 
 TELL_MODULES = f"""

@@ -11,7 +11,7 @@ from clip_feature_codec.errors import MissingExtraError
 _CLIP = {"huggingface_hub", "open_clip", "timm", "torch", "torchvision"}
 EXTRAS = {
     "clip": _CLIP,
-    "train": _CLIP | {"tensorboard"},
+    "train": _CLIP | {"accelerate", "tensorboard"},
     "eval": _CLIP
     | {"ai_edge_litert", "bjontegaard", "blurhash", "jinja2", "lpips", "matplotlib", "pyarrow"}
     | {"scipy", "skimage", "torchmetrics"},

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from train_helpers import SPACE, SlowPairs, tiny_config, tiny_pairs
 
 from clip_feature_codec.train.dataset import Pool
 from clip_feature_codec.train.diffusion_train import fit
 from clip_feature_codec.train.loop import Loop
 from clip_feature_codec.train.order import BatchOrder
-from clip_feature_codec.train.processes import Processes
 from clip_feature_codec.train.state import TrainingState
 
 
@@ -27,11 +27,11 @@ def main() -> None:
         return
     fit(pairs, SPACE, config, folder, "cpu")
     # Once more by hand, to have every rank's own weights.
-    processes = Processes("cpu")
-    rank, world = processes.rank, processes.count
+    accelerator = Accelerator(cpu=True)
+    rank, world = accelerator.process_index, accelerator.num_processes
     order = BatchOrder(len(pairs), config.batch_size, world * config.accumulate, config.seed)
-    state = TrainingState.initial(config, SPACE, pairs.fingerprint, order.per_step, processes.device)
-    loop = Loop(processes, state, Pool(pairs, range(len(pairs))), order, None)
+    state = TrainingState.initial(config, SPACE, pairs.fingerprint, order.per_step, accelerator.device)
+    loop = Loop(accelerator, state, Pool(pairs, range(len(pairs))), order, None)
     loop.run(config.max_steps or 0, folder / "unused.pt", None)
     torch.save({"world": world, "unet": state.unet.state_dict()}, folder / f"rank{rank}.pt")
 

@@ -88,7 +88,7 @@ def train(
 ) -> None:
     """Train a diffusion decoder on the pictures and streams of a store.
 
-    An interrupted training goes on where it was. On several GPUs: torchrun --nproc-per-node GPUS -m
+    An interrupted training goes on where it was. On several GPUs: accelerate launch -m
     clip_feature_codec.cli.train STORE.
     """
     from clip_feature_codec.train.config import TrainConfig

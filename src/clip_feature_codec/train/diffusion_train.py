@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.decoders.checkpoint import load_decoder, save_decoder
 from clip_feature_codec.decoders.diffusion import DiffusionDecoder
+from clip_feature_codec.devices import autocast_dtype, pick_device
 from clip_feature_codec.embed import differentiable_embedder_for
 from clip_feature_codec.errors import ConfigError, StoreError
 from clip_feature_codec.names import DECODER_FILE
@@ -25,7 +27,6 @@ from clip_feature_codec.train.loop import Loop
 from clip_feature_codec.train.losses import ImageEncoder
 from clip_feature_codec.train.monitor import Monitor
 from clip_feature_codec.train.order import BatchOrder, split
-from clip_feature_codec.train.processes import Processes
 from clip_feature_codec.train.state import TrainingState
 
 logger = logging.getLogger(__name__)
@@ -63,11 +64,11 @@ def train_diffusion(
     config = TrainConfig.from_dict(options)
     # Before the store is read: a missing device is refused at once, and of several GPUs, the CLIP model
     # goes to this process's own.
-    processes = Processes(device)
+    accelerator = _accelerator(device)
     store = open_store(store_dir)
     space = store.codec.space
     if config.clip_w and clip is None:
-        clip = differentiable_embedder_for(space, device=str(processes.device))
+        clip = differentiable_embedder_for(space, device=str(accelerator.device))
     dataset = StoreDataset(store, config.out_size, config.layout)
     return fit(dataset, space, config, store_dir, device, clip, init=init, restart=restart, progress=progress)
 
@@ -87,7 +88,7 @@ def fit(
     """Train a decoder on pictures and their conditions (see `train_diffusion`); give its file.
 
     Everything but the result lies in ``out_dir/train``: the checkpoint ``state.pt``, ``logs`` for
-    TensorBoard, ``samples``. Started by ``torchrun``, all processes share the work.
+    TensorBoard, ``samples``. Started by ``accelerate launch`` or ``torchrun``, all processes share the work.
 
     Args:
         dataset: examples with pictures of ``out_size``, vectors of ``space.dim`` numbers and, where
@@ -101,20 +102,20 @@ def fit(
         restart: forget an earlier training in this folder.
         progress: told of the pictures of all steps.
     """
-    processes = Processes(device)
+    accelerator = _accelerator(device)
     clip = _checked_encoder(clip, space, config)
     parts = split(len(dataset), config.val_fraction, config.seed)
     learned, held_back = (Pool(dataset, part) for part in parts)
     _check_pairs(learned, space, config)
-    per_step = processes.count * config.accumulate
+    per_step = accelerator.num_processes * config.accumulate
     order = BatchOrder(len(learned), config.batch_size, per_step, config.seed)
     start = None if init is None else load_decoder(init)
-    state = TrainingState.initial(config, space, dataset.fingerprint, per_step, processes.device, start)
-    return _train(processes, state, order, learned, held_back, clip, out_dir, restart, progress)
+    state = TrainingState.initial(config, space, dataset.fingerprint, per_step, accelerator.device, start)
+    return _train(accelerator, state, order, learned, held_back, clip, out_dir, restart, progress)
 
 
 def _train(
-    processes: Processes,
+    accelerator: Accelerator,
     state: TrainingState,
     order: BatchOrder,
     learned: Pool,
@@ -134,9 +135,9 @@ def _train(
         state.load(checkpoint)
         logger.info("going on after step %d of %d (%s)", state.step, last_step, checkpoint)
     if state.step < last_step:
-        loop = Loop(processes, state, learned, order, clip)
+        loop = Loop(accelerator, state, learned, order, clip)
         watching: AbstractContextManager[Monitor | None] = nullcontext()
-        if processes.is_first:
+        if accelerator.is_main_process:
             watching = Monitor(
                 checkpoint.parent,
                 config,
@@ -151,11 +152,25 @@ def _train(
             loop.run(last_step, checkpoint, monitor)
     elif final.exists():
         return final
-    if processes.is_first:
+    if accelerator.is_main_process:
         decoder = DiffusionDecoder(state.decoder, config.build_scheduler(), state.space, config.out_size)
         save_decoder(final, decoder, extra={"training": config.to_dict(), "steps": state.step})
-    processes.wait()
+    accelerator.wait_for_everyone()
     return final
+
+
+def _accelerator(device: str) -> Accelerator:
+    chosen = pick_device(device)
+    if chosen.index is not None:
+        torch.cuda.set_device(chosen)
+    precision = "no" if autocast_dtype(chosen) is None else "bf16"
+    try:
+        accelerator = Accelerator(cpu=chosen.type == "cpu", mixed_precision=precision)
+    except ValueError:  # accelerate settles the device once per process
+        accelerator = None
+    if accelerator is None or accelerator.device.type != chosen.type:
+        raise ConfigError(f"this process has trained on another device than {device!r}: start a new one")
+    return accelerator
 
 
 def _checked_encoder(clip: ImageEncoder | None, space: ClipSpace, config: TrainConfig) -> ImageEncoder | None:

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -18,7 +19,6 @@ from clip_feature_codec.train.dataset import Batch, Pool, collate
 from clip_feature_codec.train.losses import ImageEncoder, decoder_losses
 from clip_feature_codec.train.monitor import Monitor
 from clip_feature_codec.train.order import BatchOrder, ProcessBatches, derived_generator
-from clip_feature_codec.train.processes import Processes
 from clip_feature_codec.train.state import TrainingState
 
 logger = logging.getLogger(__name__)
@@ -35,8 +35,8 @@ class Loop:
     """Brings a `TrainingState` forward.
 
     Args:
-        processes: those that train together, seen from this one.
-        state: where the training is; its ``unet`` is on this process's device.
+        accelerator: of this process.
+        state: where the training is; its ``unet`` is on the accelerator's device.
         pool: the pictures to learn from.
         order: in which order.
         clip: frozen encoder, or None when ``clip_w`` is 0.
@@ -44,20 +44,20 @@ class Loop:
 
     def __init__(
         self,
-        processes: Processes,
+        accelerator: Accelerator,
         state: TrainingState,
         pool: Pool,
         order: BatchOrder,
         clip: ImageEncoder | None,
     ) -> None:
-        self.processes = processes
+        self.accelerator = accelerator
         self.state = state
         self.config = state.config
         self.pool = pool
         self.order = order
         self.clip = clip
         self.scheduler = self.config.build_scheduler()
-        self.wrapped: nn.Module = processes.join(state.unet)
+        self.wrapped: nn.Module = accelerator.prepare(state.unet)
         # The state keeps the plain network, whose names in the checkpoint are thus always the same.
         self.network = torch.compile(self.wrapped) if self.config.compile else self.wrapped
         self._reported: set[str] = set()
@@ -71,7 +71,7 @@ class Loop:
         """
         state, config = self.state, self.config
         batches = self._batches(last_step)
-        sums: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.processes.device))
+        sums: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.accelerator.device))
         logged = state.step
         while state.step < last_step:
             rate = learning_rate(config, state.step, last_step)
@@ -102,17 +102,17 @@ class Loop:
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         state.optimizer.zero_grad(set_to_none=True)
-        means: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.processes.device))
+        means: defaultdict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.accelerator.device))
         for turn in range(config.accumulate):
-            number = state.step * self.order.per_step + turn * self.processes.count
+            number = state.step * self.order.per_step + turn * self.accelerator.num_processes
             batch = next(batches)
             alone = turn < config.accumulate - 1  # gradients are averaged over the processes once a step
-            with self.processes.apart(self.wrapped) if alone else nullcontext():
-                losses = self._losses(batch, number + self.processes.rank)
-                (losses["total"] / config.accumulate).backward()
+            with self.accelerator.no_sync(self.wrapped) if alone else nullcontext():
+                losses = self._losses(batch, number + self.accelerator.process_index)
+                self.accelerator.backward(losses["total"] / config.accumulate)
             for name, value in losses.items():
                 means[name] += value.detach() / config.accumulate
-        norm = nn.utils.clip_grad_norm_(state.unet.parameters(), config.grad_clip)
+        norm: Tensor = self.accelerator.clip_grad_norm_(state.unet.parameters(), config.grad_clip)
         state.optimizer.step()
         state.average.update_parameters(state.unet)
         state.step += 1
@@ -122,7 +122,7 @@ class Loop:
         """The losses (scalars) of batch ``number`` of a training; the number decides all that is random."""
         images, vectors, layouts, failures = batch
         self._report(failures)
-        device = self.processes.device
+        device = self.accelerator.device
         x0 = images.to(device, non_blocking=True).float() / 127.5 - 1
         generator = derived_generator(self.config.seed, "batch", number, device)
         rows = (len(x0),)
@@ -137,10 +137,10 @@ class Loop:
             layout = layout * shown[:, None, None, None]
         residual = self.state.unet.residual(layout, x0.shape[-2:])
         x_t = self.scheduler.q_sample(residual.of(x0), t, noise)
-        with self.processes.autocast():
-            output = self.network(x_t, z * kept[:, None], t, layout)
+        output = self.network(x_t, z * kept[:, None], t, layout)
+        with self.accelerator.autocast():
             return decoder_losses(
-                output.float(),
+                output,
                 x0=x0,
                 x_t=x_t,
                 residual=residual,
@@ -155,8 +155,8 @@ class Loop:
     def _batches(self, last_step: int) -> Iterator[Batch]:
         sampler = ProcessBatches(
             self.order,
-            rank=self.processes.rank,
-            world=self.processes.count,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
             first_step=self.state.step,
             last_step=last_step,
         )
@@ -165,7 +165,7 @@ class Loop:
             batch_sampler=sampler,
             num_workers=self.config.workers,
             collate_fn=collate,
-            pin_memory=self.processes.device.type == "cuda",
+            pin_memory=self.accelerator.device.type == "cuda",
             generator=torch.Generator(),  # else the loader would draw from the global one
         )
         try:

@@ -6,7 +6,6 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +18,7 @@ from clip_feature_codec.diffusion.plans import sampling_plan
 from clip_feature_codec.diffusion.samplers import sample
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
 from clip_feature_codec.diffusion.unet import CLIPCondUNet
-from clip_feature_codec.errors import ImageError, MissingExtraError
-from clip_feature_codec.extras import extra
+from clip_feature_codec.errors import ImageError
 from clip_feature_codec.images import save_image, to_pictures
 from clip_feature_codec.progress import Progress
 from clip_feature_codec.train.config import TrainConfig
@@ -115,7 +113,7 @@ class Monitor:
     """Reports on a training from its main process; a context, since it keeps a log open.
 
     Args:
-        folder: takes ``logs`` (for TensorBoard, where that is installed) and ``samples`` (PNG).
+        folder: takes ``logs`` (TensorBoard) and ``samples`` (PNG).
         config: of the training.
         train: the pictures it learns from; the sample grid shows some when none are held back.
         held_back: pictures for the validation loss; may be empty.
@@ -137,6 +135,8 @@ class Monitor:
         last_step: int,
         progress: Progress,
     ) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # slow to import
+
         self.folder = folder
         self.config = config
         self.scheduler = config.build_scheduler()
@@ -145,7 +145,7 @@ class Monitor:
             logger.warning("a held-back picture is left out of the validation: %s", failure)
         self.shown, _ = Pairs.read(held_back if self.held_back else train, _SHOWN, config)
         self.images_per_step = images_per_step
-        self.writer = _log_writer(folder / "logs", first_step + 1)
+        self.writer = SummaryWriter(str(folder / "logs"), purge_step=first_step + 1)
         self._progress, self._total = progress, last_step * images_per_step
         self.stepped(first_step)
         self._logged_step, self._logged_at = first_step, time.perf_counter()
@@ -154,8 +154,7 @@ class Monitor:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self.writer:
-            self.writer.close()
+        self.writer.close()
 
     def stepped(self, step: int) -> None:
         """Tell that so many optimizer steps are done."""
@@ -180,16 +179,5 @@ class Monitor:
             save_image(grid, self.folder / "samples" / f"step-{step:06d}.png")
 
     def _write(self, step: int, scalars: dict[str, float]) -> None:
-        for name, value in scalars.items() if self.writer else ():
+        for name, value in scalars.items():
             self.writer.add_scalar(name, value, step)
-
-
-def _log_writer(folder: Path, first_step: int) -> Any:
-    """What writes a log for TensorBoard, from a step on; None, with a remark, where that is not installed."""
-    try:
-        with extra("train", "a log for TensorBoard"):
-            from torch.utils.tensorboard import SummaryWriter  # slow to import
-    except MissingExtraError as missing:
-        logger.info("%s", missing)
-        return None
-    return SummaryWriter(str(folder), purge_step=first_step)
