@@ -24,8 +24,10 @@ class NoiseGenerator:
     """
 
     def __init__(self, seed: int) -> None:
-        # The only way to the twister's own seeding; that of MT19937(seed) is another one.
-        self._twister = np.random.RandomState(seed % 2**32)._bit_generator
+        # The twister's own seeding, which only the old interface has.
+        seeded = np.random.RandomState(seed % 2**32).get_state(legacy=False)
+        self._twister = np.random.MT19937(0)
+        self._twister.state = {"bit_generator": "MT19937", "state": seeded["state"]}
 
     def normal(self, *shape: int) -> NDArray[np.float32]:
         """Draw the next numbers, in this shape; from 16 of them on they are torch's."""
