@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,10 @@ from clip_feature_codec.errors import CheckpointError
 from clip_feature_codec.hub import is_hub_name, look
 from clip_feature_codec.names import ADDED, DECODER_FILE, PACK_DECODER, PIPELINE_FILE
 
+# torch takes seconds to import.
 if TYPE_CHECKING:
+    import torch
+
     from clip_feature_codec.decoders.protocol import Decoder
 
 
@@ -31,11 +33,9 @@ def open_decoder(source: str | Path, device: str = "auto") -> Decoder:
     """
     target = pick_device(device)
     main, _, adapter = (str(source), "", "") if Path(source).exists() else str(source).partition(ADDED)
-    place = _from_hub(main) if is_hub_name(main) else Path(main)
+    place = _from_hub(main, target) if is_hub_name(main) else Path(main)
     if (place / PIPELINE_FILE).is_file():
-        from clip_feature_codec.decoders.diffusers.loading import load_pipeline
-
-        return load_pipeline(place, adapter, target)
+        return _pipeline(place, main, adapter, target)
     if adapter:
         raise CheckpointError(f"{source}: an IP-Adapter goes with a pipeline of diffusers; {main} is none")
     from clip_feature_codec.decoders.checkpoint import load_decoder
@@ -43,21 +43,30 @@ def open_decoder(source: str | Path, device: str = "auto") -> Decoder:
     return load_decoder(_checkpoint_in(place), target)
 
 
-def _from_hub(name: str) -> Path:
+def _pipeline(folder: Path, name: str, adapter: str, device: torch.device) -> Decoder:
+    """The decoder that is a pipeline of diffusers, with an IP-Adapter perhaps."""
+    from clip_feature_codec.decoders.diffusers.loading import kind_of, load_pipeline
+    from clip_feature_codec.embed.transformers.source import bring, files_beside_adapter, find_tower
+
+    kind_of(folder)  # refuses what cannot be used, before a tower is looked for
+    tower = find_tower(f"{name}{ADDED}{adapter}" if adapter else name)
+    if tower is None:
+        raise CheckpointError(f"{name}: the image tower of this pipeline is of no kind that is known here")
+    return load_pipeline(folder, bring(adapter, files_beside_adapter) if adapter else None, tower, device)
+
+
+def _from_hub(name: str, device: torch.device) -> Path:
     """The folder in the hub's cache, with the files that a decoder needs."""
     repository = look(name)
-    repository.require_safe()
-    return repository.download(_wanted(name, repository.files.keys()))
-
-
-def _wanted(name: str, files: Collection[str]) -> Collection[str]:
-    """Of a repository's files, those that make a decoder."""
+    files = repository.files.keys()
     if PIPELINE_FILE in files:
         from clip_feature_codec.decoders.diffusers.files import wanted_files
+        from clip_feature_codec.decoders.diffusers.loading import kind_of
 
-        return wanted_files(name, files)
+        parts = kind_of(repository.download([PIPELINE_FILE])).parts
+        return repository.download(wanted_files(name, files, parts, half=device.type != "cpu"))
     if PACK_DECODER in files:
-        return [PACK_DECODER]
+        return repository.download([PACK_DECODER])
     raise CheckpointError(f"{name}: no decoder there: neither {PIPELINE_FILE} nor {PACK_DECODER}")
 
 
