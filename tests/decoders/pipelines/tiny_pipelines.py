@@ -96,7 +96,8 @@ def unet(**changes: Any) -> diffusers.UNet2DConditionModel:
 
 
 def vae() -> diffusers.AutoencoderKL:
-    return seeded(
+    """One that, as a trained one, is sure of its latents: without that, noise would be all that they are."""
+    network = seeded(
         lambda: diffusers.AutoencoderKL(
             block_out_channels=[8, 16],
             down_block_types=["DownEncoderBlock2D"] * 2,
@@ -106,6 +107,9 @@ def vae() -> diffusers.AutoencoderKL:
         ),
         3,
     )
+    with torch.no_grad():
+        network.quant_conv.weight[4:], network.quant_conv.bias[4:] = 0, -20
+    return network
 
 
 def ddim(**changes: Any) -> diffusers.DDIMScheduler:
@@ -302,3 +306,28 @@ def save_cascade(folder: Path) -> Path:
         prior_image_encoder=image_encoder(),
     ).save_pretrained(folder)
     return folder
+
+
+def cascade_by_hand(folder: Path) -> tuple[Any, Any]:
+    """Both stages of what `save_cascade` wrote."""
+    from diffusers.models import StableCascadeUNet
+    from diffusers.pipelines.deprecated.wuerstchen import PaellaVQModel
+
+    words, scheduler = (
+        CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        diffusers.DDPMWuerstchenScheduler(),
+    )
+    prior = diffusers.StableCascadePriorPipeline(
+        tokenizer=words,
+        text_encoder=CLIPTextModelWithProjection.from_pretrained(folder / "prior_text_encoder"),
+        prior=StableCascadeUNet.from_pretrained(folder / "prior_prior").eval(),
+        scheduler=scheduler,
+    )
+    decoder = diffusers.StableCascadeDecoderPipeline(
+        decoder=StableCascadeUNet.from_pretrained(folder / "decoder").eval(),
+        tokenizer=words,
+        text_encoder=CLIPTextModelWithProjection.from_pretrained(folder / "text_encoder"),
+        scheduler=scheduler,
+        vqgan=PaellaVQModel.from_pretrained(folder / "vqgan").eval(),
+    )
+    return prior, decoder

@@ -226,7 +226,7 @@ class PipelineDecoder(ABC):
         if length is None and conditions.vectors.any():
             raise ConfigError(
                 "this decoder wants vectors as long as its CLIP model makes them, and the streams' tables do "
-                "not say how long: encode with tables fitted on pictures (clip-codec fit PICTURES --model ...)"
+                "not say how long: take tables fitted on pictures (clip-codec fit PICTURES --model ...)"
             )
         vectors = torch.from_numpy(np.asarray(conditions.vectors * np.float32(length or 0.0)))
         return vectors.to(self._files.device, self._files.memory.dtype)
@@ -234,7 +234,7 @@ class PipelineDecoder(ABC):
 
 @contextmanager
 def quiet_diffusers() -> Iterator[None]:
-    """Keep remarks about versions and bars of loading off the terminal: they are none of a person's affair."""
+    """Keep off the terminal what diffusers says of versions, and its bars of loading."""
     diffusers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
     with warnings.catch_warnings(), quiet_transformers():
@@ -278,6 +278,5 @@ def _put(pipeline: Any, device: torch.device, memory: MemoryPlan) -> None:
 
 def _layouts(conditions: Conditions) -> dict[int, Image.Image]:
     """The layouts as pictures, by their rows."""
-    rows = [] if conditions.layouts is None else conditions.layouts
-    there = conditions.present.tolist()
-    return {row: Image.fromarray(layout) for row, layout in enumerate(rows) if there[row]}
+    layouts, rows = conditions.layouts, np.flatnonzero(conditions.present).tolist()
+    return {} if layouts is None else {row: Image.fromarray(layouts[row]) for row in rows}
