@@ -19,6 +19,7 @@ from clip_feature_codec.cli.common import (
     json_option,
     max_pixels_option,
     model_options,
+    offline_option,
     quiet_option,
     remark_on_model,
     stack,
@@ -154,6 +155,7 @@ _options = stack(
         help="Folder for unfinished work: run again, it goes on there. [default: inside the store]",
     ),
     device_option,
+    offline_option,
     quiet_option,
 )
 

@@ -16,6 +16,7 @@ from clip_feature_codec.cli.common import (
     json_option,
     max_pixels_option,
     model_options,
+    offline_option,
     quiet_option,
     raise_failures,
     remark,
@@ -48,6 +49,7 @@ _UNIT = 1e-4
 @max_pixels_option
 @model_options
 @device_option
+@offline_option
 @json_option
 @quiet_option
 def fit(source: Path, out: Path, json_path: Path | None, quiet: bool, **options: Any) -> None:

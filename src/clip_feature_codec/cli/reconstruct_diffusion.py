@@ -18,6 +18,7 @@ from clip_feature_codec.cli.common import (
     decoder_option,
     device_option,
     naming,
+    offline_option,
     quiet_option,
     raise_failures,
     remark,
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
     from clip_feature_codec.api import ClipCodec
     from clip_feature_codec.codec.bitstream import Stream
 
-_decode_options = stack(decoder_option, paint_options, batch_option, device_option, quiet_option)
+_decode_options = stack(
+    decoder_option, paint_options, batch_option, device_option, offline_option, quiet_option
+)
 
 
 @click.command("decode", cls=Command)
