@@ -115,7 +115,7 @@ def test_what_is_no_decoder_is_refused_in_one_line(made: Callable[[str], Made], 
     refused(decode(f"{unclip.name}+{file}"), "takes no IP-Adapter")
     refused(decode(unclip.name, unclip.store, "--fidelity", 0.5), "no fidelity")
     refused(decode(made("kandinsky").name, unclip.store, "--sampler", "ddim"), "its own sampler")
-    refused(decode(unclip.name, unclip.store, "--steps", 1001), "1 to 1000")
+    refused(decode(unclip.name, unclip.store, "--steps", 1001, "--quiet"), "1 to 1000")
     assert not (tmp_path / "x.png").exists()
 
 
