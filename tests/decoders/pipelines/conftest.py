@@ -11,7 +11,7 @@ from made_pipelines import Made
 
 from samples import make_picture
 
-KINDS = ("unclip", "kandinsky", "ip_adapter", "ip_adapter_xl", "cascade")
+KINDS = ("unclip", "kandinsky", "ip_adapter", "lcm", "ip_adapter_xl", "cascade")
 
 
 @pytest.fixture(scope="session")

@@ -184,15 +184,33 @@ def save_kandinsky(folder: Path) -> Path:
     return folder
 
 
-def save_ip_adapter(folder: Path, scheduler: Any = None, **changes: Any) -> str:
+def save_ip_adapter(folder: Path) -> str:
     """Stable Diffusion 1.5 with an IP-Adapter beside it; the name of both."""
-    network = unet(**changes)
+    network = unet()
     diffusers.StableDiffusionPipeline(
         vae=vae(),
         text_encoder=text_encoder(),
         tokenizer=tokenizer(folder / "tokenizer"),
         unet=network,
-        scheduler=scheduler or ddim(),
+        scheduler=ddim(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return f"{folder}+{save_adapter(folder.with_name(f'{folder.name}-ip') / 'models', network)}"
+
+
+def save_lcm(folder: Path) -> str:
+    """A latent consistency model, which is told the guidance, with an IP-Adapter beside it."""
+    network = unet(time_cond_proj_dim=16)
+    diffusers.LatentConsistencyModelPipeline(
+        vae=vae(),
+        text_encoder=text_encoder(),
+        tokenizer=tokenizer(folder / "tokenizer"),
+        unet=network,
+        scheduler=diffusers.LCMScheduler(
+            beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False
+        ),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

@@ -25,6 +25,7 @@ class IpAdapter(PipelineDecoder):
     """
 
     parts: ClassVar[tuple[str, ...]] = ("unet", "vae", "scheduler", "text_encoder", "tokenizer")
+    slices_attention = False  # diffusers would put other attention in the place of the adapter's
     classes: ClassVar[tuple[str, str]] = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
     """The pipelines that begin with noise and with a picture."""
     left_out: ClassVar[dict[str, Any]] = {

@@ -103,6 +103,8 @@ class PipelineDecoder(ABC):
     """Pictures that it can paint in one call; None: any number."""
     half: ClassVar[torch.dtype] = torch.float16
     """Its half precision."""
+    slices_attention: ClassVar[bool] = True
+    """Whether its attention can work on a part at a time."""
 
     def __init__(self, files: PipelineFiles, *pipelines: Any, image_size: int) -> None:
         self.space = files.space
@@ -189,12 +191,26 @@ class PipelineDecoder(ABC):
         """
         if self._on_device is not pipeline:
             self._on_device = pipeline
-            _put(pipeline, self._files.device, self._files.memory)
+            self._put(pipeline)
         try:
             return pipeline(**arguments)
         except ValueError as error:  # how pipelines refuse arguments
             why = " ".join(str(error).split())[:200]
             raise ConfigError(f"{type(pipeline).__name__} cannot paint this: {why}") from error
+
+    def _put(self, pipeline: Any) -> None:
+        """Bring a pipeline to its device as its memory plan says."""
+        device, memory = self._files.device, self._files.memory
+        if memory.offload:
+            pipeline.enable_model_cpu_offload(device=device)
+        else:
+            pipeline.to(device)
+        if memory.slices:
+            if self.slices_attention:
+                pipeline.enable_attention_slicing()
+            for part in pipeline.components.values():
+                if hasattr(part, "enable_slicing"):
+                    part.enable_slicing()
 
     def _check(self, chosen: Sampling) -> None:
         if chosen.sampler and not self.takes_samplers:
@@ -263,17 +279,6 @@ def load_parts(pipeline_class: Any, files: PipelineFiles, **given: Any) -> Any:
         raise CheckpointError(f"{files.folder}: diffusers cannot load it: {why}") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-def _put(pipeline: Any, device: torch.device, memory: MemoryPlan) -> None:
-    """Bring a pipeline to its device as its memory plan says."""
-    if memory.offload:
-        pipeline.enable_model_cpu_offload(device=device)
-    else:
-        pipeline.to(device)
-    for part in pipeline.components.values():
-        if memory.slices and hasattr(part, "enable_slicing"):
-            part.enable_slicing()
 
 
 def _layouts(conditions: Conditions) -> dict[int, Image.Image]:
