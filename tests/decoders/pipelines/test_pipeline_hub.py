@@ -31,7 +31,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
 def test_what_is_needed_is_told_of_and_downloaded_and_nothing_offline(
     made: Callable[[str], Made], tmp_path: Path
 ) -> None:
-    """The image tower lies in another repository, which the model card names; parts without use stay there."""
+    """The image tower lies in another repository, which the model card names."""
     decoder = Path(made("kandinsky").name)
     store, prior = made("kandinsky").store, decoder.with_name(f"{decoder.name}-prior")
     card = f"---\nprior:\n- {NAME}-prior\n---\n".encode()

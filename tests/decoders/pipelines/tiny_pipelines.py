@@ -274,7 +274,7 @@ def save_adapter(folder: Path, network: diffusers.UNet2DConditionModel) -> Path:
 def save_cascade(folder: Path) -> Path:
     """Stable Cascade with both of its stages in one folder."""
     from diffusers.models import StableCascadeUNet
-    from diffusers.pipelines.deprecated.wuerstchen import PaellaVQModel
+    from diffusers.pipelines.stable_cascade.pipeline_stable_cascade import PaellaVQModel
 
     words, scheduler = tokenizer(folder / "tokenizer"), diffusers.DDPMWuerstchenScheduler()
     prior = StableCascadeUNet(
@@ -329,7 +329,7 @@ def save_cascade(folder: Path) -> Path:
 def cascade_by_hand(folder: Path) -> tuple[Any, Any]:
     """Both stages of what `save_cascade` wrote."""
     from diffusers.models import StableCascadeUNet
-    from diffusers.pipelines.deprecated.wuerstchen import PaellaVQModel
+    from diffusers.pipelines.stable_cascade.pipeline_stable_cascade import PaellaVQModel
 
     words, scheduler = (
         CLIPTokenizer.from_pretrained(folder / "tokenizer"),
