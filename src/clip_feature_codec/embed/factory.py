@@ -8,6 +8,7 @@ from pathlib import Path
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.embed.protocol import DifferentiableEmbedder, Embedder
 from clip_feature_codec.errors import ConfigError, ModelError
+from clip_feature_codec.names import ADDED
 from clip_feature_codec.packs import DEFAULT_PACK
 
 Loader = Callable[[str, str | None, str], Embedder | None]
@@ -100,7 +101,8 @@ def differentiable_embedder_for(space: ClipSpace, device: str = "auto") -> Diffe
 
 def _in_its_place(label: str, space: ClipSpace) -> str:
     """A space's ``model`` or ``pretrained`` as it is; refused when it is a file that has moved."""
-    if Path(label).is_absolute() and not Path(label).exists():
+    place = Path(label) if Path(label).exists() else Path(label.partition(ADDED)[0])
+    if place.is_absolute() and not place.exists():
         raise ModelError(
             f"{label}, of CLIP model {space.label}, is not there any more: put it back, or say where it is "
             "with --model and --pretrained (in Python: model=, pretrained=)"

@@ -48,6 +48,8 @@ def test_from_photographs_to_pictures(kind: str, made: Callable[[str], Made], tm
     assert all(max(Image.open(path).size) == 24 for path in pictures)
     assert ("takes no layouts" in decoded.stderr) == (kind == "unclip")
     assert "Loading" not in decoded.stderr  # no bars of other libraries
+    # The store knows where its model is.
+    assert "0 pictures encoded, 4 unch" in ok("encode", photos, "-o", tmp_path / "store", "--offline").stderr
     codec = ClipCodec.load(tmp_path / "store", decoder=name, device="cpu")
     again = codec.decode(tmp_path / "store/p1.clp", steps=1, size=24)
     assert again.tobytes() == Image.open(pictures[1]).tobytes()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import posixpath
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,6 @@ from typing import Any
 from clip_feature_codec.errors import ModelError
 from clip_feature_codec.hub import look, split_inside
 from clip_feature_codec.names import ADDED, PIPELINE_FILE
-
-log = logging.getLogger(__name__)
 
 TOWERS = ("clip", "clip_vision_model", "siglip", "siglip_vision_model")
 """What the configuration of a tower that can be loaded calls itself, ``model_type``."""
@@ -117,7 +114,7 @@ def tower_of_adapter(file: Path, pipeline: Path) -> Path | None:
     return None
 
 
-def bring(name: str, wanted: Any) -> Path:
+def bring(name: str, wanted: Callable[[Collection[str], str], Collection[str]]) -> Path:
     """The file or folder of this name on this machine; what is on the hub is brought into its cache first.
 
     Args:
