@@ -97,8 +97,8 @@ decoder_option = click.option(
 model_options = stack(
     click.option(
         "--model",
-        help="CLIP model: an open_clip name, a folder, a .json file, a pipeline of diffusers for the image tower "
-        "that it was trained with, or the name of either on the hub. [default: the mini pack]",
+        help="CLIP model: an open_clip name, a folder, a .json file, a pipeline of diffusers, for the image "
+        "tower that it was trained with, or the name of either on the hub. [default: the mini pack]",
     ),
     click.option("--pretrained", help="Weights of --model: a pretrained tag, or a .pt or .safetensors file."),
 )

@@ -9,6 +9,7 @@ import pytest
 import tiny_pipelines as tiny
 from made_pipelines import Made
 
+from clip_feature_codec.decoders.diffusers.cascade import Cascade
 from samples import make_picture
 
 KINDS = ("unclip", "kandinsky", "ip_adapter", "lcm", "ip_adapter_xl", "cascade")
@@ -27,6 +28,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
         return done[kind]
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_cascade() -> None:
+    """Stable Cascade paints 256 pixels here, since 1024 take their time whatever the weights are."""
+    Cascade.side = tiny.CASCADE_SIDE
 
 
 @pytest.fixture(params=KINDS)

@@ -8,8 +8,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from made_pipelines import Made
 
+from clip_feature_codec.decoders.diffusers.files import wanted_files
+from clip_feature_codec.errors import CheckpointError
 from hub_server import Hub, running_hub
 
 NAME = "lab/kandinsky"
@@ -28,6 +31,46 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+PARTS = ("unet", "vae")
+FILES = [
+    "model_index.json",
+    "README.md",
+    "v1-5-pruned.ckpt",
+    "v1-5-pruned.safetensors",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.bin",
+    "unet/diffusion_pytorch_model.safetensors",
+    "unet/diffusion_pytorch_model.non_ema.safetensors",
+    "unet/diffusion_pytorch_model.fp16-00001-of-00002.safetensors",
+    "unet/diffusion_pytorch_model.fp16-00002-of-00002.safetensors",
+    "unet/diffusion_pytorch_model.safetensors.index.fp16.json",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+    "vae/diffusion_pytorch_model.fp16.safetensors",
+    "safety_checker/model.safetensors",
+]
+
+
+def test_of_a_repository_only_the_parts_that_paint_are_wanted() -> None:
+    whole = set(wanted_files("lab/sd", FILES, PARTS, half=False))
+    assert {name for name in whole if name.endswith(".safetensors")} == {
+        "unet/diffusion_pytorch_model.safetensors",
+        "vae/diffusion_pytorch_model.safetensors",
+    }
+    assert {"model_index.json", "README.md", "unet/config.json", "vae/config.json"} <= whole
+    half = {name for name in wanted_files("lab/sd", FILES, PARTS, half=True) if name.endswith(".safetensors")}
+    assert all(".fp16" in name for name in half)
+    assert len(half) == 3
+    mixed = [name for name in FILES if name != "vae/diffusion_pytorch_model.fp16.safetensors"]
+    assert not [
+        name for name in wanted_files("lab/sd", mixed, PARTS, half=True) if name.endswith(".fp16.safetensors")
+    ]
+    unsafe = [name for name in FILES if not name.startswith("vae/diffusion")] + ["vae/model.ckpt"]
+    with pytest.raises(CheckpointError, match=r"lab/sd: vae: found vae/model\.ckpt, which can run anything"):
+        wanted_files("lab/sd", unsafe, PARTS, half=False)
+
+
+@pytest.mark.slow
 def test_what_is_needed_is_told_of_and_downloaded_and_nothing_offline(
     made: Callable[[str], Made], tmp_path: Path
 ) -> None:
@@ -62,6 +105,7 @@ def test_what_is_needed_is_told_of_and_downloaded_and_nothing_offline(
         assert hub.requests == []
 
 
+@pytest.mark.slow
 def test_pickles_of_a_hub_are_not_even_downloaded(made: Callable[[str], Made], tmp_path: Path) -> None:
     files = files_in(Path(made("kandinsky").name))
     files["unet/diffusion_pytorch_model.bin"] = files.pop("unet/diffusion_pytorch_model.safetensors")

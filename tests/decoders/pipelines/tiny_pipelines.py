@@ -23,6 +23,7 @@ from transformers import (
 DIM = 32
 SIDE = 16
 """Of the canvases of most of them, in pixels."""
+CASCADE_SIDE = 256
 
 
 def seeded(make: Callable[[], Any], seed: int = 0) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import diffusers
 import torch
@@ -45,6 +45,8 @@ class Cascade(PipelineDecoder):
     at_once = 1  # the prior would repeat the embeddings of N pictures N times
     slices_attention = False
     half = torch.bfloat16  # the prior overflows in float16
+    side: ClassVar[int] = 1024
+    """What it was trained to paint, in pixels."""
     usual = Sampling(steps=20, guidance=4.0, sampler=None)
 
     @classmethod
@@ -59,7 +61,7 @@ class Cascade(PipelineDecoder):
             second = diffusers.StableCascadeDecoderPipeline(**decoder)
         for pipeline in (first, second):
             pipeline.set_progress_bar_config(disable=True)
-        return cls(files, first, second, image_size=1024)
+        return cls(files, first, second, image_size=cls.side)
 
     def call(self, request: Request) -> list[Image.Image]:
         """See `PipelineDecoder`."""

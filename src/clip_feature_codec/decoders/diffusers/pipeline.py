@@ -209,7 +209,7 @@ class PipelineDecoder(ABC):
             if self.slices_attention:
                 pipeline.enable_attention_slicing()
             for part in pipeline.components.values():
-                if hasattr(part, "enable_slicing"):
+                if hasattr(part, "use_slicing"):
                     part.enable_slicing()
 
     def _check(self, chosen: Sampling) -> None:
