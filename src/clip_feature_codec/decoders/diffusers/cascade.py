@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 import diffusers
 import torch
 from diffusers.pipelines.stable_cascade import pipeline_stable_cascade as stage
+from diffusers.pipelines.stable_cascade import pipeline_stable_cascade_prior as prior_stage
 from PIL import Image
 
 from clip_feature_codec.decoders.diffusers.pipeline import (
@@ -19,14 +20,14 @@ from clip_feature_codec.decoders.options import Sampling
 from clip_feature_codec.errors import CheckpointError
 
 _KINDS = {
-    "text_encoder": stage.CLIPTextModelWithProjection,
-    "tokenizer": stage.CLIPTokenizer,
+    "text_encoder": prior_stage.CLIPTextModelWithProjection,
+    "tokenizer": prior_stage.CLIPTokenizer,
     "decoder": stage.StableCascadeUNet,
     "scheduler": stage.DDPMWuerstchenScheduler,
     "vqgan": stage.PaellaVQModel,
     "prior_prior": stage.StableCascadeUNet,
-    "prior_text_encoder": stage.CLIPTextModelWithProjection,
-    "prior_tokenizer": stage.CLIPTokenizer,
+    "prior_text_encoder": prior_stage.CLIPTextModelWithProjection,
+    "prior_tokenizer": prior_stage.CLIPTokenizer,
     "prior_scheduler": stage.DDPMWuerstchenScheduler,
 }
 """The parts of its two stages, and what they are."""
