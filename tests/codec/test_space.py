@@ -86,13 +86,53 @@ def test_preprocessing_must_be_jsonable(space: ClipSpace) -> None:
         dataclasses.replace(space, preprocessing={"mean": {1, 2}})
 
 
+def test_a_space_of_unknown_weights_is_that_of_its_name_and_dimension() -> None:
+    named = ClipSpace.named("ViT-L-14/openai", 768)
+    assert (named.model, named.pretrained, named.is_known) == ("ViT-L-14", "openai", False)
+    assert "weights unknown" in named.label
+    named.require_same(ClipSpace.named("ViT-L-14/openai", 768), "vectors")
+    for other in (ClipSpace.named("ViT-L-14/laion", 768), ClipSpace.named("ViT-L-14/openai", 512)):
+        with pytest.raises(SpaceMismatchError, match="same-as"):
+            named.require_same(other, "vectors")
+
+
+@pytest.mark.parametrize("name", ["", "ViT-L-14", "/openai", "ViT-L-14/"])
+def test_a_name_is_of_a_model_and_of_weights(name: str) -> None:
+    with pytest.raises(ConfigError, match="MODEL/WEIGHTS"):
+        ClipSpace.named(name, 768)
+
+
+def test_known_weights_are_those_of_a_name_once_somebody_says_so(space: ClipSpace) -> None:
+    named = ClipSpace.named(f"{space.model}/{space.pretrained}", space.dim)
+    for one, other in ((named, space), (space, named)):
+        with pytest.raises(SpaceMismatchError, match=r"weights unknown.*or say that they are the same"):
+            one.require_same(other, "decoder.pt")
+    said = ClipSpace.from_json(json.loads(json.dumps(named.said_to_be(space).to_json())))
+    assert said.fingerprint == named.fingerprint  # so that what is coded with its tables stays as it is
+    for one, other in ((said, space), (space, said), (said, named)):
+        one.require_same(other, "decoder.pt")
+    another = dataclasses.replace(space, weights_sha256="ef" * 32)
+    with pytest.raises(SpaceMismatchError):
+        said.require_same(another, "decoder.pt")
+
+
+def test_known_weights_are_not_said_to_be_others(space: ClipSpace) -> None:
+    with pytest.raises(ConfigError, match="its weights are known"):
+        space.said_to_be(dataclasses.replace(space, weights_sha256="cd" * 32))
+    with pytest.raises(ConfigError, match="its dimension is 3, not 64"):
+        ClipSpace.named("a/b", 3).said_to_be(space)
+    for same_as in (["0123456789abcdef"], "text", [1]):
+        with pytest.raises(StoreError, match="same_as"):
+            ClipSpace.from_json(space.to_json() | {"same_as": same_as})
+
+
 def test_a_space_on_record_is_the_same_from_either_side(space: ClipSpace) -> None:
     other = dataclasses.replace(space, weights_sha256="cd" * 32)
     third = dataclasses.replace(space, weights_sha256="ef" * 32)
     proof = SameSpace(other.fingerprint, "other/folder", 0.9999999, 16)
-    told = dataclasses.replace(space, same=(proof,))
+    told = dataclasses.replace(space, proven=(proof,))
     assert told.fingerprint == space.fingerprint
-    assert ClipSpace.from_json(told.to_json()).same == (proof,)
+    assert ClipSpace.from_json(told.to_json()).proven == (proof,)
     told.require_same(other, "a decoder")
     other.require_same(told, "the tables")
     with pytest.raises(SpaceMismatchError):
@@ -101,7 +141,7 @@ def test_a_space_on_record_is_the_same_from_either_side(space: ClipSpace) -> Non
         space.require_same(other, "a decoder")
 
 
-@pytest.mark.parametrize("same", [3, [3], [{}], [{"fingerprint": 3}], [["fingerprint"]]])
-def test_malformed_records_are_refused(space: ClipSpace, same: object) -> None:
-    with pytest.raises(StoreError, match="same"):
-        ClipSpace.from_json(space.to_json() | {"same": same})
+@pytest.mark.parametrize("proven", [3, [3], [{}], [{"fingerprint": 3}], [["fingerprint"]]])
+def test_malformed_records_are_refused(space: ClipSpace, proven: object) -> None:
+    with pytest.raises(StoreError, match="proven"):
+        ClipSpace.from_json(space.to_json() | {"proven": proven})

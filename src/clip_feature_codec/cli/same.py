@@ -35,7 +35,7 @@ def same(source: Path, model: str, pretrained: str | None, quiet: bool) -> None:
     proof = None
     if not space.is_same(other.space):
         proof = prove_same(embedder_for(space, device="cpu"), other)
-        replace(codec, space=replace(space, same=(*space.same, proof))).save(bundle.codec_file)
+        replace(codec, space=replace(space, proven=(*space.proven, proof))).save(bundle.codec_file)
     found = (
         f"least cosine {proof.least_cosine:.7f} of {proof.pictures} pictures" if proof else "known already"
     )

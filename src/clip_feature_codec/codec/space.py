@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from clip_feature_codec.errors import ConfigError, SpaceMismatchError, StoreError
+
+_UNKNOWN = "unknown: "
 
 
 def canonical_json(value: object) -> bytes:
@@ -51,11 +53,13 @@ class ClipSpace:
     Attributes:
         model: open_clip's name of the architecture, or the name of a pack; a label.
         pretrained: tag, ``"pack"`` or file name, how to find the weights again; a label.
-        weights_sha256: SHA-256 of the weights, in hex.
+        weights_sha256: SHA-256 of the weights, in hex; ``unknown: `` and a name where they are not at hand.
         dim: length of a vector.
         preprocessing: what happens to a picture before the tower (size, mean, std, interpolation, ...),
             JSON-able. Tuples become lists, so that a space equals its own round trip through JSON.
-        same: other models that were found to have the same vectors, in another format perhaps.
+        same_as: fingerprints of spaces that somebody has said to be the same, where this one's weights are
+            unknown.
+        proven: other models that were found to have the same vectors, in another format perhaps.
 
     Raises:
         ConfigError: a field is of the wrong type or ``preprocessing`` is not JSON-able.
@@ -66,7 +70,26 @@ class ClipSpace:
     weights_sha256: str
     dim: int
     preprocessing: dict[str, Any]
-    same: tuple[SameSpace, ...] = field(default=(), compare=False)
+    same_as: tuple[str, ...] = ()
+    proven: tuple[SameSpace, ...] = field(default=(), compare=False)
+
+    @classmethod
+    def named(cls, name: str, dim: int) -> ClipSpace:
+        """The space of a model that is not at hand: vectors are taken to lie in it if they bear its name.
+
+        Args:
+            name: of the model and of its weights, as open_clip calls them: ``ViT-L-14/openai``.
+            dim: length of a vector.
+
+        Raises:
+            ConfigError: the name is not of this form, or ``dim`` is no positive integer.
+        """
+        model, slash, pretrained = name.rpartition("/")
+        if not (model and slash and pretrained):
+            raise ConfigError(
+                f"CLIP space: found the name {name!r}, expected MODEL/WEIGHTS such as ViT-L-14/openai"
+            )
+        return cls(model, pretrained, f"{_UNKNOWN}{name}", dim, {})
 
     def __post_init__(self) -> None:
         for name in ("model", "pretrained", "weights_sha256"):
@@ -82,6 +105,11 @@ class ClipSpace:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"CLIP space, preprocessing: not JSON-able ({error})") from None
         object.__setattr__(self, "preprocessing", plain)
+        listed = isinstance(self.same_as, list | tuple) and all(isinstance(one, str) for one in self.same_as)
+        if not listed or (self.same_as and self.is_known):
+            expected = "none beside known weights" if listed else "a list of fingerprints"
+            raise ConfigError(f"CLIP space, same_as: found {self.same_as!r}, expected {expected}")
+        object.__setattr__(self, "same_as", tuple(self.same_as))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -94,15 +122,41 @@ class ClipSpace:
         return hashlib.sha256(canonical_json(decisive)).hexdigest()[:16]
 
     @property
+    def is_known(self) -> bool:
+        """Whether the weights are known, and not only what somebody calls them."""
+        return not self.weights_sha256.startswith(_UNKNOWN)
+
+    def said_to_be(self, other: ClipSpace) -> ClipSpace:
+        """This space, whose weights are unknown, once somebody has said that it is ``other``.
+
+        What it is written into keeps that; nothing that is coded changes.
+
+        Raises:
+            ConfigError: the weights are known, or the dimension is another one.
+        """
+        if self.is_known or self.dim != other.dim:
+            why = (
+                "its weights are known" if self.is_known else f"its dimension is {self.dim}, not {other.dim}"
+            )
+            raise ConfigError(f"CLIP space {self.label} cannot be said to be {other.label}: {why}")
+        return replace(self, same_as=tuple(sorted({*self.same_as, other.fingerprint})))
+
+    @property
     def label(self) -> str:
         """Name for messages, such as ``ViT-B-32/laion2b_s34b_b79k (space 0123456789abcdef)``."""
-        return f"{self.model}/{self.pretrained} (space {self.fingerprint})"
+        known = "" if self.is_known else ", weights unknown"
+        return f"{self.model}/{self.pretrained} (space {self.fingerprint}{known})"
 
     def is_same(self, other: ClipSpace) -> bool:
-        """Whether two models' vectors are the same: by fingerprint, or as one of them has on record."""
-        ours, theirs = self.fingerprint, other.fingerprint
-        on_record = {proof.fingerprint for proof in self.same}, {proof.fingerprint for proof in other.same}
-        return ours == theirs or theirs in on_record[0] or ours in on_record[1]
+        """Whether vectors are the same: by fingerprint, or as is said of a space or was found out of it.
+
+        A space whose weights are unknown is the same as another of its name and dimension.
+        """
+        mine, others = (
+            {space.fingerprint, *space.same_as, *(found.fingerprint for found in space.proven)}
+            for space in (self, other)
+        )
+        return not mine.isdisjoint(others)
 
     def require_same(self, other: ClipSpace, what: str) -> None:
         """Refuse ``what``, which speaks of ``other``, where this space is expected.
@@ -111,13 +165,18 @@ class ClipSpace:
             SpaceMismatchError: they are not the same (`is_same`); both labels are in the message.
         """
         if not self.is_same(other):
+            advice = "use one model for all"
+            if not (self.is_known and other.is_known):
+                advice += ", or say that they are the same (fit --same-as)"
             raise SpaceMismatchError(
-                f"{what}: found CLIP space {other.label}, expected {self.label}; use one model for all"
+                f"{what}: found CLIP space {other.label}, expected {self.label}; {advice}"
             )
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a JSON-able dictionary."""
-        known = {"same": [asdict(proof) for proof in self.same]} if self.same else {}
+        known: dict[str, Any] = {"same_as": list(self.same_as)} if self.same_as else {}
+        if self.proven:
+            known["proven"] = [asdict(found) for found in self.proven]
         return {
             "model": self.model,
             "pretrained": self.pretrained,
@@ -141,9 +200,12 @@ class ClipSpace:
         if missing:
             raise StoreError(f"CLIP space: {missing[0]} is missing, expected {', '.join(names)}")
         try:
-            same = tuple(SameSpace(**proof) for proof in data.get("same", ()))
-            return cls(**{name: data[name] for name in names}, same=same)
+            return cls(
+                **{name: data[name] for name in names},
+                same_as=data.get("same_as", ()),
+                proven=tuple(SameSpace(**found) for found in data.get("proven", ())),
+            )
         except TypeError:
-            raise StoreError("CLIP space, same: found no list of records, expected one") from None
+            raise StoreError("CLIP space, proven: found no list of records, expected one") from None
         except ConfigError as error:
             raise StoreError(str(error)) from None

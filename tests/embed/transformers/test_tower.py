@@ -156,8 +156,8 @@ def test_a_model_in_two_formats_is_one_space_once_that_is_proven(
     ok("same", tmp_path / "codec.json", "--model", other)
     told = FeatureCodec.load(tmp_path / "codec.json")
     assert told.tables_sha256 == codec.tables_sha256
-    assert [proof.fingerprint for proof in told.space.same] == [space.fingerprint]
-    assert told.space.same[0].least_cosine > 1 - 1e-6
+    assert [proof.fingerprint for proof in told.space.proven] == [space.fingerprint]
+    assert told.space.proven[0].least_cosine > 1 - 1e-6
     assert embedder_for(told.space, str(other), device="cpu").space.is_same(told.space)
     assert space.is_same(told.space)
     written = (tmp_path / "codec.json").read_bytes()
@@ -185,4 +185,4 @@ def test_a_space_without_proofs_is_written_as_ever(tiny_clip: Path) -> None:
     space = load_embedder(str(tiny_clip)).space
     assert list(space.to_json()) == ["model", "pretrained", "weights_sha256", "dim", "preprocessing"]
     assert type(space).from_json(space.to_json()) == space
-    assert replace(space, same=()).to_json() == space.to_json()
+    assert replace(space, proven=()).to_json() == space.to_json()

@@ -21,7 +21,7 @@ from clip_feature_codec.decoders.conditions import Conditions
 from clip_feature_codec.decoders.diffusers.files import digest_of, part_files
 from clip_feature_codec.decoders.diffusers.memory import MemoryPlan, Portions
 from clip_feature_codec.decoders.options import PaintOptions, Sampling
-from clip_feature_codec.diffusion.samplers import noise_generators
+from clip_feature_codec.diffusion.noise import noise_seeds
 from clip_feature_codec.embed.transformers.quiet import quiet_transformers
 from clip_feature_codec.embed.transformers.source import TowerSource
 from clip_feature_codec.errors import CheckpointError, ConfigError
@@ -164,13 +164,14 @@ class PipelineDecoder(ABC):
         def work(part: Sequence[int]) -> list[Image.Image]:
             begun = part[0] in layouts
             most = strength if begun else 1.0
+            chosen_keys = [keys[row] for row in part]
             return self.call(
                 Request(
                     embeds[list(part)],
                     self._timesteps(chosen.steps, most),
                     chosen.guidance,
                     options.eta,
-                    noise_generators(options.seed, [keys[row] for row in part]),
+                    [torch.Generator().manual_seed(each) for each in noise_seeds(options.seed, chosen_keys)],
                     [layouts[row] for row in part] if begun else None,
                     most,
                 )
