@@ -177,7 +177,7 @@ def test_a_layout_is_the_beginning_and_at_fidelity_1_the_picture(pipeline: Made)
         pictures = painted(pipeline, replace(square, fidelity=fidelity), slice(4), decoder=decoder)
         away.append(np.abs(np.stack(pictures) - target).mean())
     assert away == sorted(away, reverse=True)
-    assert away[-1] < 0.85 * away[0]
+    assert away[-1] < (0.95 if pipeline.kind == "lcm" else 0.85) * away[0]
     pictures = painted(pipeline, replace(square, fidelity=1.0), slice(4), decoder=decoder)
     assert (np.stack(pictures) == layouts).all()
 
