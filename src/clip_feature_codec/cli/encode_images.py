@@ -15,6 +15,7 @@ from clip_feature_codec.cli.common import (
     make_rate,
     max_pixels_option,
     model_options,
+    offline_option,
     quiet_option,
     raise_failures,
     rate_options,
@@ -63,6 +64,7 @@ _folder_options = stack(
     ),
     model_options,
     device_option,
+    offline_option,
     json_option,
     quiet_option,
 )

@@ -17,6 +17,7 @@ _COMMANDS = {
     "transcode": "transcode:transcode",
     "prune": "prune:prune",
     "fit": "fit:fit",
+    "same": "same:same",
     "train": "train:train",
     "eval": "eval:evaluate",
     "compare": "compare:compare",

@@ -14,14 +14,15 @@ from clip_feature_codec.cli.common import (
     ProgressBars,
     batch_option,
     codec_option,
+    decoder_option,
     device_option,
     naming,
+    offline_option,
     quiet_option,
     raise_failures,
     remark,
     remark_on_model,
     stack,
-    weights_option,
     write_bytes,
 )
 from clip_feature_codec.cli.painting import make_paint_options, paint_options
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
     from clip_feature_codec.codec.bitstream import Stream
     from clip_feature_codec.codec.feature_codec import FeatureCodec
 
-_decode_options = stack(weights_option, paint_options, batch_option, device_option, quiet_option)
+_decode_options = stack(
+    decoder_option, paint_options, batch_option, device_option, offline_option, quiet_option
+)
 
 
 @click.command("decode", cls=Command)
@@ -135,7 +138,7 @@ def _pictures(
     bundle: Bundle,
     quiet: bool,
     progress: Progress,
-    weights: Path | None,
+    decoder: str | None,
     device: str,
     preview_only: bool = False,
     batch_size: int = 1,
@@ -149,8 +152,8 @@ def _pictures(
 
     chosen = make_paint_options(options)
     remark_on_model(bundle.codec.space, quiet)
-    decoder = ClipCodec.load(bundle, weights=weights, device=device).decoder
-    return paint(streams, bundle.codec, decoder, chosen, batch_size, progress)
+    codec = ClipCodec.load(bundle, decoder=decoder, device=device)
+    return paint(streams, codec.features, codec.decoder, chosen, batch_size, progress)
 
 
 def _previews(
