@@ -11,7 +11,7 @@ order. So streams and vectors are the same on every machine, with every BLAS.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -20,26 +20,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_feature_codec.codec.entropy.magnitudes import Magnitudes, builtin
-from clip_feature_codec.codec.entropy.tables import STEP_MANTISSAS, from_base64, to_base64
-from clip_feature_codec.codec.semantic.klt_search import (
+from clip_feature_codec.codec.entropy.tables import from_base64, to_base64
+from clip_feature_codec.codec.search import SPACING, Floats, Ints, Search, Weights, error_powers, lambda_powers
+from clip_feature_codec.codec.semantic.klt_block import (
+    FRACTION_BITS,
     STEPS,
+    UNIT_BITS,
     WEIGHT,
-    ByteSearch,
-    Closeness,
-    Coding,
-    CosineSearch,
+    Block,
+    Frame,
+    step_levels,
+    step_sizes,
 )
 from clip_feature_codec.codec.semantic.vectors import cosines, out_of_reach
 from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
 
 MAX_DIM = 8192
-STEP_ONE = 208  # the step byte of a step of 1
-UNIT_BITS = 15  # the transform's tables count in 2^-15
-_FRACTION_BITS = 8  # coefficients in units of the step have 8 bits behind the point
 _NORM_BITS = 24
 _ROWS = 2048  # vectors at once: what is held for each is a few times 8 D bytes
 
 
+_LAMBDAS = np.rint(WEIGHT * 5.0 ** (np.arange(1, 33) / 32)).astype(np.int64)  # up to five times the usual one
+_WEIGHTS = Weights(1, _LAMBDAS), Weights(2, _LAMBDAS), Weights(3, _LAMBDAS), Weights(4, _LAMBDAS)
+_GREATER = Weights(0, _LAMBDAS)
+_NARROWER = 0.003  # of an error: what is not known of it before it is decoded
+_UNIT_SQUARE = 1 << 2 * UNIT_BITS
 _COARSEST_QUALITY, _FINEST_QUALITY = 156, 58  # step bytes of quality 0 and 100
 
 
@@ -156,12 +161,6 @@ class KltCoder:
         except ConfigError as error:
             raise StoreError(str(error)) from None
 
-    def _coefficients(self, unit: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Coefficients, float64 (N, D), integers in 2^-30, of unit vectors, float32 (N, D)."""
-        rounded = np.rint(unit.astype(np.float64) * (1 << UNIT_BITS))
-        coefficients: NDArray[np.float64] = (rounded - self.mean) @ self._directions.T
-        return coefficients
-
     def step_at(self, quality: float) -> int:
         """The step byte of a quality from 0 to 100."""
         return round(_COARSEST_QUALITY + (_FINEST_QUALITY - _COARSEST_QUALITY) * quality / 100)
@@ -174,36 +173,39 @@ class KltCoder:
             steps: integers (N,), step bytes from 0, the finest, to 255.
         """
         payloads: list[bytes] = []
-        for first in range(0, len(unit), _ROWS):
-            coefficients = self._coefficients(unit[first : first + _ROWS])
-            chosen = np.asarray(steps[first : first + _ROWS], np.int64)
-            payloads += self._coded(coefficients, chosen, np.full(len(chosen), WEIGHT))
+        for block, chosen in self._blocks(unit, np.asarray(steps, np.int64)):
+            rows, weights = np.arange(len(chosen)), np.full(len(chosen), WEIGHT)
+            payloads += block.code(rows, chosen, weights).payloads
         return payloads
 
-    def _coded(
-        self, coefficients: NDArray[np.float64], steps: NDArray[np.int64], weights: NDArray[np.int64]
-    ) -> list[bytes]:
-        """Payloads of coefficients (N, D) at steps (N,) and lambdas (N,)."""
-        from clip_feature_codec.codec.entropy.quantisers import ROOM
-        from clip_feature_codec.codec.semantic import payloads, trellis
+    def _blocks(self, unit: NDArray[np.float32], numbers: Ints) -> Iterator[tuple[Block, Ints]]:
+        """Unit vectors (N, D) and what goes with each, (N,), some at once."""
+        for first in range(0, len(unit), _ROWS):
+            rounded = np.rint(unit[first : first + _ROWS].astype(np.float64) * (1 << UNIT_BITS))
+            offsets = rounded - self.mean
+            products = np.stack([rounded @ self.mean, _squares(rounded), _squares(offsets)]) / _UNIT_SQUARE
+            yield Block(self._frame, offsets @ self._directions.T, products), numbers[first : first + _ROWS]
 
-        coded = self._coded_width(int(steps.min(initial=STEPS - 1)))
-        factors = _FINEST_UNITS / _step_sizes(steps)
-        targets = np.rint(coefficients[:, :coded] * factors[:, None]).astype(np.int64)
-        out = np.empty((len(steps), ROOM * (coded + 1)), np.uint8)
-        scales = self.scales[:coded].astype(np.int64)
-        levels, work = _step_levels(steps), trellis.workspace(coded)
-        sizes = payloads.code(targets, scales, levels, weights, self.magnitudes, trellis.MACHINE, work, out)
-        return [
-            bytes([step]) + out[row, :size].tobytes()
-            for row, (step, size) in enumerate(zip(steps.tolist(), sizes.tolist(), strict=True))
-        ]
+    @cached_property
+    def _frame(self) -> Frame:
+        mean = self.mean.astype(np.float64)
+        along = np.rint(self._directions @ mean / (1 << UNIT_BITS)).astype(np.int64)
+        return Frame(self.scales.astype(np.int64), along, mean @ mean / _UNIT_SQUARE, self.magnitudes)
+
+    @cached_property
+    def _usual(self) -> tuple[Floats, Floats]:
+        """Bytes and errors of a vector of usual coefficients at every eighth step, about."""
+        steps = np.arange(0, STEPS, SPACING)
+        vector = 2.0 ** (2 * UNIT_BITS + self.scales / 16)
+        block = Block(self._frame, np.repeat(vector[None], len(steps), axis=0), np.ones((3, len(steps))))
+        rows = np.arange(len(steps))
+        return block.bytes_about(rows, steps), block.errors_about(rows, steps)
 
     def encode_to_bytes(self, unit: NDArray[np.float32], limits: NDArray[np.integer[Any]]) -> list[bytes]:
         """Payloads of at most so many bytes, as good as they come.
 
-        The finest step that fits is found first; then, while more than a byte is left, the next finer ones
-        with more weight on the rate.
+        The finest step that fits is found first; then, while more than a byte is left, finer ones with more
+        weight on the rate are tried.
 
         Args:
             unit: float32 (N, D), unit length.
@@ -216,16 +218,13 @@ class KltCoder:
             found, expected = f"a limit of {np.min(limits)} bytes", f"{self.smallest} or more"
             raise ConfigError(f"klt payload: found {found}, expected {expected}")
         payloads: list[bytes] = []
-        for first in range(0, len(unit), _ROWS):
-            block = unit[first : first + _ROWS]
-            search = ByteSearch(self._coding(block), len(block))
-            payloads += search.within(np.asarray(limits[first : first + _ROWS], np.int64))
+        for block, most in self._blocks(unit, np.asarray(limits, np.int64)):
+            search = Search(block.code, most.astype(np.float64), True, WEIGHT, STEPS - 1)
+            search.find_steps(block.bytes_about, self._usual[0], np.zeros(len(most), np.int64))
+            for weights in _WEIGHTS:
+                search.try_weights(weights, lambda_powers(search.rates), np.flatnonzero(search.left() > 1))
+            payloads += search.found(bytes([STEPS - 1]))
         return payloads
-
-    def _coding(self, unit: NDArray[np.float32]) -> Coding:
-        """What codes some rows of a block, float32 (N, D)."""
-        coefficients = self._coefficients(unit)
-        return lambda rows, steps, weights: self._coded(coefficients[rows], steps, weights)
 
     def encode_to_cosine(self, unit: NDArray[np.float32], target: float) -> list[bytes]:
         """Payloads whose vectors have at least this cosine: the coarsest step, then the greatest lambda.
@@ -239,26 +238,45 @@ class KltCoder:
                 of them do reach.
         """
         payloads: list[bytes] = []
-        for first in range(0, len(unit), _ROWS):
-            block = unit[first : first + _ROWS]
-            search = CosineSearch(self._coding(block), self._closeness(block), len(block))
-            found = search.reaching(target)
+        for block, rows in self._blocks(unit, np.arange(len(unit))):
+            found = self._near(block, unit[rows], 1 - target)
             if found is None:
                 finest = self.decode(self.encode(unit, np.zeros(len(unit), np.int64)))
                 raise out_of_reach(target, cosines(unit, finest))
             payloads += found
         return payloads
 
-    def _closeness(self, unit: NDArray[np.float32]) -> Closeness:
-        """What compares some rows of a block, float32 (N, D), with what their payloads decode to."""
-        return lambda payloads, rows: cosines(unit[rows], self.decode(payloads))
+    def _near(self, block: Block, unit: NDArray[np.float32], limit: float) -> list[bytes] | None:
+        """Payloads with errors within a limit, 1 less the cosine; None where one cannot have it.
 
-    def _coded_width(self, step: int) -> int:
-        """How many coefficients are coded at a step byte: up to the last one that is wide enough."""
-        from clip_feature_codec.codec.semantic.levels import LOWEST_LEVEL
+        What a search takes for the error is not quite what decoding leaves. So the search is for a little less, and
+        is made again for less than that where decoding leaves too much.
+        """
+        payloads, narrower = [b""] * len(unit), np.full(len(unit), _NARROWER * limit)
+        rows = np.arange(len(unit))
+        while rows.size:
+            found = self._nearest(block.of(rows), limit - narrower[rows])
+            errors = 1 - cosines(unit[rows], self.decode(found))
+            for row, payload in zip(rows, found, strict=True):
+                payloads[row] = payload
+            failed = errors > limit
+            if (narrower[rows[failed]] >= limit).any():
+                return None
+            rows, excess = rows[failed], errors[failed] - limit
+            narrower[rows] = 2 * (narrower[rows] + excess)
+        return payloads
 
-        wide = np.flatnonzero(self.scales - _step_levels(np.array(step)) >= LOWEST_LEVEL)
-        return int(wide[-1]) + 1 if wide.size else 0
+    def _nearest(self, block: Block, limits: Floats) -> list[bytes]:
+        """Payloads with errors within limits (N,), about; where none is, those of the finest step."""
+        count = len(limits)
+        finest = np.zeros(count, np.int64)
+        search = Search(block.code, np.maximum(limits, 0), False, WEIGHT, STEPS - 1)
+        search.find_steps(block.errors_about, self._usual[1], finest)
+        search.try_weights(_GREATER, error_powers(search.rates), np.flatnonzero(limits > 0))
+        rows = np.array([row for row, payload in enumerate(search.best) if payload is None], np.int64)
+        for row, payload in zip(rows, block.code(rows, finest[rows], finest[rows] + WEIGHT).payloads, strict=True):
+            search.best[row] = payload
+        return search.found(b"")
 
     def decode(self, payloads: Sequence[bytes]) -> NDArray[np.float32]:
         """Unit vectors (N, D) of payloads.
@@ -281,31 +299,23 @@ class KltCoder:
         data = np.frombuffer(b"".join(payload[1:] for payload in blobs), np.uint8)
         ends = np.zeros(len(blobs) + 1, np.int64)
         np.cumsum([len(payload) - 1 for payload in blobs], out=ends[1:])
-        coded = self._coded_width(int(steps.min(initial=STEPS - 1)))
-        scales = self.scales[:coded].astype(np.int64)
+        coded = self._frame.width(int(steps.min(initial=STEPS - 1)))
+        scales = self._frame.scales[:coded]
         values = np.zeros((len(blobs), coded), np.int64)
-        levels = _step_levels(steps)
+        levels = step_levels(steps)
         bad = payloads.decode(data, ends, scales, levels, self.magnitudes, trellis.MACHINE, values)
         if bad >= 0:
             found = f"{len(blobs[bad])} bytes that are no stream of {coded} coefficients"
             raise BitstreamError(f"klt payload: found {found}, expected one")
         offsets = values.astype(np.float64) @ self._directions[:coded]
-        offsets *= (_step_sizes(steps) / (1 << _FRACTION_BITS))[:, None]
+        offsets *= (step_sizes(steps) / (1 << FRACTION_BITS))[:, None]
         return _normalised(offsets + self.mean)
 
 
-_FINEST_UNITS = 2.0 ** (_FRACTION_BITS - 2 * UNIT_BITS)
-
-
-def _step_sizes(steps: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The steps (N,) that step bytes (N,) stand for."""
-    mantissas = np.array(STEP_MANTISSAS, np.float64)[steps % 16]
-    return np.ldexp(mantissas, (steps // 16 - STEP_ONE // 16 - 16).astype(np.int32))
-
-
-def _step_levels(steps: NDArray[np.int64]) -> NDArray[np.int64]:
-    """16 log2 of twice the step, (N,), of step bytes (N,)."""
-    return steps - STEP_ONE + 16
+def _squares(vectors: Floats) -> Floats:
+    """Squared lengths (N,) of vectors (N, D)."""
+    squared: Floats = np.square(vectors).sum(axis=1)
+    return squared
 
 
 def _normalised(vectors: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -1,0 +1,150 @@
+"""Vectors of a block in the coordinates of the ``klt`` profile: what codes them, and what they come to, about."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_feature_codec.codec.entropy.magnitudes import Magnitudes
+from clip_feature_codec.codec.entropy.tables import STEP_MANTISSAS
+from clip_feature_codec.codec.search import Coded, Floats, Ints
+
+STEPS = 256
+STEP_ONE = 208  # the step byte of a step of 1
+UNIT_BITS = 15  # the transform's tables count in 2^-15
+FRACTION_BITS = 8  # coefficients in units of the step have 8 bits behind the point
+WEIGHT = 1475  # the usual lambda: 0.36 step^2 per bit, in 2^-12
+
+# What bytes and errors are of what is foretold, where each coefficient has the finer of both quantisers (fitted to
+# training vectors)
+_MORE, _AT_FIRST = 1.02, 2.4
+_LARGER, _BENT = 1.05, 4.0
+
+
+class Frame(NamedTuple):
+    """What a coder's coordinates are.
+
+    Attributes:
+        scales: int64 (D,), 16 log2 of each coefficient's spread.
+        mean: int64 (D,), coefficients of the mean, in 2^-15.
+        square: squared length of the mean.
+        magnitudes: tables of the entropy coder.
+    """
+
+    scales: Ints
+    mean: Ints
+    square: float
+    magnitudes: Magnitudes
+
+    def width(self, step: int) -> int:
+        """How many coefficients are coded at a step byte: up to the last one that is wide enough."""
+        from clip_feature_codec.codec.semantic.levels import LOWEST_LEVEL
+
+        wide = np.flatnonzero(self.scales - step_levels(np.array(step)) >= LOWEST_LEVEL)
+        return int(wide[-1]) + 1 if wide.size else 0
+
+
+class Block:
+    """N vectors.
+
+    Payloads are found by their numbers, rows (n,), at steps (n,), step bytes.
+    """
+
+    def __init__(self, frame: Frame, coefficients: Floats, products: Floats) -> None:
+        """Hold vectors.
+
+        Args:
+            frame: what coordinates are.
+            coefficients: float64 (N, D), integers in 2^-30.
+            products: float64 (3, N), of the vectors with the mean, with themselves, which rounding leaves a
+                little off 1, and of the vectors less the mean with themselves.
+        """
+        self.frame, self.coefficients, self.products = frame, coefficients, products
+        self.along, self.squares, offsets = products
+        self.energy = np.square(coefficients).sum(axis=1) / (1 << 4 * UNIT_BITS)
+        # The rounded basis is not quite orthonormal: by as much as a vector grows on the way into it, what is
+        # decoded grows on the way back.
+        self.growth = 2 - offsets / np.maximum(self.energy, np.finfo(float).tiny)
+
+    def of(self, rows: Ints) -> Block:
+        """Some of the vectors, (n,)."""
+        return Block(self.frame, self.coefficients[rows], self.products[:, rows])
+
+    def code(self, rows: Ints, steps: Ints, weights: Ints) -> Coded:
+        """Payloads at lambdas (n,); errors are 1 less the cosines, to a part in some hundreds."""
+        from clip_feature_codec.codec.entropy.quantisers import ROOM
+        from clip_feature_codec.codec.semantic import payloads, trellis
+
+        width, sizes = self.frame.width(int(steps.min(initial=STEPS - 1))), step_sizes(steps)
+        targets = np.rint(self.coefficients[rows, :width] * _in_steps(sizes)[:, None]).astype(np.int64)
+        out, sums = np.empty((len(steps), ROOM * (width + 1)), np.uint8), np.empty((len(steps), 3), np.int64)
+        lengths = payloads.code(
+            targets,
+            self.frame.scales[:width],
+            step_levels(steps),
+            weights,
+            self.frame.magnitudes,
+            trellis.MACHINE,
+            trellis.workspace(width),
+            out,
+            self.frame.mean[:width],
+            sums,
+        )
+        found = [
+            bytes([step]) + out[row, :length].tobytes()
+            for row, (step, length) in enumerate(zip(steps.tolist(), lengths.tolist(), strict=True))
+        ]
+        return Coded(found, self._errors(rows, sums, sizes))
+
+    def _errors(self, rows: Ints, sums: Ints, sizes: Floats) -> Floats:
+        """1 less the cosines, from `payloads.code`'s sums."""
+        units = sizes / (1 << FRACTION_BITS)
+        by_mean = sums[:, 2] * units / (1 << UNIT_BITS)
+        products = self.along[rows] + by_mean + sums[:, 0] * units * units
+        squares = self.frame.square + 2 * by_mean + sums[:, 1] * units * units * self.growth[rows]
+        errors: Floats = 1 - products / np.sqrt(np.maximum(squares * self.squares[rows], np.finfo(float).tiny))
+        return errors
+
+    def bytes_about(self, rows: Ints, steps: Ints) -> Floats:
+        """Bytes at the usual lambda, (n,), about."""
+        foretold = self._foretold(rows, steps)[:, 0] / (8 << FRACTION_BITS)
+        forecasts: Floats = 1 + foretold * (_MORE + _AT_FIRST / (foretold + 4))
+        return forecasts
+
+    def errors_about(self, rows: Ints, steps: Ints) -> Floats:
+        """1 less the cosines at the usual lambda, (n,), about."""
+        units = step_sizes(steps) / (1 << FRACTION_BITS)
+        finer = np.maximum(self.energy[rows] - self._foretold(rows, steps)[:, 1] * units * units, 0)
+        errors: Floats = _LARGER * finer / (1 + _BENT * finer)
+        return errors
+
+    def _foretold(self, rows: Ints, steps: Ints) -> Ints:
+        from clip_feature_codec.codec.semantic import payloads
+
+        return payloads.foretell(
+            self.coefficients[rows],
+            self.frame.scales[: self.frame.width(int(steps.min(initial=STEPS - 1)))],
+            step_levels(steps),
+            _in_steps(step_sizes(steps)),
+            WEIGHT,
+            self.frame.magnitudes,
+        )
+
+
+def step_sizes(steps: Ints) -> Floats:
+    """The steps (N,) that step bytes (N,) stand for."""
+    mantissas = np.array(STEP_MANTISSAS, np.float64)[steps % 16]
+    return np.ldexp(mantissas, (steps // 16 - STEP_ONE // 16 - 16).astype(np.int32))
+
+
+def step_levels(steps: NDArray[np.int64]) -> Ints:
+    """16 log2 of twice the step, (N,), of step bytes (N,)."""
+    return steps - STEP_ONE + 16
+
+
+def _in_steps(sizes: Floats) -> Floats:
+    """What takes coefficients to 2^-8 of steps of these sizes, (n,)."""
+    factors: Floats = 2.0 ** (FRACTION_BITS - 2 * UNIT_BITS) / sizes
+    return factors
