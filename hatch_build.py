@@ -6,8 +6,8 @@ hatchling runs it for wheels and for editable installations. The compiler is the
 `cc`, `gcc` or `clang`) where it makes libraries, since that is there at once and knows its machine; and
 elsewhere the one in the package ziglang, which pip fetches for the build alone.
 
-The library needs nothing of Python and nothing of C's library but `memcpy` and `memset`, so that one wheel does
-for every Python of a platform.
+The library needs nothing of Python, and of C's library no more than `memcpy` and `memset`, so that one wheel
+does for every Python of a platform.
 """
 
 from __future__ import annotations
@@ -23,11 +23,6 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-
-try:
-    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
-except ImportError:  # run as a script
-    BuildHookInterface = object
 
 CODEC = Path("src", "clip_feature_codec", "codec")
 ZIG = "ziglang>=0.13"
@@ -88,9 +83,9 @@ def build(root: Path) -> Path:
         sys.exit("hatch_build.py: found no C compiler, expected one; type: pip install ziglang")
     library = root / CODEC / f"libloops{SUFFIX}"
     files = [str(path) for path in sources_of(root) if path.suffix == ".c"]
+    stamp = f'-DSOURCES="{fingerprint(root)}"'
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         made = Path(folder, library.name)
-        stamp = f'-DSOURCES="{fingerprint(root)}"'
         if (complaint := _ran([*compiler, *FLAGS, stamp, *files, "-o", str(made)])) is not None:
             sys.exit(f"hatch_build.py: {shlex.join(compiler)}: {complaint}")
         made.replace(library)
@@ -98,11 +93,13 @@ def build(root: Path) -> Path:
 
 
 def _ran(command: list[str]) -> str | None:
-    """Run a command; what it complained of where it failed."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError as error:
-        return str(error)
+    """Run a compiler; what it complained of where it failed."""
+    with tempfile.TemporaryDirectory() as cache:  # zig keeps one, and not every build has a home
+        environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        except OSError as error:
+            return str(error)
     return None if done.returncode == 0 else done.stderr
 
 
@@ -113,18 +110,24 @@ def platform_tag() -> str:
     return sysconfig.get_platform().replace("-", "_").replace(".", "_")
 
 
-class LoopsHook(BuildHookInterface):
-    """Compiles the library for a wheel, or for an installation that looks into the checkout."""
+def get_build_hook() -> type:
+    """The class that hatchling asks this file for; hatchling itself is there only when it does."""
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-    def dependencies(self) -> list[str]:
-        """What pip fetches for the build: a compiler where there is none."""
-        return [] if system_compiler() else [ZIG]
+    class LoopsHook(BuildHookInterface):  # type: ignore[misc]
+        """Compiles the library for a wheel, or for an installation that looks into the checkout."""
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
-        """Compile, and say for which machines the wheel is."""
-        build(Path(self.root))
-        build_data["pure_python"] = False
-        build_data["tag"] = f"py3-none-{platform_tag()}"
+        def dependencies(self) -> list[str]:
+            """What pip fetches for the build: a compiler where there is none."""
+            return [] if system_compiler() else [ZIG]
+
+        def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+            """Compile, and say for which machines the wheel is."""
+            build(Path(self.root))
+            build_data["pure_python"] = False
+            build_data["tag"] = f"py3-none-{platform_tag()}"
+
+    return LoopsHook
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The loops of the codec in C: where their library is, and how arrays get there.
 
-Each loop lies beside the Python module of its name, `semantic/trellis.c` beside `semantic/trellis.py`, and is
-called by nothing else. hatch_build.py compiles all of them at installation. They run without Python's lock, so
+Each lies beside the Python module of its name, ``semantic/trellis.c`` beside ``semantic/trellis.py``, and is
+called by that alone. hatch_build.py compiles all of them at installation. They run without Python's lock, so
 that threads can work on rows of a batch.
 """
 

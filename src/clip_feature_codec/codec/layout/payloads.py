@@ -1,4 +1,7 @@
-"""Layout symbols to an arithmetic-coded stream and back. All of it is integer arithmetic, in ``payloads.c``."""
+"""Layout symbols to an arithmetic-coded stream and back.
+
+All of it is integer arithmetic, in ``payloads.c``.
+"""
 
 from __future__ import annotations
 
