@@ -31,7 +31,7 @@ from clip_feature_codec.codec.search import (
     Ints,
     Search,
     Weights,
-    lambda_powers,
+    length_powers,
 )
 from clip_feature_codec.errors import BitstreamError, ConfigError
 
@@ -50,6 +50,7 @@ _WEIGHTS = (
     Weights(2, _WEIGHT // 2 + 3 * _WEIGHT * np.arange(1, 33) // 64),
 )
 _MORE_BYTES = 1.085  # than foretold, and the step byte
+_DOUBT, _BYTES_IN_DOUBT = 0.12, 3  # how wrong that may be
 _COARSEST_QUALITY, _FINEST_QUALITY = 92, 32  # step bytes of quality 0 and 100
 
 
@@ -126,7 +127,7 @@ class LayoutCoder:
         payloads = self._coding(rows)(np.arange(len(rows)), given, np.full(len(rows), _WEIGHT)).payloads
         long = np.array([row for row, payload in enumerate(payloads) if len(payload) > MAX_BYTES], np.int64)
         if long.size:
-            shorter = self._within(rows[long], np.full(long.size, MAX_BYTES), given[long] + 1, ())
+            shorter = self._within(rows[long], np.full(long.size, MAX_BYTES), given[long] - 1, ())
             for row, payload in zip(long, shorter, strict=True):
                 payloads[row] = payload
         return payloads
@@ -147,8 +148,7 @@ class LayoutCoder:
         if len(given) and given.min() < self.smallest:
             found = f"a limit of {given.min()} bytes"
             raise ConfigError(f"layout payload: found {found}, expected {self.smallest} or more")
-        finest = np.zeros(len(rows), np.int64)
-        return self._within(rows, np.minimum(given, MAX_BYTES), finest, _WEIGHTS)
+        return self._within(rows, np.minimum(given, MAX_BYTES), np.full(len(rows), -1), _WEIGHTS)
 
     def _checked(
         self, layouts: NDArray[Any], numbers: NDArray[np.integer[Any]]
@@ -194,15 +194,16 @@ class LayoutCoder:
         row = np.rint(UNITS / 16 * 2.0 ** (self.tables.scales / 256)).astype(np.int64)
         return self._forecast(np.repeat(row[None], len(steps), axis=0))(np.arange(len(steps)), steps)
 
-    def _within(self, rows: Ints, limits: Ints, finest: Ints, weights: Sequence[Weights]) -> list[bytes]:
-        """Payloads of rows (N, L) of at most so many bytes (N,), at steps from ``finest`` (N,) on.
+    def _within(self, rows: Ints, limits: Ints, beyond: Ints, weights: Sequence[Weights]) -> list[bytes]:
+        """Payloads of rows (N, L) of at most so many bytes (N,), at steps coarser than ``beyond`` (N,).
 
         Where none is found it is the coarsest step alone, with which all symbols are 0: the mean picture.
         """
-        search = Search(self._coding(rows), limits.astype(np.float64), True, _WEIGHT, MAX_STEP)
-        search.find_steps(self._forecast(rows), self._usual_bytes, finest)
+        most = limits.astype(np.float64)
+        search = Search(self._coding(rows), most, _DOUBT + _BYTES_IN_DOUBT / most, True, _WEIGHT, MAX_STEP)
+        search.find_steps(self._forecast(rows), self._usual_bytes, MAX_STEP + 1, beyond)
         for lambdas in weights:
-            search.try_weights(lambdas, lambda_powers(search.rates), np.arange(len(rows)))
+            search.try_weights(lambdas, length_powers(search.rates), np.arange(len(rows)))
         return search.found(bytes([MAX_STEP]))
 
     def decode(self, payloads: Sequence[bytes]) -> NDArray[np.int64]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from clip_feature_codec.codec.entropy.magnitudes import Magnitudes, builtin
 from clip_feature_codec.codec.entropy.tables import from_base64, to_base64
-from clip_feature_codec.codec.search import SPACING, Floats, Ints, Search, Weights, error_powers, lambda_powers
+from clip_feature_codec.codec.search import SPACING, Floats, Ints, Search, Weights, error_powers, length_powers
 from clip_feature_codec.codec.semantic.klt_block import (
     FRACTION_BITS,
     STEPS,
@@ -43,7 +43,8 @@ _ROWS = 2048  # vectors at once: what is held for each is a few times 8 D bytes
 _LAMBDAS = np.rint(WEIGHT * 5.0 ** (np.arange(1, 33) / 32)).astype(np.int64)  # up to five times the usual one
 _WEIGHTS = Weights(1, _LAMBDAS), Weights(2, _LAMBDAS), Weights(3, _LAMBDAS), Weights(4, _LAMBDAS)
 _GREATER = Weights(0, _LAMBDAS)
-_NARROWER = 0.003  # of an error: what is not known of it before it is decoded
+_DOUBT, _BYTES_IN_DOUBT, _ERROR_IN_DOUBT = 0.04, 3, 0.35  # how wrong forecasts may be
+_NARROWER = 0.0005  # of an error: by how much less is asked for at least, where it was too much
 _UNIT_SQUARE = 1 << 2 * UNIT_BITS
 _COARSEST_QUALITY, _FINEST_QUALITY = 156, 58  # step bytes of quality 0 and 100
 
@@ -218,11 +219,11 @@ class KltCoder:
             found, expected = f"a limit of {np.min(limits)} bytes", f"{self.smallest} or more"
             raise ConfigError(f"klt payload: found {found}, expected {expected}")
         payloads: list[bytes] = []
-        for block, most in self._blocks(unit, np.asarray(limits, np.int64)):
-            search = Search(block.code, most.astype(np.float64), True, WEIGHT, STEPS - 1)
-            search.find_steps(block.bytes_about, self._usual[0], np.zeros(len(most), np.int64))
+        for block, most in self._blocks(unit, np.asarray(limits, np.float64)):
+            search = Search(block.code, most, _DOUBT + _BYTES_IN_DOUBT / most, True, WEIGHT, STEPS - 1)
+            search.find_steps(block.bytes_about, self._usual[0], STEPS - 1, np.full(len(most), -1))
             for weights in _WEIGHTS:
-                search.try_weights(weights, lambda_powers(search.rates), np.flatnonzero(search.left() > 1))
+                search.try_weights(weights, length_powers(search.rates), np.flatnonzero(search.left() > 1))
             payloads += search.found(bytes([STEPS - 1]))
         return payloads
 
@@ -249,10 +250,10 @@ class KltCoder:
     def _near(self, block: Block, unit: NDArray[np.float32], limit: float) -> list[bytes] | None:
         """Payloads with errors within a limit, 1 less the cosine; None where one cannot have it.
 
-        What a search takes for the error is not quite what decoding leaves. So the search is for a little less, and
-        is made again for less than that where decoding leaves too much.
+        What a search takes for the error is not quite what decoding leaves; where that is too much, it is made again
+        for less.
         """
-        payloads, narrower = [b""] * len(unit), np.full(len(unit), _NARROWER * limit)
+        payloads, narrower = [b""] * len(unit), np.zeros(len(unit))
         rows = np.arange(len(unit))
         while rows.size:
             found = self._nearest(block.of(rows), limit - narrower[rows])
@@ -263,15 +264,15 @@ class KltCoder:
             if (narrower[rows[failed]] >= limit).any():
                 return None
             rows, excess = rows[failed], errors[failed] - limit
-            narrower[rows] = 2 * (narrower[rows] + excess)
+            narrower[rows] = 2 * np.maximum(narrower[rows] + excess, _NARROWER * limit)
         return payloads
 
     def _nearest(self, block: Block, limits: Floats) -> list[bytes]:
         """Payloads with errors within limits (N,), about; where none is, those of the finest step."""
-        count = len(limits)
-        finest = np.zeros(count, np.int64)
-        search = Search(block.code, np.maximum(limits, 0), False, WEIGHT, STEPS - 1)
-        search.find_steps(block.errors_about, self._usual[1], finest)
+        finest = np.zeros(len(limits), np.int64)
+        doubts = np.full(len(limits), _ERROR_IN_DOUBT)
+        search = Search(block.code, limits, doubts, False, WEIGHT, STEPS - 1)
+        search.find_steps(block.errors_about, self._usual[1], 0, finest + STEPS)
         search.try_weights(_GREATER, error_powers(search.rates), np.flatnonzero(limits > 0))
         rows = np.array([row for row, payload in enumerate(search.best) if payload is None], np.int64)
         for row, payload in zip(rows, block.code(rows, finest[rows], finest[rows] + WEIGHT).payloads, strict=True):

@@ -21,6 +21,7 @@ WEIGHT = 1475  # the usual lambda: 0.36 step^2 per bit, in 2^-12
 # training vectors)
 _MORE, _AT_FIRST = 1.02, 2.4
 _LARGER, _BENT = 1.05, 4.0
+_LEAST_ERROR = 1e-6  # smaller ones are not told apart
 
 
 class Frame(NamedTuple):
@@ -104,7 +105,8 @@ class Block:
         by_mean = sums[:, 2] * units / (1 << UNIT_BITS)
         products = self.along[rows] + by_mean + sums[:, 0] * units * units
         squares = self.frame.square + 2 * by_mean + sums[:, 1] * units * units * self.growth[rows]
-        errors: Floats = 1 - products / np.sqrt(np.maximum(squares * self.squares[rows], np.finfo(float).tiny))
+        cosines = products / np.sqrt(np.maximum(squares * self.squares[rows], np.finfo(float).tiny))
+        errors: Floats = np.maximum(1 - cosines, _LEAST_ERROR)
         return errors
 
     def bytes_about(self, rows: Ints, steps: Ints) -> Floats:
