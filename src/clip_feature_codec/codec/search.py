@@ -1,8 +1,8 @@
 """Rate control: the step and the lambda that a budget or a target asks for, found in a few codings.
 
 What a row of a layer takes at a step is known when it is coded; but it is known to some per cent when each
-coefficient takes what is cheapest for it, which is done in a fraction of the time. So that is foretold at steps half
-an octave apart, and trials whose outcome is foretold clearly enough are not made: of a bisection over all steps,
+coefficient takes what is cheapest for it, which is done in a fraction of the time. So that is foretold at steps an
+octave apart, and trials whose outcome is foretold clearly enough are not made: of a bisection over all steps,
 those near its end are left. Then lambda, the weight on the rate, makes use of what is left of the limit.
 """
 
@@ -18,7 +18,7 @@ Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 Flags: TypeAlias = NDArray[np.bool_]
 
-SPACING = 8  # steps between forecasts, half an octave
+SPACING = 16  # steps between forecasts, an octave
 _LEAST_RATE, _GREATEST_RATE = 0.01, 0.12  # shares by which a step changes what a row comes to
 _LEAST_DOUBTS = 3.0, 2.0  # steps by which a forecast may be wrong at least, before and after it is corrected
 _LESS_DOUBT = 0.8  # of a corrected one
@@ -105,7 +105,7 @@ class Search:
 
         Args:
             forecast: foretells what rows come to.
-            usual: of a usual row, at every eighth step, about: where forecasts begin.
+            usual: of a usual row, at every sixteenth step, about: where forecasts begin.
             sure: a step that is taken to do.
             beyond: (N,), one that is taken not to.
         """
@@ -138,8 +138,8 @@ class Search:
         """At which steps rows come to their limits, (N,), about; sets their rates.
 
         Args:
-            forecast: is asked at every eighth step from ``at`` on until the limit lies in between.
-            at: (N,), eighths of steps.
+            forecast: is asked at every sixteenth step from ``at`` on until the limit lies in between.
+            at: (N,), in sixteen steps.
         """
         end, rows = self._last // SPACING, np.arange(len(at))
         found = forecast(rows, at * SPACING)
@@ -156,8 +156,9 @@ class Search:
         # Beyond the ends, as if it went on by the greatest rate
         much = np.where(np.isnan(much), little * np.exp(SPACING * _GREATEST_RATE), much)
         little = np.where(np.isnan(little), much * np.exp(-SPACING * _GREATEST_RATE), little)
-        self.rates = np.clip(2 * (much - little) / (much + little) / SPACING, _LEAST_RATE, _GREATEST_RATE)
-        shares = (much - self.limits) / (much - little)
+        whole = _logarithms(much, little)
+        self.rates = np.clip(whole / SPACING, _LEAST_RATE, _GREATEST_RATE)
+        shares = _logarithms(much, self.limits) / whole
         first = at - np.where(above, self._toward, 0)
         crossings: Floats = SPACING * (first + self._toward * shares)
         return crossings

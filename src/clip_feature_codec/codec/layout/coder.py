@@ -43,6 +43,7 @@ _BASIS_BITS = 14
 _GREY = 127.5
 _OPPONENT = ((1, 1, 1), (1, 0, -1), (1, -2, 1))  # rows: brightness, red - blue, magenta - green
 _LARGEST = 1 << 15  # what is coded stays within this; what is decoded, within twice this
+_ROWS = 64  # pictures that a search is made for side by side
 _WEIGHT = 1250  # lambda: 0.3 step^2 per bit, in 2^-12
 # Lambdas that use up a budget, at the step that was found and at one two steps finer
 _WEIGHTS = (
@@ -148,7 +149,13 @@ class LayoutCoder:
         if len(given) and given.min() < self.smallest:
             found = f"a limit of {given.min()} bytes"
             raise ConfigError(f"layout payload: found {found}, expected {self.smallest} or more")
-        return self._within(rows, np.minimum(given, MAX_BYTES), np.full(len(rows), -1), _WEIGHTS)
+        limits = np.minimum(given, MAX_BYTES)
+        payloads: list[bytes] = []
+        for first in range(0, len(rows), _ROWS):
+            block = rows[first : first + _ROWS]
+            most, beyond = limits[first : first + _ROWS], np.full(len(block), -1)
+            payloads += self._within(block, most, beyond, _WEIGHTS)
+        return payloads
 
     def _checked(
         self, layouts: NDArray[Any], numbers: NDArray[np.integer[Any]]
@@ -189,7 +196,7 @@ class LayoutCoder:
 
     @cached_property
     def _usual_bytes(self) -> Floats:
-        """What a picture of usual coefficients takes at every eighth step, about."""
+        """What a picture of usual coefficients takes at every sixteenth step, about."""
         steps = np.arange(0, MAX_STEP + 1, SPACING)
         row = np.rint(UNITS / 16 * 2.0 ** (self.tables.scales / 256)).astype(np.int64)
         return self._forecast(np.repeat(row[None], len(steps), axis=0))(np.arange(len(steps)), steps)

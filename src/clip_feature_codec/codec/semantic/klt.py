@@ -195,7 +195,7 @@ class KltCoder:
 
     @cached_property
     def _usual(self) -> tuple[Floats, Floats]:
-        """Bytes and errors of a vector of usual coefficients at every eighth step, about."""
+        """Bytes and errors of a vector of usual coefficients at every sixteenth step, about."""
         steps = np.arange(0, STEPS, SPACING)
         vector = 2.0 ** (2 * UNIT_BITS + self.scales / 16)
         block = Block(self._frame, np.repeat(vector[None], len(steps), axis=0), np.ones((3, len(steps))))
