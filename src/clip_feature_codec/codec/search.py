@@ -213,10 +213,14 @@ class Search:
             does[some[good]], fails[some[~good]] = at[some[good]], at[some[~good]]
             known = (does[some] != least) & (fails[some] != most)
             ahead = at[some] + np.where(good, -self._toward, self._toward) * strides[some]
-            inside = (np.minimum(does[some], fails[some]) < ahead) & (ahead < np.maximum(does[some], fails[some]))
+            inside = (np.minimum(does[some], fails[some]) < ahead) & (
+                ahead < np.maximum(does[some], fails[some])
+            )
             at[some] = np.where(known | ~inside, (does[some] + fails[some]) // 2, ahead)
             strides[some] *= 2
-            some = some[(np.abs(does[some] - fails[some]) > 1) & ~(better & (measures == self.limits[rows[some]]))]
+            some = some[
+                (np.abs(does[some] - fails[some]) > 1) & ~(better & (measures == self.limits[rows[some]]))
+            ]
 
     def _place(self, weights: Weights, powers: Floats) -> Ints:
         """Which of the lambdas is foretold to do, (N,)."""

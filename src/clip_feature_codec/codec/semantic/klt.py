@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 
 from clip_feature_codec.codec.entropy.magnitudes import Magnitudes, builtin
 from clip_feature_codec.codec.entropy.tables import from_base64, to_base64
-from clip_feature_codec.codec.search import SPACING, Floats, Ints, Search, Weights, error_powers, length_powers
+from clip_feature_codec.codec.search import (
+    SPACING,
+    Floats,
+    Ints,
+    Search,
+    Weights,
+    error_powers,
+    length_powers,
+)
 from clip_feature_codec.codec.semantic.klt_block import (
     FRACTION_BITS,
     STEPS,
@@ -184,7 +192,7 @@ class KltCoder:
         for first in range(0, len(unit), _ROWS):
             rounded = np.rint(unit[first : first + _ROWS].astype(np.float64) * (1 << UNIT_BITS))
             offsets = rounded - self.mean
-            products = np.stack([rounded @ self.mean, _squares(rounded), _squares(offsets)]) / _UNIT_SQUARE
+            products = np.stack([_squares(rounded), _squares(offsets)]) / _UNIT_SQUARE
             yield Block(self._frame, offsets @ self._directions.T, products), numbers[first : first + _ROWS]
 
     @cached_property
@@ -198,7 +206,7 @@ class KltCoder:
         """Bytes and errors of a vector of usual coefficients at every sixteenth step, about."""
         steps = np.arange(0, STEPS, SPACING)
         vector = 2.0 ** (2 * UNIT_BITS + self.scales / 16)
-        block = Block(self._frame, np.repeat(vector[None], len(steps), axis=0), np.ones((3, len(steps))))
+        block = Block(self._frame, np.repeat(vector[None], len(steps), axis=0), np.ones((2, len(steps))))
         rows = np.arange(len(steps))
         return block.bytes_about(rows, steps), block.errors_about(rows, steps)
 
@@ -275,7 +283,9 @@ class KltCoder:
         search.find_steps(block.errors_about, self._usual[1], 0, finest + STEPS)
         search.try_weights(_GREATER, error_powers(search.rates), np.flatnonzero(limits > 0))
         rows = np.array([row for row, payload in enumerate(search.best) if payload is None], np.int64)
-        for row, payload in zip(rows, block.code(rows, finest[rows], finest[rows] + WEIGHT).payloads, strict=True):
+        for row, payload in zip(
+            rows, block.code(rows, finest[rows], finest[rows] + WEIGHT).payloads, strict=True
+        ):
             search.best[row] = payload
         return search.found(b"")
 
@@ -300,7 +310,7 @@ class KltCoder:
         data = np.frombuffer(b"".join(payload[1:] for payload in blobs), np.uint8)
         ends = np.zeros(len(blobs) + 1, np.int64)
         np.cumsum([len(payload) - 1 for payload in blobs], out=ends[1:])
-        coded = self._frame.width(int(steps.min(initial=STEPS - 1)))
+        coded = int(self._frame.widths(steps).max(initial=0))
         scales = self._frame.scales[:coded]
         values = np.zeros((len(blobs), coded), np.int64)
         levels = step_levels(steps)

@@ -21,7 +21,7 @@ WEIGHT = 1475  # the usual lambda: 0.36 step^2 per bit, in 2^-12
 # training vectors)
 _MORE, _AT_FIRST = 1.02, 2.4
 _LARGER, _BENT = 1.05, 4.0
-_LEAST_ERROR = 1e-6  # smaller ones are not told apart
+_TINY = float(np.finfo(float).tiny)
 
 
 class Frame(NamedTuple):
@@ -39,12 +39,11 @@ class Frame(NamedTuple):
     square: float
     magnitudes: Magnitudes
 
-    def width(self, step: int) -> int:
-        """How many coefficients are coded at a step byte: up to the last one that is wide enough."""
+    def widths(self, steps: Ints) -> Ints:
+        """How many coefficients are coded at step bytes (n,): those that are wide enough."""
         from clip_feature_codec.codec.semantic.levels import LOWEST_LEVEL
 
-        wide = np.flatnonzero(self.scales - step_levels(np.array(step)) >= LOWEST_LEVEL)
-        return int(wide[-1]) + 1 if wide.size else 0
+        return len(self.scales) - np.searchsorted(self.scales[::-1], LOWEST_LEVEL + step_levels(steps))
 
 
 class Block:
@@ -59,26 +58,24 @@ class Block:
         Args:
             frame: what coordinates are.
             coefficients: float64 (N, D), integers in 2^-30.
-            products: float64 (3, N), of the vectors with the mean, with themselves, which rounding leaves a
-                little off 1, and of the vectors less the mean with themselves.
+            products: float64 (2, N), squared lengths of the vectors, which rounding leaves a little off 1, and of
+                what they are less the mean.
         """
         self.frame, self.coefficients, self.products = frame, coefficients, products
-        self.along, self.squares, offsets = products
-        self.energy = np.square(coefficients).sum(axis=1) / (1 << 4 * UNIT_BITS)
-        # The rounded basis is not quite orthonormal: by as much as a vector grows on the way into it, what is
-        # decoded grows on the way back.
-        self.growth = 2 - offsets / np.maximum(self.energy, np.finfo(float).tiny)
+        # What is lost of a vector when coefficients from one on are not coded
+        self.tails = np.zeros((len(coefficients), coefficients.shape[1] + 1))
+        np.cumsum(np.square(coefficients[:, ::-1]) / (1 << 4 * UNIT_BITS), axis=1, out=self.tails[:, -2::-1])
 
     def of(self, rows: Ints) -> Block:
         """Some of the vectors, (n,)."""
         return Block(self.frame, self.coefficients[rows], self.products[:, rows])
 
     def code(self, rows: Ints, steps: Ints, weights: Ints) -> Coded:
-        """Payloads at lambdas (n,); errors are 1 less the cosines, to a part in some hundreds."""
+        """Payloads at lambdas (n,); errors are 1 less the cosines, nearly."""
         from clip_feature_codec.codec.entropy.quantisers import ROOM
         from clip_feature_codec.codec.semantic import payloads, trellis
 
-        width, sizes = self.frame.width(int(steps.min(initial=STEPS - 1))), step_sizes(steps)
+        width, sizes = int(self.frame.widths(steps).max(initial=0)), step_sizes(steps)
         targets = np.rint(self.coefficients[rows, :width] * _in_steps(sizes)[:, None]).astype(np.int64)
         out, sums = np.empty((len(steps), ROOM * (width + 1)), np.uint8), np.empty((len(steps), 3), np.int64)
         lengths = payloads.code(
@@ -97,16 +94,20 @@ class Block:
             bytes([step]) + out[row, :length].tobytes()
             for row, (step, length) in enumerate(zip(steps.tolist(), lengths.tolist(), strict=True))
         ]
-        return Coded(found, self._errors(rows, sums, sizes))
+        return Coded(found, self._errors(rows, steps, sums))
 
-    def _errors(self, rows: Ints, sums: Ints, sizes: Floats) -> Floats:
-        """1 less the cosines, from `payloads.code`'s sums."""
-        units = sizes / (1 << FRACTION_BITS)
-        by_mean = sums[:, 2] * units / (1 << UNIT_BITS)
-        products = self.along[rows] + by_mean + sums[:, 0] * units * units
-        squares = self.frame.square + 2 * by_mean + sums[:, 1] * units * units * self.growth[rows]
-        cosines = products / np.sqrt(np.maximum(squares * self.squares[rows], np.finfo(float).tiny))
-        errors: Floats = np.maximum(1 - cosines, _LEAST_ERROR)
+    def _errors(self, rows: Ints, steps: Ints, sums: Ints) -> Floats:
+        """1 less the cosines, from `payloads.code`'s sums, by |x - y|^2 = (|x| - |y|)^2 + 2 |x| |y| (1 - cosine)."""
+        units = step_sizes(steps) / (1 << FRACTION_BITS)
+        error, by_value, by_mean = sums.T * units * (units, units, np.full(len(units), 2.0**-UNIT_BITS))
+        distances = error + self.tails[rows, self.frame.widths(steps)]
+        squares, offsets = self.products[:, rows]
+        # The rounded basis is not quite orthonormal: by as much as a vector grows on the way into it, what is
+        # decoded grows on the way back.
+        growth = 2 - offsets / np.maximum(self.tails[rows, 0], _TINY)
+        lengths = np.sqrt(np.maximum(self.frame.square + 2 * by_mean + growth * by_value, _TINY))
+        originals = np.sqrt(squares)
+        errors: Floats = (distances - np.square(originals - lengths)) / (2 * originals * lengths)
         return errors
 
     def bytes_about(self, rows: Ints, steps: Ints) -> Floats:
@@ -118,7 +119,7 @@ class Block:
     def errors_about(self, rows: Ints, steps: Ints) -> Floats:
         """1 less the cosines at the usual lambda, (n,), about."""
         units = step_sizes(steps) / (1 << FRACTION_BITS)
-        finer = np.maximum(self.energy[rows] - self._foretold(rows, steps)[:, 1] * units * units, 0)
+        finer = np.maximum(self.tails[rows, 0] - self._foretold(rows, steps)[:, 1] * units * units, 0)
         errors: Floats = _LARGER * finer / (1 + _BENT * finer)
         return errors
 
@@ -127,7 +128,7 @@ class Block:
 
         return payloads.foretell(
             self.coefficients[rows],
-            self.frame.scales[: self.frame.width(int(steps.min(initial=STEPS - 1)))],
+            self.frame.scales[: int(self.frame.widths(steps).max(initial=0))],
             step_levels(steps),
             _in_steps(step_sizes(steps)),
             WEIGHT,

@@ -18,10 +18,10 @@ INLINED struct place next_place(struct place here, int64_t symbol, int64_t gain,
     };
 }
 
-/* What coding leaves of a vector: sums over its coefficients of the values that will be decoded, in 2^-FRACTION of
-   the step, times the targets, times themselves, and times the mean's coefficients. */
+/* What coding makes of a vector, in 2^-FRACTION of the step: the squared error of its coded coefficients, and sums
+   over the values that will be decoded, times themselves and times the mean's coefficients. */
 struct sums {
-    int64_t by_target, by_value, by_mean;
+    int64_t error, by_value, by_mean;
 };
 
 /* Code the symbols of the targets; returns the number of bytes in `buffer`. */
@@ -38,7 +38,7 @@ static int64_t write_stream(const int64_t *symbols, const int64_t *targets, cons
         int quantiser = machine->quantisers[here.state];
         put_magnitude(&coder, symbols[j], at.shift, starts_at(tables, at.row, quantiser), buffer);
         int64_t value = point_of(symbols[j], quantiser, at, tables);
-        sums->by_target += value * targets[j];
+        sums->error += (targets[j] - value) * (targets[j] - value);
         sums->by_value += value * value;
         sums->by_mean += value * mean[j];
         here = next_place(here, symbols[j], gains[j], at, quantiser, tables, machine);

@@ -39,8 +39,8 @@ def code(
         work: from `trellis.workspace`, for n or more.
         out: uint8 (N, ROOM (n + 1)), the streams.
         mean: int64 (n,), coefficients of the mean, for the last of the sums; by default zeros.
-        sums: int64 (N, 3), a second result: the values that will be decoded, in 2^-8 of the step, times the
-            targets, times themselves, and times ``mean``, each summed over a vector's coefficients.
+        sums: int64 (N, 3), a second result, in 2^-8 of the step: the squared error of the coded coefficients,
+            and the sums over values that will be decoded, times themselves and times ``mean``.
 
     Returns:
         int64 (N,), bytes of each stream.
