@@ -1,4 +1,4 @@
-"""What rate control promises, for any vectors, pictures and budgets: never over, used up, and more is not worse."""
+"""What rate control promises: never over, used up, and no worse with more bytes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.errors import ConfigError
 
-# Errors fall by 4 to 8 % with each finer step, but for each row with a luck of its own: that of a larger budget may
-# be out of luck by two steps. (By more than 3 % in one of 200 pairs of vectors' budgets; layouts by 1.3 % at most.)
+# Errors fall by 4 to 8 % with each finer step, but each row has a luck of its own: a larger budget may be
+# out of luck by two steps. (By more than 3 % in one of 200 budgets for vectors; layouts by 1.3 % at most.)
 OUT_OF_LUCK = 1.2
 
 budgets = st.integers(30, 250)

@@ -1,9 +1,10 @@
 """Rate control: the step and the lambda that a budget or a target asks for, found in a few codings.
 
 What a row of a layer takes at a step is known when it is coded; but it is known to some per cent when each
-coefficient takes what is cheapest for it, which is done in a fraction of the time. So that is foretold at steps an
-octave apart, and trials whose outcome is foretold clearly enough are not made: of a bisection over all steps,
-those near its end are left. Then lambda, the weight on the rate, makes use of what is left of the limit.
+coefficient takes what is cheapest for it, which is done in a fraction of the time. So that is foretold at
+steps an octave apart, and trials whose outcome is foretold clearly enough are not made: of a bisection over
+all steps, those near its end are left. Then lambda, the weight on the rate, makes use of what is left of the
+limit.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class Weights(NamedTuple):
 def length_powers(rates: Floats) -> Floats:
     """The powers of lambda to which lengths fall, where they change by these rates from step to step.
 
-    The shorter a payload, the more of its coefficients may as well be zero. From training vectors and photographs.
+    The shorter a payload, the more of its coefficients may as well be zero. From training vectors and
+    photographs.
     """
     powers: Floats = np.clip(130 * rates * rates, 0.02, 1.0)
     return powers
@@ -236,7 +238,7 @@ class Search:
         return np.clip(places, 0, len(logarithms) - 1)
 
     def _tried(self, rows: Ints, steps: Ints, weights: Ints) -> tuple[Floats, Flags]:
-        """Code rows; what they come to, and which are within their limits and better than what there was: kept."""
+        """Code rows; what they come to, and which are better than what there was: they are kept."""
         coded = self._coding(rows, steps, weights)
         lengths = coded.lengths
         measures, costs = (lengths, coded.errors) if self._by_length else (coded.errors, lengths)

@@ -248,44 +248,43 @@ class KltCoder:
         """
         payloads: list[bytes] = []
         for block, rows in self._blocks(unit, np.arange(len(unit))):
-            found = self._near(block, unit[rows], 1 - target)
+            found = self._near(block, unit[rows], target)
             if found is None:
                 finest = self.decode(self.encode(unit, np.zeros(len(unit), np.int64)))
                 raise out_of_reach(target, cosines(unit, finest))
             payloads += found
         return payloads
 
-    def _near(self, block: Block, unit: NDArray[np.float32], limit: float) -> list[bytes] | None:
-        """Payloads with errors within a limit, 1 less the cosine; None where one cannot have it.
+    def _near(self, block: Block, unit: NDArray[np.float32], target: float) -> list[bytes] | None:
+        """Payloads whose vectors have at least a cosine; None where one cannot have it.
 
-        What a search takes for the error is not quite what decoding leaves; where that is too much, it is made again
-        for less.
+        What a search takes for the error is not quite what decoding leaves; where that is too much, it is made
+        again for less.
         """
-        payloads, narrower = [b""] * len(unit), np.zeros(len(unit))
+        limit, payloads, narrower = 1 - target, [b""] * len(unit), np.zeros(len(unit))
         rows = np.arange(len(unit))
         while rows.size:
             found = self._nearest(block.of(rows), limit - narrower[rows])
-            errors = 1 - cosines(unit[rows], self.decode(found))
+            short = target - cosines(unit[rows], self.decode(found))
             for row, payload in zip(rows, found, strict=True):
                 payloads[row] = payload
-            failed = errors > limit
-            if (narrower[rows[failed]] >= limit).any():
+            rows, short = rows[short > 0], short[short > 0]
+            if (narrower[rows] >= limit).any():
                 return None
-            rows, excess = rows[failed], errors[failed] - limit
-            narrower[rows] = 2 * np.maximum(narrower[rows] + excess, _NARROWER * limit)
+            narrower[rows] = 2 * np.maximum(narrower[rows] + short, _NARROWER * limit)
         return payloads
 
     def _nearest(self, block: Block, limits: Floats) -> list[bytes]:
         """Payloads with errors within limits (N,), about; where none is, those of the finest step."""
         finest = np.zeros(len(limits), np.int64)
         doubts = np.full(len(limits), _ERROR_IN_DOUBT)
-        search = Search(block.code, limits, doubts, False, WEIGHT, STEPS - 1)
+        possible = np.maximum(limits, np.finfo(float).tiny)
+        search = Search(block.code, possible, doubts, False, WEIGHT, STEPS - 1)
         search.find_steps(block.errors_about, self._usual[1], 0, finest + STEPS)
         search.try_weights(_GREATER, error_powers(search.rates), np.flatnonzero(limits > 0))
         rows = np.array([row for row, payload in enumerate(search.best) if payload is None], np.int64)
-        for row, payload in zip(
-            rows, block.code(rows, finest[rows], finest[rows] + WEIGHT).payloads, strict=True
-        ):
+        coded = block.code(rows, finest[rows], finest[rows] + WEIGHT)
+        for row, payload in zip(rows, coded.payloads, strict=True):
             search.best[row] = payload
         return search.found(b"")
 

@@ -1,4 +1,4 @@
-"""Vectors of a block in the coordinates of the ``klt`` profile: what codes them, and what they come to, about."""
+"""Vectors in the coordinates of the ``klt`` profile: what codes them, and what they come to, about."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ UNIT_BITS = 15  # the transform's tables count in 2^-15
 FRACTION_BITS = 8  # coefficients in units of the step have 8 bits behind the point
 WEIGHT = 1475  # the usual lambda: 0.36 step^2 per bit, in 2^-12
 
-# What bytes and errors are of what is foretold, where each coefficient has the finer of both quantisers (fitted to
-# training vectors)
+# What bytes and errors are of what is foretold, where each coefficient has the finer of both quantisers
+# (fitted to training vectors)
 _MORE, _AT_FIRST = 1.02, 2.4
 _LARGER, _BENT = 1.05, 4.0
 _TINY = float(np.finfo(float).tiny)
@@ -58,8 +58,8 @@ class Block:
         Args:
             frame: what coordinates are.
             coefficients: float64 (N, D), integers in 2^-30.
-            products: float64 (2, N), squared lengths of the vectors, which rounding leaves a little off 1, and of
-                what they are less the mean.
+            products: float64 (2, N), squared lengths of the vectors, which rounding leaves a bit off 1, and
+                of what they are less the mean.
         """
         self.frame, self.coefficients, self.products = frame, coefficients, products
         # What is lost of a vector when coefficients from one on are not coded
@@ -97,7 +97,7 @@ class Block:
         return Coded(found, self._errors(rows, steps, sums))
 
     def _errors(self, rows: Ints, steps: Ints, sums: Ints) -> Floats:
-        """1 less the cosines, from `payloads.code`'s sums, by |x - y|^2 = (|x| - |y|)^2 + 2 |x| |y| (1 - cosine)."""
+        """1 less the cosines, from `payloads.code`'s sums: (|x - y|^2 - (|x| - |y|)^2) / (2 |x| |y|)."""
         units = step_sizes(steps) / (1 << FRACTION_BITS)
         error, by_value, by_mean = sums.T * units * (units, units, np.full(len(units), 2.0**-UNIT_BITS))
         distances = error + self.tails[rows, self.frame.widths(steps)]
@@ -108,7 +108,7 @@ class Block:
         lengths = np.sqrt(np.maximum(self.frame.square + 2 * by_mean + growth * by_value, _TINY))
         originals = np.sqrt(squares)
         errors: Floats = (distances - np.square(originals - lengths)) / (2 * originals * lengths)
-        return errors
+        return np.maximum(errors, 0)
 
     def bytes_about(self, rows: Ints, steps: Ints) -> Floats:
         """Bytes at the usual lambda, (n,), about."""

@@ -89,8 +89,8 @@ def foretell(
         tables: as in `code`.
 
     Returns:
-        int64 (N, 2): bits, in 1/256; and how much less the squared error is than that of zeros, in 2^-16 of the
-        step squared.
+        int64 (N, 2): bits, in 1/256; and how much less the squared error is than that of zeros, in 2^-16 of
+        the step squared.
     """
     (count, stride), width = coefficients.shape, len(scales)
     found, work = np.empty((count, 2), np.int64), np.empty((2, width), np.int64)
