@@ -8,7 +8,8 @@ Progress = Callable[[str, int, int], None]
 """Called as ``progress(stage, done, total)``: with 0 done at the beginning of a stage, then as more is done.
 
 ``stage`` is one word for what is being done, such as ``encoding``; ``done`` and ``total`` count its pictures
-(or steps). Work that takes no ``progress`` from its caller reports to `silent`.
+(or steps). Of what has no length, such as a generator, ``total`` is what is done so far. Work that takes no
+``progress`` from its caller reports to `silent`.
 """
 
 

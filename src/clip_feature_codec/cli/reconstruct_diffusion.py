@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -36,8 +35,9 @@ from clip_feature_codec.progress import Progress, silent
 if TYPE_CHECKING:
     from PIL import Image
 
-    from clip_feature_codec.api import ClipCodec
+    from clip_feature_codec.bundle import Bundle
     from clip_feature_codec.codec.bitstream import Stream
+    from clip_feature_codec.codec.feature_codec import FeatureCodec
 
 _decode_options = stack(weights_option, paint_options, batch_option, device_option, quiet_option)
 
@@ -92,45 +92,26 @@ def main(store_dir: Path, bitstream: Path | None, out: Path, **options: Any) -> 
         _decode_file(bitstream, out, store_dir, **options)
 
 
-def _decode_file(
-    source: Path,
-    out: Path,
-    codec_path: Path | None,
-    weights: Path | None,
-    device: str,
-    quiet: bool,
-    **options: Any,
-) -> None:
-    from clip_feature_codec.api import ClipCodec
-    from clip_feature_codec.images import save_image
+def _decode_file(source: Path, out: Path, codec_path: Path | None, quiet: bool, **options: Any) -> None:
+    from clip_feature_codec.images import png_bytes, save_image
 
     bundle, stream = open_stream(source, codec_path)
-    codec = ClipCodec.load(bundle, weights=weights, device=device)
     with naming(source):
-        picture = next(_pictures([stream], codec, quiet, silent, **options))
+        picture = next(_pictures([stream], bundle, quiet, silent, **options))
     if out == STDIO:
-        encoded = io.BytesIO()
-        picture.save(encoded, "PNG")
-        write_bytes(encoded.getvalue(), out)
+        write_bytes(png_bytes(picture), out)
     else:
         save_image(picture, out)
     remark(f"{out}: {picture.width}×{picture.height} pixels from {len(stream.blob)} bytes", quiet)
 
 
-def _decode_store(
-    store_dir: Path,
-    out: Path,
-    weights: Path | None,
-    device: str,
-    quiet: bool,
-    **options: Any,
-) -> None:
-    from clip_feature_codec.api import ClipCodec
+def _decode_store(store_dir: Path, out: Path, quiet: bool, **options: Any) -> None:
+    from clip_feature_codec.bundle import Bundle
     from clip_feature_codec.images import save_image
     from clip_feature_codec.store.opening import open_store
 
     store = open_store(store_dir)
-    codec = ClipCodec.load(store_dir, weights=weights, device=device)
+    bundle = Bundle.find(store_dir)
     whole, failures = store.whole_streams()
     if options.get("preview_only"):
         shown = []
@@ -142,7 +123,7 @@ def _decode_store(
                 shown.append((entry, stream))
         whole = shown
     with closing(ProgressBars(quiet)) as bars:
-        pictures = _pictures([stream for _, stream in whole], codec, quiet, bars, **options)
+        pictures = _pictures([stream for _, stream in whole], bundle, quiet, bars, **options)
         for (entry, _), picture in zip(whole, pictures, strict=True):
             save_image(picture, out / f"{entry.name}.png")
     remark(f"{out}: {len(whole)} pictures", quiet)
@@ -151,31 +132,35 @@ def _decode_store(
 
 def _pictures(
     streams: Sequence[Stream],
-    codec: ClipCodec,
+    bundle: Bundle,
     quiet: bool,
     progress: Progress,
+    weights: Path | None,
+    device: str,
     preview_only: bool = False,
     batch_size: int = 1,
     **options: Any,
 ) -> Iterator[Image.Image]:
     """Paint the pictures of streams, or show their layouts."""
     if preview_only:
-        return _previews(streams, codec, options["size"], options["square"], progress)
+        return _previews(streams, bundle.codec, options["size"], options["square"], progress)
+    from clip_feature_codec.api import ClipCodec
     from clip_feature_codec.reconstruct import paint
 
     chosen = make_paint_options(options)
-    remark_on_model(codec.features.space, quiet)
-    return paint(streams, codec.features, codec.decoder, chosen, batch_size, progress)
+    remark_on_model(bundle.codec.space, quiet)
+    decoder = ClipCodec.load(bundle, weights=weights, device=device).decoder
+    return paint(streams, bundle.codec, decoder, chosen, batch_size, progress)
 
 
 def _previews(
-    streams: Sequence[Stream], codec: ClipCodec, size: int, square: bool, progress: Progress
+    streams: Sequence[Stream], codec: FeatureCodec, size: int, square: bool, progress: Progress
 ) -> Iterator[Image.Image]:
     from clip_feature_codec.preview import preview
 
     progress("decoding", 0, len(streams))
     for done, stream in enumerate(streams, 1):
-        yield preview(stream, codec.features, size, square)
+        yield preview(stream, codec, size, square)
         progress("decoding", done, len(streams))
 
 
