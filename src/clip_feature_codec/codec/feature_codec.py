@@ -81,17 +81,25 @@ class FeatureCodec:
         return cls(space, Int8Coder(AffineQuantizer.fit(unit_vectors(vectors, space.dim))))
 
     @classmethod
-    def fit_klt(cls, blocks: Iterable[NDArray[np.float32]], space: ClipSpace) -> FeatureCodec:
+    def fit_klt(
+        cls,
+        blocks: Iterable[NDArray[np.float32]],
+        space: ClipSpace,
+        queries: NDArray[np.float32] | None = None,
+    ) -> FeatureCodec:
         """Make tables of the ``klt`` profile from sample vectors, a block at a time (see `KltCoder.fit`).
 
         Args:
             blocks: float32 (n, D) each, finite, of any positive length; one vector at least in all.
             space: where they come from; its ``dim`` is D.
+            queries: float32 (M, D), what coded vectors are going to be searched with, such as vectors of
+                words: directions in which they differ are coded more finely.
 
         Raises:
             ConfigError: there is no vector, a shape is not (n, D), or a vector is zero or not finite.
         """
-        return cls(space, KltCoder.fit(unit_vectors(block, space.dim) for block in blocks))
+        asked = None if queries is None else unit_vectors(queries, space.dim)
+        return cls(space, KltCoder.fit((unit_vectors(block, space.dim) for block in blocks), asked))
 
     @property
     def dim(self) -> int:

@@ -249,7 +249,9 @@ class Search:
 
     def left(self) -> Floats:
         """What is left of limits that are bytes, (N,)."""
-        return self.limits - np.array([0 if payload is None else len(payload) for payload in self.best])
+        used = np.array([0.0 if payload is None else len(payload) for payload in self.best])
+        left: Floats = self.limits - used
+        return left
 
     def found(self, otherwise: bytes) -> list[bytes]:
         """The payloads; ``otherwise`` where there is none."""

@@ -149,7 +149,7 @@ class LayoutCoder:
         if len(given) and given.min() < self.smallest:
             found = f"a limit of {given.min()} bytes"
             raise ConfigError(f"layout payload: found {found}, expected {self.smallest} or more")
-        limits = np.minimum(given, MAX_BYTES)
+        limits: Ints = np.minimum(given, MAX_BYTES)
         payloads: list[bytes] = []
         for first in range(0, len(rows), _ROWS):
             block = rows[first : first + _ROWS]
@@ -189,7 +189,7 @@ class LayoutCoder:
             bits = payloads.foretell(
                 rows[some], steps, _step_sizes(steps), _WEIGHT, self.tables, geometry(), trellis.MACHINE
             )
-            forecasts: Floats = bits * (_MORE_BYTES / 2048) + 1
+            forecasts: Floats = bits.astype(np.float64) * (_MORE_BYTES / 2048) + 1
             return forecasts
 
         return foretold
@@ -305,7 +305,8 @@ def step_size(step: int) -> int:
 
 def _step_sizes(steps: Ints) -> Ints:
     """`step_size` of many, (n,)."""
-    return np.array(STEP_MANTISSAS, np.int64)[steps & 15] << (steps >> 4)
+    sizes: Ints = np.array(STEP_MANTISSAS, np.int64)[steps & 15] << (steps >> 4)
+    return sizes
 
 
 def _rescaled(values: NDArray[np.int64], step: int) -> NDArray[np.int64]:

@@ -23,6 +23,8 @@ from clip_feature_codec.codec.entropy.magnitudes import Magnitudes, builtin
 from clip_feature_codec.codec.entropy.tables import from_base64, to_base64
 from clip_feature_codec.codec.search import (
     SPACING,
+    Coded,
+    Coding,
     Floats,
     Ints,
     Search,
@@ -53,6 +55,7 @@ _WEIGHTS = Weights(1, _LAMBDAS), Weights(2, _LAMBDAS), Weights(3, _LAMBDAS), Wei
 _GREATER = Weights(0, _LAMBDAS)
 _DOUBT, _BYTES_IN_DOUBT, _ERROR_IN_DOUBT = 0.04, 3, 0.35  # how wrong forecasts may be
 _NARROWER = 0.0005  # of an error: by how much less is asked for at least, where it was too much
+_ORTHONORMAL = 0.01  # products of the rounded basis are as near to those of an orthonormal one
 _UNIT_SQUARE = 1 << 2 * UNIT_BITS
 _COARSEST_QUALITY, _FINEST_QUALITY = 156, 58  # step bytes of quality 0 and 100
 
@@ -106,18 +109,32 @@ class KltCoder:
         return int(self.mean.size)
 
     @classmethod
-    def fit(cls, vectors: NDArray[np.float32] | Iterable[NDArray[np.float32]]) -> KltCoder:
-        """Make tables from sample vectors (see `klt_fit.fit`).
+    def fit(
+        cls,
+        vectors: NDArray[np.float32] | Iterable[NDArray[np.float32]],
+        queries: NDArray[np.float32] | None = None,
+    ) -> KltCoder:
+        """Make tables from sample vectors (see `klt_fit.fit` and `klt_weights.Weighting`).
 
         Args:
             vectors: float (N, D), N >= 1, unit length, finite; or blocks of such, read once.
+            queries: float (M, D), unit length, finite: what coded vectors are searched with. Errors along the
+                directions in which these differ weigh more.
 
         Raises:
             ConfigError: a shape is not (N, D) with the same D from 1 to 8192, or there is no vector.
         """
         from clip_feature_codec.codec.semantic import klt_fit
 
-        mean, basis, spreads = klt_fit.fit(vectors)
+        if queries is None:
+            mean, basis, spreads = klt_fit.fit(vectors)
+        else:
+            from clip_feature_codec.codec.semantic.klt_weights import Weighting
+
+            weighting = Weighting.of(queries)
+            blocks = [vectors] if isinstance(vectors, np.ndarray) else vectors
+            mean, basis, spreads = klt_fit.fit(weighting.weighted(block) for block in blocks)
+            mean, basis = weighting.undone(mean), weighting.undone(basis)
         unit = 1 << UNIT_BITS
         limit = np.iinfo(np.int16)
         return cls(
@@ -189,17 +206,45 @@ class KltCoder:
 
     def _blocks(self, unit: NDArray[np.float32], numbers: Ints) -> Iterator[tuple[Block, Ints]]:
         """Unit vectors (N, D) and what goes with each, (N,), some at once."""
+        place = self._placed if self._analysis is None else self._placed_by_weight
         for first in range(0, len(unit), _ROWS):
             rounded = np.rint(unit[first : first + _ROWS].astype(np.float64) * (1 << UNIT_BITS))
-            offsets = rounded - self.mean
-            products = np.stack([_squares(rounded), _squares(offsets)]) / _UNIT_SQUARE
-            yield Block(self._frame, offsets @ self._directions.T, products), numbers[first : first + _ROWS]
+            yield Block(self._frame, *place(rounded)), numbers[first : first + _ROWS]
+
+    def _placed(self, rounded: Floats) -> tuple[Floats, Floats]:
+        """Coefficients of vectors (N, D) in 2^-15, and what `Block` asks of their lengths."""
+        offsets = rounded - self.mean.astype(np.float64)
+        products = np.stack([_squares(rounded), _squares(offsets)]) / _UNIT_SQUARE
+        return offsets @ self._directions.T, products
+
+    def _placed_by_weight(self, rounded: Floats) -> tuple[Floats, Floats]:
+        """The same where the basis is not orthonormal: lengths are those that weighted vectors have.
+
+        A vector and its multiples are one, so it is brought to a unit length there, too.
+        """
+        places = rounded @ self._analysis
+        places *= (1 << 2 * UNIT_BITS) / np.sqrt(_squares(places))[:, None]
+        coefficients = np.rint(places - self._frame.mean * (1 << UNIT_BITS))
+        squares = _squares(coefficients) / _UNIT_SQUARE**2
+        return coefficients, np.stack([np.ones(len(squares)), squares])
+
+    @cached_property
+    def _analysis(self) -> Floats | None:
+        """What takes vectors to places along the basis, (D, D), if not its transpose; whole numbers."""
+        products = self._directions @ self._directions.T / _UNIT_SQUARE
+        if np.abs(products - np.eye(self.dim)).max() < _ORTHONORMAL:
+            return None
+        inverse: Floats = np.rint(np.linalg.inv(self._directions / (1 << UNIT_BITS)) * (1 << UNIT_BITS))
+        return inverse
 
     @cached_property
     def _frame(self) -> Frame:
         mean = self.mean.astype(np.float64)
-        along = np.rint(self._directions @ mean / (1 << UNIT_BITS)).astype(np.int64)
-        return Frame(self.scales.astype(np.int64), along, mean @ mean / _UNIT_SQUARE, self.magnitudes)
+        places = self._directions @ mean if self._analysis is None else mean @ self._analysis
+        along = np.rint(places / (1 << UNIT_BITS))
+        square = mean @ mean if self._analysis is None else along @ along
+        scales, length = self.scales.astype(np.int64), float(square) / _UNIT_SQUARE
+        return Frame(scales, along.astype(np.int64), length, self.magnitudes)
 
     @cached_property
     def _usual(self) -> tuple[Floats, Floats]:
@@ -227,7 +272,8 @@ class KltCoder:
             found, expected = f"a limit of {np.min(limits)} bytes", f"{self.smallest} or more"
             raise ConfigError(f"klt payload: found {found}, expected {expected}")
         payloads: list[bytes] = []
-        for block, most in self._blocks(unit, np.asarray(limits, np.float64)):
+        for block, numbers in self._blocks(unit, np.asarray(limits, np.int64)):
+            most = numbers.astype(np.float64)
             search = Search(block.code, most, _DOUBT + _BYTES_IN_DOUBT / most, True, WEIGHT, STEPS - 1)
             search.find_steps(block.bytes_about, self._usual[0], STEPS - 1, np.full(len(most), -1))
             for weights in _WEIGHTS:
@@ -258,13 +304,15 @@ class KltCoder:
     def _near(self, block: Block, unit: NDArray[np.float32], target: float) -> list[bytes] | None:
         """Payloads whose vectors have at least a cosine; None where one cannot have it.
 
-        What a search takes for the error is not quite what decoding leaves; where that is too much, it is made
-        again for less.
+        What a search takes for the error is not quite what decoding leaves; where that is too much, it is
+        made again for less.
         """
         limit, payloads, narrower = 1 - target, [b""] * len(unit), np.zeros(len(unit))
         rows = np.arange(len(unit))
         while rows.size:
-            found = self._nearest(block.of(rows), limit - narrower[rows])
+            some = block.of(rows)
+            code = some.code if self._analysis is None else self._measured(some, unit[rows])
+            found = self._nearest(some, code, limit - narrower[rows])
             short = target - cosines(unit[rows], self.decode(found))
             for row, payload in zip(rows, found, strict=True):
                 payloads[row] = payload
@@ -274,12 +322,21 @@ class KltCoder:
             narrower[rows] = 2 * np.maximum(narrower[rows] + short, _NARROWER * limit)
         return payloads
 
-    def _nearest(self, block: Block, limits: Floats) -> list[bytes]:
+    def _measured(self, block: Block, unit: NDArray[np.float32]) -> Coding:
+        """What codes vectors, float32 (N, D), with the errors that decoding leaves, weighted or not."""
+
+        def coded(rows: Ints, steps: Ints, weights: Ints) -> Coded:
+            payloads = block.code(rows, steps, weights).payloads
+            return Coded(payloads, 1 - cosines(unit[rows], self.decode(payloads)))
+
+        return coded
+
+    def _nearest(self, block: Block, code: Coding, limits: Floats) -> list[bytes]:
         """Payloads with errors within limits (N,), about; where none is, those of the finest step."""
         finest = np.zeros(len(limits), np.int64)
         doubts = np.full(len(limits), _ERROR_IN_DOUBT)
         possible = np.maximum(limits, np.finfo(float).tiny)
-        search = Search(block.code, possible, doubts, False, WEIGHT, STEPS - 1)
+        search = Search(code, possible, doubts, False, WEIGHT, STEPS - 1)
         search.find_steps(block.errors_about, self._usual[1], 0, finest + STEPS)
         search.try_weights(_GREATER, error_powers(search.rates), np.flatnonzero(limits > 0))
         rows = np.array([row for row, payload in enumerate(search.best) if payload is None], np.int64)
