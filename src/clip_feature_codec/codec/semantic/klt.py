@@ -54,6 +54,7 @@ _LAMBDAS = np.rint(WEIGHT * 5.0 ** (np.arange(1, 33) / 32)).astype(np.int64)  # 
 _WEIGHTS = Weights(1, _LAMBDAS), Weights(2, _LAMBDAS), Weights(3, _LAMBDAS), Weights(4, _LAMBDAS)
 _GREATER = Weights(0, _LAMBDAS)
 _DOUBT, _BYTES_IN_DOUBT, _ERROR_IN_DOUBT = 0.04, 3, 0.35  # how wrong forecasts may be
+_FLOAT32 = 3e-8  # what rounding vectors may take of a cosine
 _NARROWER = 0.0005  # of an error: by how much less is asked for at least, where it was too much
 _ORTHONORMAL = 0.01  # products of the rounded basis are as near to those of an orthonormal one
 _UNIT_SQUARE = 1 << 2 * UNIT_BITS
@@ -307,7 +308,7 @@ class KltCoder:
         What a search takes for the error is not quite what decoding leaves; where that is too much, it is
         made again for less.
         """
-        limit, payloads, narrower = 1 - target, [b""] * len(unit), np.zeros(len(unit))
+        limit, payloads, narrower = 1 - target, [b""] * len(unit), np.full(len(unit), _FLOAT32)
         rows = np.arange(len(unit))
         while rows.size:
             some = block.of(rows)

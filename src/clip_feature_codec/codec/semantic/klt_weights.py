@@ -1,9 +1,9 @@
 """Weighing the errors of coded vectors by what they are searched with.
 
 A query finds vectors by its product with them, so an error counts by its product with the query. Over many
-queries, the mean square of that is a quadratic form of the error, with the matrix of their second moments. To
-code vectors times that matrix's square root makes the coder's plain squared error this one; decoding goes back
-through its inverse, which is part of the tables' mean and basis.
+queries, the mean square of that is a quadratic form of the error, with the matrix of their second moments.
+Coding vectors times that matrix's square root makes the coder's plain squared error this one; decoding goes
+back through its inverse, which is part of the tables' mean and basis.
 """
 
 from __future__ import annotations
