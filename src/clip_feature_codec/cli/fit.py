@@ -58,6 +58,13 @@ _UNIT = 1e-4
     help="Store or codec.json of a CLIP model: that of --space-name, or of a store made with such tables, is "
     "said to be the same.",
 )
+@click.option(
+    "--queries",
+    "queries_path",
+    type=NAMED_PATH,
+    help=".npy file of vectors (M, D) that coded ones will be searched with, such as those of words: "
+    "directions in which they differ are coded more finely.",
+)
 @max_pixels_option
 @model_options
 @device_option
@@ -65,7 +72,13 @@ _UNIT = 1e-4
 @json_option
 @quiet_option
 def fit(
-    source: Path, out: Path, same_path: Path | None, json_path: Path | None, quiet: bool, **options: Any
+    source: Path,
+    out: Path,
+    same_path: Path | None,
+    queries_path: Path | None,
+    json_path: Path | None,
+    quiet: bool,
+    **options: Any,
 ) -> None:
     """Fit tables of the klt profile, to be used with encode --codec and transcode --codec.
 
@@ -74,7 +87,10 @@ def fit(
     until it is said to be --same-as that.
     The more vectors the better: a thousand are a beginning, and a million need no more memory.
     """
+    import numpy as np
+
     from clip_feature_codec.codec.feature_codec import FeatureCodec
+    from clip_feature_codec.fit import open_npy
 
     failures: list[tuple[str, str]] = []
     bars = ProgressBars(quiet)
@@ -85,7 +101,8 @@ def fit(
         space = space.said_to_be(Bundle.find(same_path).codec.space)
     counts: list[int] = []
     lengths: list[float] = []
-    codec = FeatureCodec.fit_klt(_counted(blocks, counts, lengths), space)
+    queries = None if queries_path is None else np.asarray(open_npy(queries_path), np.float32)
+    codec = FeatureCodec.fit_klt(_counted(blocks, counts, lengths), space, queries)
     codec = replace(codec, vector_length=_mean_length(source, lengths, sum(counts)))
     bars.close()
     codec.save(out)
