@@ -4,8 +4,16 @@ from __future__ import annotations
 
 CODEC_FILE = "codec.json"
 """The tables that streams are coded with, in a store, in a pack, or alone."""
-MANIFEST_FILE = "manifest.jsonl"
-"""What a store knows of its pictures; a folder with tables and without one is no store."""
+MANIFEST_FILE = "manifest.sqlite"
+"""What a store of loose streams knows of its pictures."""
+OLD_MANIFEST_FILE = "manifest.jsonl"
+"""The same in stores of before."""
+PACKED_FILE = "packed.sqlite"
+"""What a packed store knows beside its shards."""
+SHARDS_FOLDER = "data"
+"""Where a packed store has its shards, so called for those who share it as a data set."""
+MANIFEST_FILES = (MANIFEST_FILE, OLD_MANIFEST_FILE, PACKED_FILE)
+"""A folder with tables and without one of these is no store."""
 INDEX_FILE = "search.index"
 """Where searching keeps what it has read of a store's streams."""
 DECODER_FILE = "diffusion_unet_final.pt"

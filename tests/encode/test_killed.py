@@ -9,7 +9,6 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +20,9 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.encode import encode_folder
 from clip_feature_codec.errors import StoreError
-from clip_feature_codec.store import feature_store, manifest
 from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.locking import exclusive
+from clip_feature_codec.store.manifest import Manifest
 from samples import make_picture
 
 # Forks processes from a clean one that has done the slow imports already, instead of from this one.
@@ -34,20 +33,19 @@ PROCESSES.set_forkserver_preload(["clip_feature_codec.encode"])
 def encode_in_a_process(
     folder: Path, out: Path, clip: Path, workers: int, kill: tuple[str, int], tables: Path | None = None
 ) -> None:
-    """Encode, and die of SIGKILL at a moment: before, within or after a write or append, and which one."""
+    """Encode, and die of SIGKILL at a moment: before or after a write or commit, and which one."""
     multiprocessing.set_start_method(
         "fork", force=True
     )  # a worker must be this process's own, to end with it
     torch.set_num_threads(1)
     moments: Counter[str] = Counter()
 
-    def die_at(moment: str, last_act: Callable[[], None] = lambda: None) -> None:
+    def die_at(moment: str) -> None:
         moments[moment] += 1
         if (moment, moments[moment]) == kill:
-            last_act()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    replace, append = Path.replace, manifest.append_to_manifest
+    replace, commit = Path.replace, Manifest._commit
 
     def watched_replace(self: Path, target: Path) -> Path:
         die_at("before write")
@@ -55,14 +53,15 @@ def encode_in_a_process(
         die_at("after write")
         return result
 
-    def watched_append(path: Path, entries: list[manifest.Entry]) -> None:
-        die_at("before append")
-        append(path, entries)
-        die_at("within append", lambda: os.truncate(path, path.stat().st_size - 40))
-        die_at("after append")
+    def watched_commit(self: Manifest) -> None:
+        if not self.is_new:  # in memory
+            die_at("before commit")
+        commit(self)
+        if not self.is_new:
+            die_at("after commit")
 
     Path.replace = watched_replace  # type: ignore[method-assign, assignment]
-    feature_store.append_to_manifest = watched_append  # type: ignore[assignment]
+    Manifest._commit = watched_commit  # type: ignore[method-assign]
     embedder = ClipEmbedder.load(str(clip), device="cpu")
     codec = FeatureCodec.load(tables) if tables else None
     encode_folder(folder, out, embedder, codec, batch_size=3, workers=workers)
@@ -75,7 +74,8 @@ def start(*arguments: object) -> multiprocessing.process.BaseProcess:
 
 
 # Ten pictures and a broken one in batches of three: the plan is the first write, the batches' vectors are the
-# second to the fifth, codec.json is the sixth and the streams are the rest; there are four appends.
+# second to the fifth, codec.json is the sixth, the manifest the seventh and the streams are the rest; there are
+# four commits.
 @pytest.mark.parametrize(
     ("kill", "workers"),
     [
@@ -88,10 +88,9 @@ def start(*arguments: object) -> multiprocessing.process.BaseProcess:
         (("before write", 8), 0),
         (("after write", 11), 1),
         (("before write", 16), 0),
-        (("before append", 1), 0),
-        (("within append", 1), 0),
-        (("within append", 3), 0),
-        (("after append", 4), 0),
+        (("before commit", 1), 0),
+        (("before commit", 3), 0),
+        (("after commit", 4), 0),
     ],
 )
 def test_killed_at_any_moment_and_started_again_it_ends_as_if_made_in_one_go(
@@ -124,9 +123,9 @@ def test_killed_at_any_moment_and_started_again_it_ends_as_if_made_in_one_go(
     [
         ("before write", 2),
         ("after write", 4),
-        ("before append", 1),
-        ("within append", 2),
-        ("after append", 3),
+        ("before commit", 1),
+        ("before commit", 2),
+        ("after commit", 3),
         ("before write", 11),
     ],
 )
@@ -194,7 +193,7 @@ def test_what_was_embedded_before_the_kill_is_not_embedded_again(
     assert embedded == [3, 1]
 
 
-@pytest.mark.parametrize("moment", [("before write", 6), ("after append", 2)])
+@pytest.mark.parametrize("moment", [("before write", 6), ("after commit", 2)])
 def test_a_folder_that_changes_between_kill_and_restart(
     photo_folder: PhotoFolder,
     tmp_path: Path,

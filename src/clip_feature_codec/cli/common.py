@@ -38,6 +38,11 @@ def stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 quiet_option = click.option("--quiet", is_flag=True, help="No progress bars and no remarks.")
+packed_option = click.option(
+    "--packed",
+    is_flag=True,
+    help="Make a packed store, of Parquet shards instead of a file for each picture.",
+)
 json_option = click.option(
     "--json",
     "json_path",

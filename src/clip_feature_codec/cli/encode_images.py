@@ -15,6 +15,7 @@ from clip_feature_codec.cli.common import (
     make_rate,
     max_pixels_option,
     model_options,
+    packed_option,
     quiet_option,
     raise_failures,
     rate_options,
@@ -63,6 +64,7 @@ _folder_options = stack(
     ),
     model_options,
     device_option,
+    packed_option,
     json_option,
     quiet_option,
 )
@@ -87,8 +89,9 @@ def encode(source: Path, out: Path, **options: Any) -> None:
     if source.is_dir():
         _encode_folder(source, out, **options)
     else:
-        if options["sync"]:
-            raise ConfigError(f"{source} is a file; --sync is for a folder of pictures: leave it out")
+        for name in ("sync", "packed"):
+            if options[name]:
+                raise ConfigError(f"{source} is a file; --{name} is for a folder of pictures: leave it out")
         _encode_picture(source, out, **options)
 
 
@@ -105,6 +108,7 @@ def _encode_folder(
     img_dir: Path,
     out_dir: Path,
     sync: bool,
+    packed: bool,
     batch_size: int,
     workers: int | None,
     codec_path: Path | None,
@@ -132,6 +136,7 @@ def _encode_folder(
             codec,
             rate,
             sync=sync,
+            packed=packed,
             batch_size=batch_size,
             workers=workers,
             max_pixels=max_pixels,
@@ -157,14 +162,15 @@ def _remark_on(record: dict[str, Any], sync: bool, quiet: bool) -> None:
 
 
 def _record(out_dir: Path, result: EncodeResult) -> dict[str, Any]:
+    totals = result.store.totals()
     return {
         "store": str(out_dir),
         "added": result.added,
         "unchanged": result.unchanged,
         "moved": result.moved,
         "removed": result.removed,
-        "pictures": len(result.store),
-        "bytes": sum(entry.bytes for entry in result.store.entries),
+        "pictures": totals.pictures,
+        "bytes": totals.bytes,
         "profile": result.store.codec.profile,
         "skipped": result.skipped,
         "failures": [{"image": image, "reason": reason} for image, reason in result.failures],

@@ -12,6 +12,7 @@ from clip_feature_codec.cli.encode_images import encode
 from clip_feature_codec.cli.eval import evaluate
 from clip_feature_codec.cli.fit import fit
 from clip_feature_codec.cli.info import info
+from clip_feature_codec.cli.pack import pack, unpack
 from clip_feature_codec.cli.prune import prune
 from clip_feature_codec.cli.reconstruct_diffusion import decode
 from clip_feature_codec.cli.search import search
@@ -25,5 +26,7 @@ def main() -> None:
     """Pictures as CLIP features in a few hundred bytes, painted again by a diffusion model."""
 
 
-for command in (encode, decode, info, search, transcode, prune, fit, train, evaluate, compare, demo):
+for command in (encode, decode, info, search, transcode, pack, unpack, prune):
+    main.add_command(command)
+for command in (fit, train, evaluate, compare, demo):
     main.add_command(command)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,17 +29,21 @@ from clip_feature_codec.cli.common import (
 )
 from clip_feature_codec.cli.painting import make_paint_options, paint_options
 from clip_feature_codec.cli.paths import IN_FILE, IN_FOLDER, IN_PATH, OutputPath
+from clip_feature_codec.cli.reporting import resumable
 from clip_feature_codec.cli.streams import open_stream
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.files import STDIO
 from clip_feature_codec.outputs.kinds import DECODED, PIPED_PICTURE
-from clip_feature_codec.progress import Progress, silent
+from clip_feature_codec.preview import preview
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from clip_feature_codec.api import ClipCodec
     from clip_feature_codec.codec.bitstream import Stream
+    from clip_feature_codec.decoding import Deferred
+    from clip_feature_codec.store.manifest import Entry
+    from clip_feature_codec.store.protocol import Store
 
 _decode_options = stack(weights_option, paint_options, batch_option, device_option, quiet_option)
 
@@ -54,22 +60,31 @@ _decode_options = stack(weights_option, paint_options, batch_option, device_opti
 @codec_option
 @_decode_options
 @click.option(
+    "--name",
+    "names",
+    multiple=True,
+    help="Only the picture of this name in the store; may be given several times.",
+)
+@click.option(
     "--preview",
     "preview_only",
     is_flag=True,
     help="Show the layout layer alone, blurred, without any network.",
 )
-def decode(source: Path, out: Path, codec_path: Path | None, **options: Any) -> None:
+def decode(source: Path, out: Path, codec_path: Path | None, names: tuple[str, ...], **options: Any) -> None:
     """Paint the picture of a .clp file, or of every stream of a store.
 
     SOURCE is a .clp file (- is standard input) or a store; the pictures of a store become PNG files in the
-    folder OUT, under their names in the store. With --preview, of the other options only --size and --square
-    matter.
+    folder OUT, under their names in the store. Run again, it goes on where it was interrupted.
+
+    With --preview, of the other options only --size and --square matter.
     """
     if source.is_dir():
         if codec_path:
             raise ConfigError("a store is decoded with its own tables: leave out --codec")
-        _decode_store(source, out, **options)
+        _decode_store(source, out, names=names, **options)
+    elif names:
+        raise ConfigError(f"{source} is one stream; --name chooses from a store: leave it out")
     else:
         _decode_file(source, out, codec_path, **options)
 
@@ -107,7 +122,10 @@ def _decode_file(
     bundle, stream = open_stream(source, codec_path)
     codec = ClipCodec.load(bundle, weights=weights, device=device)
     with naming(source):
-        picture = next(_pictures([stream], codec, quiet, silent, **options))
+        if options.pop("preview_only", False):
+            picture = preview(stream, codec.features, options["size"], options["square"])
+        else:
+            picture = next(_painted([stream], codec, quiet, **options))
     if out == STDIO:
         encoded = io.BytesIO()
         picture.save(encoded, "PNG")
@@ -123,60 +141,64 @@ def _decode_store(
     weights: Path | None,
     device: str,
     quiet: bool,
+    names: tuple[str, ...] = (),
+    preview_only: bool = False,
     **options: Any,
 ) -> None:
     from clip_feature_codec.api import ClipCodec
-    from clip_feature_codec.images import save_image
+    from clip_feature_codec.bundle import Bundle
+    from clip_feature_codec.decoding import decode_store
     from clip_feature_codec.store.opening import open_store
 
     store = open_store(store_dir)
+    entries = [_named(store, name) for name in names] if names else store.entries
     codec = ClipCodec.load(store_dir, weights=weights, device=device)
-    whole, failures = store.whole_streams()
-    if options.get("preview_only"):
-        shown = []
-        for entry, stream in whole:
-            if stream.layout is None:
-                path = str(store.stream_path(entry))
-                failures.append((path, f"{path}: there is no layout layer to show"))
-            else:
-                shown.append((entry, stream))
-        whole = shown
-    with closing(ProgressBars(quiet)) as bars:
-        pictures = _pictures([stream for _, stream in whole], codec, quiet, bars, **options)
-        for (entry, _), picture in zip(whole, pictures, strict=True):
-            save_image(picture, out / f"{entry.name}.png")
-    remark(f"{out}: {len(whole)} pictures", quiet)
-    raise_failures(failures, len(store))
+    made_with = _made_with(None if preview_only else weights or Bundle.find(store_dir).decoder_file, options)
+
+    def show(streams: Sequence[Stream]) -> Iterator[Deferred]:
+        if preview_only:
+            size, square = options["size"], options["square"]
+            return (partial(preview, stream, codec.features, size, square) for stream in streams)
+        return (partial(_given, picture) for picture in _painted(streams, codec, quiet, **options))
+
+    layer = "layout" if preview_only else None
+    with resumable(), ProgressBars(quiet) as bars:
+        failures = decode_store(
+            store, entries, out, show, made_with, layer=layer, quick=preview_only, progress=bars
+        )
+    remark(f"{out}: {len(entries) - len(failures)} pictures", quiet)
+    raise_failures(failures, len(entries))
 
 
-def _pictures(
-    streams: Sequence[Stream],
-    codec: ClipCodec,
-    quiet: bool,
-    progress: Progress,
-    preview_only: bool = False,
-    batch_size: int = 1,
-    **options: Any,
+def _named(store: Store, name: str) -> Entry:
+    entry = store.named(name)
+    if entry is None:
+        raise ConfigError(f"{store.folder}: there is no picture of the name {name!r}")
+    return entry
+
+
+def _made_with(decoder: Path | None, options: dict[str, Any]) -> str:
+    """What the pictures depend on beside their streams: the decoder's weights, and the options."""
+    digest = hashlib.sha256(json.dumps({**options, "batch_size": None}, sort_keys=True).encode())
+    if decoder is not None:
+        with decoder.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def _given(picture: Image.Image) -> Image.Image:
+    return picture
+
+
+def _painted(
+    streams: Sequence[Stream], codec: ClipCodec, quiet: bool, batch_size: int = 1, **options: Any
 ) -> Iterator[Image.Image]:
-    """Paint the pictures of streams, or show their layouts."""
-    if preview_only:
-        return _previews(streams, codec, options["size"], options["square"], progress)
+    """Paint the pictures of streams."""
     from clip_feature_codec.reconstruct import paint
 
     chosen = make_paint_options(options)
     remark_on_model(codec.features.space, quiet)
-    return paint(streams, codec.features, codec.decoder, chosen, batch_size, progress)
-
-
-def _previews(
-    streams: Sequence[Stream], codec: ClipCodec, size: int, square: bool, progress: Progress
-) -> Iterator[Image.Image]:
-    from clip_feature_codec.preview import preview
-
-    progress("decoding", 0, len(streams))
-    for done, stream in enumerate(streams, 1):
-        yield preview(stream, codec.features, size, square)
-        progress("decoding", done, len(streams))
+    return paint(streams, codec.features, codec.decoder, chosen, batch_size)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ from clip_feature_codec.encode.reading import read_chunks
 from clip_feature_codec.errors import ConfigError, StoreError
 from clip_feature_codec.names import CODEC_FILE
 from clip_feature_codec.progress import Progress
-from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.locking import remove_strays
+from clip_feature_codec.store.opening import create_store, open_store
+from clip_feature_codec.store.writing import WritableStore
 
 _WORK = ".encode"
 
@@ -43,11 +44,13 @@ class EncodingJob:
         embedder: Embedder | None,
         codec: FeatureCodec | None,
         rate: Rate,
+        packed: bool,
         workers: int | None,
         max_pixels: int,
         progress: Progress,
     ) -> None:
         self._img_dir, self._out_dir, self._rate, self._progress = img_dir, out_dir, rate, progress
+        self._packed = packed
         self._work, self._max_pixels = out_dir / _WORK, max_pixels
         self._embedder = embedder if rate.layers != "layout" else None
         self._tables = FeatureCodec.load(out_dir / CODEC_FILE) if (out_dir / CODEC_FILE).exists() else codec
@@ -66,19 +69,19 @@ class EncodingJob:
         self._workers = default_workers(self._embedder) if workers is None else workers
         self._require_budget([None])
 
-    def open_store(self) -> FeatureStore | None:
+    def open_store(self) -> WritableStore | None:
         """Open the store that is there, without what a killed run has left in it."""
         if self._work.exists():
             remove_strays(self._out_dir)
         if not (self._out_dir / CODEC_FILE).exists():
             return None
-        store = FeatureStore.open(self._out_dir)
+        store = open_store(self._out_dir)
         self._tables = store.codec
         return store
 
     def run(
-        self, store: FeatureStore | None, present: Sequence[str], todo: Sequence[str], batch_size: int
-    ) -> tuple[FeatureStore, list[tuple[str, str]]]:
+        self, store: WritableStore | None, present: Sequence[str], todo: Sequence[str], batch_size: int
+    ) -> tuple[WritableStore, list[tuple[str, str]]]:
         """Code the pictures ``todo`` of those ``present``; give the store, and (path, reason) of what failed.
 
         Raises:
@@ -100,7 +103,7 @@ class EncodingJob:
             if chunk.layers is not None:
                 blobs = tables.encode(chunk.layers, self._rate)
                 if store is None:
-                    store = FeatureStore.create(self._out_dir, tables)
+                    store = create_store(self._out_dir, tables, packed=self._packed)
                 failures += store.put(self._img_dir, chunk.pictures, blobs)
         plan.remove()
         if store is None:
