@@ -74,8 +74,8 @@ def start(*arguments: object) -> multiprocessing.process.BaseProcess:
 
 
 # Ten pictures and a broken one in batches of three: the plan is the first write, the batches' vectors are the
-# second to the fifth, codec.json is the sixth, the manifest the seventh and the streams are the rest; there are
-# four commits.
+# second to the fifth, codec.json is the sixth, the manifest the seventh, and the streams are the rest; there
+# are four commits.
 @pytest.mark.parametrize(
     ("kill", "workers"),
     [

@@ -1,4 +1,4 @@
-"""Stores of before, whose manifest is JSON Lines: still read, and upgraded by the first that writes to them."""
+"""Stores of before, whose manifest is JSON Lines: still read, and upgraded when something is written."""
 
 from __future__ import annotations
 
