@@ -28,7 +28,6 @@ def decode_store(
     made_with: str,
     *,
     layer: str | None = None,
-    quick: bool = False,
     progress: Progress = silent,
 ) -> list[tuple[str, str]]:
     """Write the pictures of streams as PNG files, under their names in the store, on all cores.
@@ -43,7 +42,6 @@ def decode_store(
         show: gives the pictures of streams, in order.
         made_with: what the pictures depend on beside their streams.
         layer: streams without it are failures.
-        quick: compress the files four times as fast, to an eighth more.
         progress: told of the pictures that are written.
 
     Returns:
@@ -65,7 +63,7 @@ def decode_store(
 
     def save(made: tuple[Path, str, Deferred]) -> None:
         path, note, picture = made
-        save_image(picture(), path, note=note, quick=quick)
+        save_image(picture(), path, note=note)
 
     progress("decoding", 0, len(entries))
     for _ in in_order(save, pictures()):

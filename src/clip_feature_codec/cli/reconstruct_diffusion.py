@@ -163,9 +163,7 @@ def _decode_store(
 
     layer = "layout" if preview_only else None
     with resumable(), ProgressBars(quiet) as bars:
-        failures = decode_store(
-            store, entries, out, show, made_with, layer=layer, quick=preview_only, progress=bars
-        )
+        failures = decode_store(store, entries, out, show, made_with, layer=layer, progress=bars)
     remark(f"{out}: {len(entries) - len(failures)} pictures", quiet)
     raise_failures(failures, len(entries))
 

@@ -18,7 +18,7 @@ _MARK = "clip-feature-codec"
 _LOSSY_QUALITY = {"JPEG": 95, "WEBP": 95, "AVIF": 90}
 
 
-def save_image(picture: Image.Image, path: Path, *, note: str = "", quick: bool = False) -> None:
+def save_image(picture: Image.Image, path: Path, *, note: str = "") -> None:
     """Write a picture, whole or not at all, in the format that the ending of ``path`` names.
 
     JPEG and WebP are written at quality 95, AVIF at 90. Each file names this program as its maker, as
@@ -28,7 +28,6 @@ def save_image(picture: Image.Image, path: Path, *, note: str = "", quick: bool 
         picture: any that the format can hold.
         path: the file.
         note: what the picture was made from, for `note_of`; only a PNG file has a place for it.
-        quick: compress a PNG file four times as fast, to an eighth more.
 
     Raises:
         ImageError: the ending is none of `IMAGE_SUFFIXES`, the format cannot hold the picture, or the
@@ -41,8 +40,6 @@ def save_image(picture: Image.Image, path: Path, *, note: str = "", quick: bool 
     options = _marked(image_format, note)
     if image_format in _LOSSY_QUALITY:
         options["quality"] = _LOSSY_QUALITY[image_format]
-    if image_format == "PNG" and quick:
-        options["compress_level"] = 1
     encoded = io.BytesIO()
     try:
         picture.save(encoded, format=image_format, **options)
