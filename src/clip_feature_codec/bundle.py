@@ -11,7 +11,7 @@ from clip_feature_codec.codec.bitstream import Stream, read_codec_id
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
 from clip_feature_codec.lazy import lazy
-from clip_feature_codec.names import CODEC_FILE, DECODER_FILE, MANIFEST_FILES, PACK_DECODER, SHARDS_FOLDER
+from clip_feature_codec.names import CODEC_FILE, DECODER_FILE, MANIFEST_FILES, PACK_DECODER, SHARDS, SHARDS_FOLDER
 from clip_feature_codec.packs import DEFAULT_PACK, pack_folder, pack_names
 
 
@@ -72,7 +72,7 @@ class Bundle:
 def has_pictures(folder: Path) -> bool:
     """Tell whether a folder has what makes it a store beside its tables: a manifest, or shards."""
     known = any((folder / name).is_file() for name in MANIFEST_FILES)
-    return known or any((folder / SHARDS_FOLDER).glob("*.parquet"))
+    return known or any((folder / SHARDS_FOLDER).glob(SHARDS))
 
 
 def bundles_near(stream: Path | None) -> Iterator[Bundle]:

@@ -12,6 +12,8 @@ PACKED_FILE = "packed.sqlite"
 """What a packed store knows beside its shards."""
 SHARDS_FOLDER = "data"
 """Where a packed store has its shards, so called for those who share it as a data set."""
+SHARDS = "streams-*.parquet"
+"""What these are called."""
 MANIFEST_FILES = (MANIFEST_FILE, OLD_MANIFEST_FILE, PACKED_FILE)
 """A folder with tables and without one of these is no store."""
 INDEX_FILE = "search.index"

@@ -57,7 +57,7 @@ WRITING = {
     ("decode", "out"): ("-o new.png", "new.png"),
     ("reconstruct_diffusion", "out"): ("--out new", "new/deep/p2.png"),
     ("info", "json_path"): ("--json new.json", "new.json"),
-    ("pack", "out"): ("-o new", "new/packed.sqlite"),
+    ("pack", "out"): ("-o new", "new/data/streams-00000.parquet"),
     ("pack", "json_path"): ("--json new.json", "new.json"),
     ("unpack", "out"): ("-o new", "new/p0.clp"),
     ("unpack", "json_path"): ("--json new.json", "new.json"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
-from clip_feature_codec.names import PACKED_FILE, SHARDS_FOLDER
+from clip_feature_codec.names import PACKED_FILE, SHARDS, SHARDS_FOLDER
 from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.writing import WritableStore
 
@@ -34,4 +34,4 @@ def create_store(folder: Path, codec: FeatureCodec, *, packed: bool = False) -> 
 
 def is_packed(folder: Path) -> bool:
     """Tell whether the store in a folder is a packed one."""
-    return (folder / PACKED_FILE).is_file() or any((folder / SHARDS_FOLDER).glob("*.parquet"))
+    return (folder / PACKED_FILE).is_file() or any((folder / SHARDS_FOLDER).glob(SHARDS))

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from clip_feature_codec.names import PACKED_FILE, SHARDS_FOLDER
+from clip_feature_codec.names import PACKED_FILE, SHARDS, SHARDS_FOLDER
 from clip_feature_codec.store.manifest import SELECT, Entry, Manifest, entry_of_row
 
 _TABLES = """
@@ -36,7 +36,7 @@ class Journal(Manifest):
         """The names of the shards, in order."""
         names = [row[0] for row in self._run("SELECT name FROM shards")]
         if self.is_new:
-            names = [path.name for path in self._shards_folder.glob("*.parquet")]
+            names = [path.name for path in self._shards_folder.glob(SHARDS)]
         return sorted(names, key=place_of)
 
     def dropped(self) -> dict[str, set[int]]:
@@ -73,6 +73,10 @@ class Journal(Manifest):
         """Give back the room of what was let go."""
         self._run("VACUUM")
 
+    def begin(self) -> None:
+        """Write the file of a store that has no shards, whatever lies in its folder."""
+        super().keep()
+
     def keep(self) -> None:
         """Write what is in memory to the file; the shards that are there become its own."""
         if self.is_new:
@@ -84,7 +88,7 @@ class Journal(Manifest):
     def strays(self) -> Iterator[Path]:
         """Shards that were written and never became the store's, or are no longer."""
         known = set(self.shards())
-        return (path for path in self._shards_folder.glob("*.parquet") if path.name not in known)
+        return (path for path in self._shards_folder.glob(SHARDS) if path.name not in known)
 
     def _write_schema(self) -> None:
         super()._write_schema()

@@ -56,9 +56,8 @@ class PackedStore(WritableStore):
     def create(cls, folder: Path, codec: FeatureCodec) -> PackedStore:
         """Make an empty store with ``codec``'s tables."""
         codec.save(folder / CODEC_FILE)
-        store = cls(folder, codec)
-        store._journal.keep()
-        return store
+        Journal(folder).begin()
+        return cls(folder, codec)
 
     @property
     def entries(self) -> Rows:
