@@ -11,7 +11,14 @@ from clip_feature_codec.codec.bitstream import Stream, read_codec_id
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
 from clip_feature_codec.lazy import lazy
-from clip_feature_codec.names import CODEC_FILE, DECODER_FILE, MANIFEST_FILES, PACK_DECODER, SHARDS, SHARDS_FOLDER
+from clip_feature_codec.names import (
+    CODEC_FILE,
+    DECODER_FILE,
+    MANIFEST_FILES,
+    PACK_DECODER,
+    SHARDS,
+    SHARDS_FOLDER,
+)
 from clip_feature_codec.packs import DEFAULT_PACK, pack_folder, pack_names
 
 

@@ -57,7 +57,7 @@ def decode_store(
             wanted = [entry for entry in block if note_of(_file(out_dir, entry)) != _note(entry, made_with)]
             whole = list(_with_layer(store, wanted, layer, failures))
             done += len(block) - len(whole)  # those that need not be made, and those that cannot
-            progress("decoding", done, len(entries))
+            progress("decoding", done, len(entries), len(failures))
             for (entry, _), picture in zip(whole, show([stream for _, stream in whole]), strict=True):
                 yield _file(out_dir, entry), _note(entry, made_with), picture
 
@@ -68,7 +68,7 @@ def decode_store(
     progress("decoding", 0, len(entries))
     for _ in in_order(save, pictures()):
         done += 1
-        progress("decoding", done, len(entries))
+        progress("decoding", done, len(entries), len(failures))
     return failures
 
 

@@ -18,7 +18,7 @@ def in_order(function: Callable[[T], R], items: Iterable[T], workers: int | None
 
     Args:
         function: called in other threads; whatever it raises is raised here.
-        items: taken in this thread, no more than two ahead for each worker.
+        items: taken in this thread, at most two ahead for each worker; a result that is there comes first.
         workers: threads, by default one a core.
     """
     workers = workers or usable_cores()
@@ -27,7 +27,7 @@ def in_order(function: Callable[[T], R], items: Iterable[T], workers: int | None
         try:
             for item in items:
                 under_way.append(pool.submit(function, item))
-                if len(under_way) > 2 * workers:
+                while under_way and (len(under_way) > 2 * workers or under_way[0].done()):
                     yield under_way.popleft().result()
             while under_way:
                 yield under_way.popleft().result()

@@ -180,15 +180,19 @@ def _record(out_dir: Path, result: EncodeResult) -> dict[str, Any]:
 def _embedder(
     out_dir: Path, codec_path: Path | None, model: str | None, pretrained: str | None, device: str
 ) -> Embedder:
-    """The CLIP model asked for; if none is, that of the store or of the tables, else the default pack's."""
+    """The CLIP model asked for; if none is, that of the store or of the tables, else the default pack's.
+
+    That of a store or of tables is loaded when it is needed, as it is not where there is nothing to do.
+    """
     from clip_feature_codec.bundle import Bundle
-    from clip_feature_codec.embed import embedder_for, load_embedder
+    from clip_feature_codec.embed import DeferredEmbedder, embedder_for, load_embedder
     from clip_feature_codec.names import CODEC_FILE
     from clip_feature_codec.packs import DEFAULT_PACK
 
     known = out_dir if (out_dir / CODEC_FILE).is_file() else codec_path
     if model is None and known:
-        return embedder_for(Bundle.find(known).codec.space, None, pretrained, device)
+        space = Bundle.find(known).codec.space
+        return DeferredEmbedder(space, lambda: embedder_for(space, None, pretrained, device))
     return load_embedder(model or DEFAULT_PACK, pretrained, device)
 
 

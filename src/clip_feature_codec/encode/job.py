@@ -18,6 +18,7 @@ from clip_feature_codec.encode.plan import Chunk, Plan
 from clip_feature_codec.encode.reading import read_chunks
 from clip_feature_codec.errors import ConfigError, StoreError
 from clip_feature_codec.names import CODEC_FILE
+from clip_feature_codec.parallel import in_order
 from clip_feature_codec.progress import Progress
 from clip_feature_codec.store.locking import remove_strays
 from clip_feature_codec.store.opening import create_store, open_store
@@ -66,7 +67,7 @@ class EncodingJob:
             self._limits = FeatureCodec.fit(np.eye(2, self._space.dim, dtype=np.float32), self._space)
         else:
             raise ConfigError("tables are fitted on vectors: name a codec to encode layouts alone")
-        self._workers = default_workers(self._embedder) if workers is None else workers
+        self._workers = workers
         self._require_budget([None])
 
     def open_store(self) -> WritableStore | None:
@@ -97,11 +98,14 @@ class EncodingJob:
             tables, chunks = self._tables, self._embedded(plan.chunks, plan)
         else:
             tables, chunks = self._fitted(plan), plan.finished()
+
+        def code(chunk: Chunk) -> tuple[Chunk, list[bytes]]:
+            return chunk, [] if chunk.layers is None else tables.encode(chunk.layers, self._rate)
+
         failures = []
-        for chunk in chunks:
+        for chunk, blobs in in_order(code, chunks):  # while the next is embedded
             failures += chunk.failures
-            if chunk.layers is not None:
-                blobs = tables.encode(chunk.layers, self._rate)
+            if blobs:
                 if store is None:
                     store = create_store(self._out_dir, tables, packed=self._packed)
                 failures += store.put(self._img_dir, chunk.pictures, blobs)
@@ -135,12 +139,14 @@ class EncodingJob:
         """Read and embed some chunks of a plan, in order."""
         preprocess = self._embedder.preprocess if self._embedder else None
         on_gpu = self._embedder is not None and self._embedder.device.startswith("cuda")
+        workers = default_workers(self._embedder) if self._workers is None else self._workers
         with_layouts = self._rate.layers != "semantic"
         total = sum(map(len, plan.chunks))
         done = total - sum(map(len, chunks))
+        failed = 0
         self._progress("encoding", done, total)
         reads = read_chunks(
-            self._img_dir, chunks, preprocess, with_layouts, self._max_pixels, self._workers, on_gpu
+            self._img_dir, chunks, preprocess, with_layouts, self._max_pixels, workers, on_gpu
         )
         for names, read in zip(chunks, reads, strict=True):
             aspects = [picture.aspect for picture in read.pictures]
@@ -151,7 +157,8 @@ class EncodingJob:
             layers = Layers(vectors, read.layouts, aspects) if read.pictures else None
             yield Chunk(read.pictures, layers, read.failures)
             done += len(names)
-            self._progress("encoding", done, total)
+            failed += len(read.failures)
+            self._progress("encoding", done, total, failed)
 
     def _require_budget(self, aspects: Sequence[float | None]) -> None:
         """Find out before anything is embedded whether the byte budget is too small.

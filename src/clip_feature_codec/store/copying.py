@@ -61,7 +61,7 @@ def copy_store(
             )
             failures += failed
             copied += len(whole) - len(failed)
-            progress("copying", start + len(block), len(entries))
+            progress("copying", start + len(block), len(entries), len(failures))
         target.finish()
         _copy_decoder(store.folder, out_dir)
     return copied, failures

@@ -415,6 +415,6 @@ def entry_of_row(row: Sequence[Any]) -> Entry:
         require_inside(name)
         if not all(isinstance(value, int) for value in numbers[:5]):
             raise TypeError(f"found {numbers[:5]}, expected whole numbers")
-        return Entry(name, from_text(source), digest.hex(), *numbers, place=(-1, number))
+        return Entry(name, from_text(source), digest.hex(), *numbers, (-1, number))
     except (ValueError, TypeError, AttributeError) as error:
         raise StoreError(f"manifest, row {number}: not a picture ({error})") from None

@@ -82,11 +82,11 @@ def transcode_store(
         remove_strays(out_dir)
         target = _store_there(out_dir, codec) or create_store(out_dir, codec, packed=packed)
         work = _Work(out_dir / _WORK, store, entries, rate, codec)
-        progress("transcoding", work.done, len(entries))
+        progress("transcoding", work.done, len(entries), len(work.result.failures))
         for block, failures, blobs in _coded(store, entries[work.done :], rate, codec):
             failed = dict(target.add_from(store, [entry for entry, _ in block], blobs))
             work.add(store, block, blobs, failures, failed)
-            progress("transcoding", work.done, len(entries))
+            progress("transcoding", work.done, len(entries), len(work.result.failures))
         target.finish()
         work.remove()
     return work.result

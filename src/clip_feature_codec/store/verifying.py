@@ -59,5 +59,5 @@ def verify_store(store: Store, progress: Progress = silent) -> list[tuple[str, s
     progress("verifying", 0, len(entries))
     for number, failures in enumerate(in_order(decode, blocks()), 1):
         damaged += failures
-        progress("verifying", min(number * _STREAMS_AT_ONCE, len(entries)), len(entries))
+        progress("verifying", min(number * _STREAMS_AT_ONCE, len(entries)), len(entries), len(damaged))
     return damaged

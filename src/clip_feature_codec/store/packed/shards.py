@@ -131,8 +131,10 @@ class Shard:
         missing = [name for name in schema().names if name not in names]
         if missing:
             raise StoreError(f"{path}: no shard of a packed store: it has no column {missing[0]!r}")
-        groups = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
-        self._starts = [0, *accumulate(groups)]
+        groups: list[int] = [
+            self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)
+        ]
+        self._starts: list[int] = [0, *accumulate(groups)]
         self._entries_of = lru_cache(_GROUPS_KEPT)(self._read_entries)
         self._streams_of = lru_cache(_GROUPS_KEPT)(self._read_streams)
 
@@ -147,7 +149,8 @@ class Shard:
     def entry(self, row: int) -> Entry:
         """The entry of a row."""
         group = bisect_right(self._starts, row) - 1
-        return self._entries_of(group)[row - self._starts[group]]
+        entry: Entry = self._entries_of(group)[row - self._starts[group]]
+        return entry
 
     def stream(self, row: int) -> bytes:
         """The stream of a row. Raises OSError."""
@@ -218,7 +221,7 @@ def _entry(path: Path, row: Sequence[Any], place: tuple[int, int]) -> Entry:
             raise ValueError(f"sha256: found {len(digest)} bytes, expected {HASH_BYTES}")
     except ValueError as error:
         raise StoreError(f"{path}, row {place[1]}: not a picture ({error})") from None
-    return Entry(name, from_text(source), digest.hex(), *numbers, place=place)
+    return Entry(name, from_text(source), digest.hex(), *numbers, place)
 
 
 def _parquet_file(path: Path) -> Any:
