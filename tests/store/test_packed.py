@@ -22,6 +22,7 @@ from clip_feature_codec.store.pruning import prune_store
 from clip_feature_codec.store.search.nearest import SearchIndex
 from clip_feature_codec.store.transcoding import transcode_store
 from clip_feature_codec.store.verifying import verify_store
+from clip_feature_codec.store.writing import NewStream
 
 
 def test_before_and_after_it_is_sealed_it_gives_what_a_folder_store_gives(
@@ -275,7 +276,7 @@ def test_at_most_40_bytes_a_picture_beyond_its_stream(packed: PackedStore) -> No
         )
     ]
     entries = [packed._with_stream(entry, blobs[i % 2000]) for i, entry in enumerate(many)]
-    packed._write((Path(entry.name), entry, blobs[i % 2000]) for i, entry in enumerate(entries))
+    packed._write(NewStream(Path(), None, entry, blobs[i % 2000]) for i, entry in enumerate(entries))
     packed.finish()
     room = sum(path.stat().st_size for path in (packed.folder / "data").iterdir())
     room += (packed.folder / "packed.sqlite").stat().st_size

@@ -6,7 +6,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from packed_samples import add, facts, rows_of_others, streams
 
 from clip_feature_codec.store.packed import PackedStore, packed_store
 from clip_feature_codec.store.packed.journal import Journal
+from clip_feature_codec.store.writing import NewStream
 
 
 class Killed(BaseException):
@@ -72,12 +73,16 @@ def test_a_batch_that_fails_leaves_the_store_as_it_was(packed: PackedStore, smal
     add(packed, range(15))
     packed.finish()
     before = facts(packed)
-    rows = [
-        (Path("x"), packed._with_stream(entry, streams(1, 9)[0]), streams(1, 9)[0])
-        for entry in packed.entries
-    ]
+    blob = streams(1, 9)[0]
+
+    def failing() -> Iterator[NewStream]:
+        for i, entry in enumerate(packed.entries):
+            if i == 10:
+                raise Killed
+            yield NewStream(Path(), entry, packed._with_stream(entry, blob), blob)
+
     with pytest.raises(Killed):
-        packed._write(dying(lambda: None, before=True)() if i == 10 else row for i, row in enumerate(rows))  # type: ignore[misc]
+        packed._write(failing())
     assert facts(packed) == facts(PackedStore.open(packed.folder)) == before
 
 

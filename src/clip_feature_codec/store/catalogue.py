@@ -22,7 +22,7 @@ class Catalogue(ABC):
 
     def __init__(self, folder: Path) -> None:
         self._real_folder = folder.resolve()
-        self._source_folders: dict[Path, str] = {}
+        self._source_folders: dict[str, str] = {}
 
     @abstractmethod
     def named(self, name: str) -> Entry | None:
@@ -44,14 +44,14 @@ class Catalogue(ABC):
 
         Of links, those to folders are followed, but not the last one: two names in a folder are two pictures.
         """
-        folder = path.parent
+        folder, name = os.path.split(path)
         if folder not in self._source_folders:  # once for each: following links takes its time
-            real = folder.resolve()
+            real = Path(folder).resolve()
             # No way leads to another drive.
             with suppress(ValueError):
                 real = Path(os.path.relpath(real, self._real_folder))
-            self._source_folders[folder] = real.as_posix()
-        return str(PurePosixPath(self._source_folders[folder], path.name))
+            self._source_folders[folder] = str(PurePosixPath(real.as_posix(), "x"))[:-1]
+        return self._source_folders[folder] + name
 
     def free_name(
         self, inside: PurePosixPath, first_choice: str | None = None, given_up: str | None = None
@@ -65,8 +65,9 @@ class Catalogue(ABC):
             first_choice: what is tried before.
             given_up: a name that is free, too, since its picture gets another.
         """
-        folders = (f"{part}~" if part.casefold().endswith(".clp") else part for part in inside.parent.parts)
-        inside = PurePosixPath(*folders, inside.name)
+        if ".clp/" in str(inside).casefold():
+            folders = (f"{part}~" if part.casefold().endswith(".clp") else part for part in inside.parts[:-1])
+            inside = PurePosixPath(*folders, inside.name)
         candidates = chain(
             [first_choice] if first_choice else [],
             [str(inside.with_suffix("")), str(inside)],

@@ -13,7 +13,7 @@ from clip_feature_codec.files import write_atomic
 from clip_feature_codec.names import CODEC_FILE, MANIFEST_FILE, OLD_MANIFEST_FILE
 from clip_feature_codec.store.manifest import Entries, Entry, Manifest, Totals, stream_hash
 from clip_feature_codec.store.old_manifest import read_old_manifest
-from clip_feature_codec.store.writing import WritableStore, is_below
+from clip_feature_codec.store.writing import NewStream, WritableStore, is_below
 
 
 class FeatureStore(WritableStore):
@@ -105,12 +105,12 @@ class FeatureStore(WritableStore):
             self._manifest.replace(entry, moved)
         self._remove_stream(entry)
 
-    def _write(self, streams: Iterable[tuple[Path, Entry, bytes]]) -> list[tuple[str, str]]:
+    def _write(self, streams: Iterable[NewStream]) -> list[tuple[str, str]]:
         """Write streams, then the manifest's rows of those that are new or another now."""
         failures = []
         self._keep_manifest()
         with self._manifest.transaction():
-            for path, entry, blob in streams:
+            for path, known, entry, blob in streams:
                 try:
                     write_atomic(self.stream_path(entry), blob)
                 except OSError as error:
@@ -118,8 +118,10 @@ class FeatureStore(WritableStore):
                         raise
                     failures.append((str(path), f"{path}: {entry.name}.clp is too long a name: shorten it"))
                     continue
-                if entry != self._manifest.named(entry.name):
-                    self._manifest.put(entry)
+                if known is None:
+                    self._manifest.append(entry)
+                elif known != entry:
+                    self._manifest.replace(known, entry)
         return failures
 
     def _keep_manifest(self) -> None:

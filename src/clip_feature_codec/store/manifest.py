@@ -209,6 +209,10 @@ class Manifest(Catalogue):
         else:
             self._run(_UPDATE, [*values, known[0]])
 
+    def append(self, entry: Entry, stream: bytes | None = None) -> None:
+        """Add an entry whose name is free, without looking for it."""
+        self._run(_INSERT, _to_row(entry, stream))
+
     def replace(self, old: Entry, new: Entry) -> None:
         """Give the entry of a picture another name, source or content, in its place."""
         known = self._row_named(old.name)
@@ -283,8 +287,10 @@ class Manifest(Catalogue):
         return next((row for row in rows if from_text(row[1]).casefold() == folded), None)
 
     def _run(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
-        with self._reported():
+        try:
             return self._connection.execute(sql, values)
+        except sqlite3.Error as error:
+            raise self._failure(error) from None
 
     def _commit(self) -> None:
         self._run("COMMIT")
@@ -310,7 +316,10 @@ class Manifest(Catalogue):
         try:
             yield
         except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: cannot be used: {error}") from None
+            raise self._failure(error) from None
+
+    def _failure(self, error: sqlite3.Error) -> StoreError:
+        return StoreError(f"{self.path}: cannot be used: {error}")
 
 
 class Entries(Sequence[Entry]):

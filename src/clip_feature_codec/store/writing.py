@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
@@ -43,6 +44,22 @@ class NewPicture:
         except OSError:
             return False
         return (status.st_size, status.st_mtime_ns) == (self.source_bytes, self.source_mtime_ns)
+
+
+class NewStream(NamedTuple):
+    """A stream on its way into a store.
+
+    Attributes:
+        path: what it is called in a failure.
+        known: the entry that its picture has already.
+        entry: the one that it is to have; of the same name, where there is one.
+        blob: the stream.
+    """
+
+    path: Path
+    known: Entry | None
+    entry: Entry
+    blob: bytes
 
 
 class WritableStore(Store):
@@ -86,12 +103,10 @@ class WritableStore(Store):
         """Put what was written into its final form, at the end of a piece of work."""
 
     @abstractmethod
-    def _write(self, streams: Iterable[tuple[Path, Entry, bytes]]) -> list[tuple[str, str]]:
+    def _write(self, streams: Iterable[NewStream]) -> list[tuple[str, str]]:
         """Write streams, and all their entries at once; give (path, reason) of those that cannot be.
 
-        Args:
-            streams: what each is called in a failure, its entry, and itself. The entries before it have been
-                put into the catalogue when the next is asked for.
+        The entries before it have been put into the catalogue when the next is asked for.
         """
 
     def named(self, name: str) -> Entry | None:
@@ -153,7 +168,7 @@ class WritableStore(Store):
             (path, reason) of the pictures whose stream's name is too long for the file system.
         """
         streams = (
-            (img_dir / picture.inside, self._entry(img_dir, picture, blob), blob)
+            self._new(img_dir / picture.inside, picture, blob)
             for picture, blob in zip(pictures, blobs, strict=True)
         )
         return self._write(streams)
@@ -168,10 +183,7 @@ class WritableStore(Store):
         Returns:
             (path, reason) of the streams whose names are too long for the file system.
         """
-        streams = (
-            (other.stream_path(entry), self._entry_from(other, entry, blob), blob)
-            for entry, blob in zip(entries, blobs, strict=True)
-        )
+        streams = (self._new_from(other, entry, blob) for entry, blob in zip(entries, blobs, strict=True))
         return self._write(streams)
 
     def has_from(self, other: Store, entry: Entry, sha256: str | None = None) -> bool:
@@ -188,13 +200,13 @@ class WritableStore(Store):
         own, theirs = ((e.width, e.height, e.source_bytes, e.source_mtime_ns) for e in (known, entry))
         return own == theirs and self.has_stream(known)
 
-    def _entry(self, img_dir: Path, picture: NewPicture, blob: bytes) -> Entry:
-        """A picture's entry; a known one keeps its name."""
-        path = img_dir / picture.inside
-        known = self.entry_of(path)
+    def _new(self, path: Path, picture: NewPicture, blob: bytes) -> NewStream:
+        """A new picture's stream; a known one keeps its name."""
+        source = self._catalogue.source(path)
+        known = self._catalogue.of_source(source)
         entry = Entry(
             name=known.name if known else self._catalogue.free_name(PurePosixPath(picture.inside)),
-            source=self._catalogue.source(path),
+            source=source,
             sha256="",
             bytes=0,
             width=picture.width,
@@ -202,16 +214,17 @@ class WritableStore(Store):
             source_bytes=picture.source_bytes,
             source_mtime_ns=picture.source_mtime_ns,
         )
-        return self._with_stream(entry, blob)
+        return NewStream(path, known, self._with_stream(entry, blob), blob)
 
-    def _entry_from(self, other: Store, entry: Entry, blob: bytes) -> Entry:
-        """An entry of another store as one of this; a known picture keeps its name."""
+    def _new_from(self, other: Store, entry: Entry, blob: bytes) -> NewStream:
+        """A stream of another store as one of this; a known picture keeps its name."""
         path = other.source_path(entry)
-        known = self.entry_of(path)
+        source = self._catalogue.source(path)
+        known = self._catalogue.of_source(source)
         inside = PurePosixPath(entry.name + path.suffix)
         name = known.name if known else self._catalogue.free_name(inside, first_choice=entry.name)
-        moved = replace(entry, name=name, source=self._catalogue.source(path), place=None)
-        return self._with_stream(moved, blob)
+        moved = replace(entry, name=name, source=source, place=None)
+        return NewStream(other.stream_path(entry), known, self._with_stream(moved, blob), blob)
 
     def _with_stream(self, entry: Entry, blob: bytes) -> Entry:
         stream = self.codec.parse(blob)

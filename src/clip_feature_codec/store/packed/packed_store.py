@@ -23,7 +23,7 @@ from clip_feature_codec.store.packed.journal import Journal, place_of, shard_nam
 from clip_feature_codec.store.packed.names import Names
 from clip_feature_codec.store.packed.rows import Rows
 from clip_feature_codec.store.packed.shards import SHARD_ROWS, Shard, joined, to_table, write_shard
-from clip_feature_codec.store.writing import WritableStore, is_below
+from clip_feature_codec.store.writing import NewStream, WritableStore, is_below
 
 if TYPE_CHECKING:
     import pyarrow
@@ -62,7 +62,7 @@ class PackedStore(WritableStore):
     @property
     def entries(self) -> Rows:
         """One per picture, in the order in which they were added, as the store is now."""
-        with self._journal.transaction(reading=True):
+        with self._journal.transaction(reading=True):  # shards and journal of one moment
             self._refresh()
             return Rows(self._shards, self._journal.entries())
 
@@ -131,7 +131,7 @@ class PackedStore(WritableStore):
             name = self._names.free_name(PurePosixPath(inside), given_up=entry.name)
             source = self._names.source(img_dir / inside)
             self._let_go(entry)
-            self._journal.put(replace(entry, name=name, source=source), blob)
+            self._journal.append(replace(entry, name=name, source=source), blob)
 
     def finish(self) -> None:
         """Seal what waits, and write the shards again that rows were dropped from."""
@@ -140,16 +140,15 @@ class PackedStore(WritableStore):
             stray.unlink(missing_ok=True)
         self._journal.shrink()
 
-    def _write(self, streams: Iterable[tuple[Path, Entry, bytes]]) -> list[tuple[str, str]]:
+    def _write(self, streams: Iterable[NewStream]) -> list[tuple[str, str]]:
         """Put streams into the journal; when there are enough of them, they become a shard."""
         with self._changing():
-            for _, entry, blob in streams:
-                known = self._names.of_source(entry.source)
+            for _, known, entry, blob in streams:
                 if known == entry:
                     continue
                 if known is not None:
                     self._let_go(known)
-                self._journal.put(entry, blob)
+                self._journal.append(entry, blob)
         if len(self._journal) >= SHARD_ROWS:
             self._seal()
         return []
@@ -211,18 +210,23 @@ class PackedStore(WritableStore):
             raise
 
     def _refresh(self) -> None:
-        """Follow what others, or we, have written since the shards were last listed."""
-        names, dropped = self._journal.shards(), self._journal.dropped()
-        there = {shard.path.name: shard for shard in self._shards}
-        if names == list(there) and all(dropped.get(name, set()) == there[name].dropped for name in names):
-            return
-        shards = []
-        for name in names:
-            shard = there.get(name)
-            if shard is None or shard.dropped != dropped.get(name, set()):
-                path = self.folder / SHARDS_FOLDER / name
-                shard = Shard(path, len(self._opened), dropped.get(name, set()))
-                self._opened.append(shard)
-            shards.append(shard)
-        self._shards = shards
-        self._names.follow(shards)
+        """Follow what others, or we, have written since the shards were last listed.
+
+        They are opened in the transaction that lists them: whoever replaces one waits for its end.
+        """
+        with self._journal.transaction(reading=True):
+            names, dropped = self._journal.shards(), self._journal.dropped()
+            there = {shard.path.name: shard for shard in self._shards}
+            if names == list(there) and all(
+                dropped.get(name, set()) == there[name].dropped for name in names
+            ):
+                return
+            self._shards = [self._opened_shard(name, dropped.get(name, set()), there) for name in names]
+        self._names.follow(self._shards)
+
+    def _opened_shard(self, name: str, dropped: set[int], there: dict[str, Shard]) -> Shard:
+        shard = there.get(name)
+        if shard is None or shard.dropped != dropped:
+            shard = Shard(self.folder / SHARDS_FOLDER / name, len(self._opened), dropped)
+            self._opened.append(shard)
+        return shard
