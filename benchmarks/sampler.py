@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from clip_feature_codec.diffusion.config import UNetConfig
+from clip_feature_codec.diffusion.denoiser import TorchDenoiser
+from clip_feature_codec.diffusion.noise import noise_generators
 from clip_feature_codec.diffusion.plans import sampling_plan
-from clip_feature_codec.diffusion.samplers import noise_generators, sample
+from clip_feature_codec.diffusion.samplers import sample
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
 from clip_feature_codec.diffusion.unet import CLIPCondUNet
 from clip_feature_codec.evaluate.provenance import describe_machine
@@ -86,7 +88,7 @@ def sample_ours(model: CLIPCondUNet, z: Tensor, size: int, steps: int) -> Tensor
     """Pictures (N, 3, size, size) for vectors (N, D)."""
     generators = noise_generators(0, [bytes([row]) for row in range(len(z))])
     plan = sampling_plan("ddim", NoiseScheduler(TIMESTEPS), steps)
-    return sample(model, plan, z, size=size, generators=generators)
+    return sample(TorchDenoiser(model), plan, z, size=size, generators=generators)
 
 
 def sample_theirs(model: UNet2DModel, noise: Tensor, steps: int) -> Tensor:

@@ -26,7 +26,7 @@ LEVELS = [
     {"store", "embed", "diffusion", "preview", "sources"},
     {"bundle"},
     {"codec", "images"},
-    {"parallel"},
+    {"graphs", "parallel"},
     {"files", "devices", "packs", "progress", "stream_source", "weights"},
     {"arguments"},
     {"errors", "names", "lazy", "__init__"},

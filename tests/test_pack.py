@@ -89,7 +89,7 @@ def test_the_pack_is_small(folder: Path):
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 56_000_000
     assert (folder / PACK_DECODER).stat().st_size <= 28_000_000
-    assert {path.suffix for path in files} <= {".json", ".safetensors", ".md"}
+    assert {path.suffix for path in files} <= {".json", ".safetensors", ".md", ".onnx", ".gz"}
 
 
 def test_the_model_card_says_where_the_weights_come_from_and_how_good_they_are(folder: Path):

@@ -126,6 +126,9 @@ def test_recipe_makes_a_pack_that_encodes_and_decodes(tmp_path: Path) -> None:
     run("build_pack.py", "--work", work, "--pack", tmp_path / "pack")
 
     from clip_feature_codec import ClipCodec
+    from clip_feature_codec.decoders.checkpoint import load_decoder
+    from clip_feature_codec.decoders.graphs import GraphDecoder
+    from clip_feature_codec.embed.onnx.embedder import GraphEmbedder
     from clip_feature_codec.names import PACK_DECODER
 
     codec = ClipCodec.load(
@@ -135,7 +138,11 @@ def test_recipe_makes_a_pack_that_encodes_and_decodes(tmp_path: Path) -> None:
         device="cpu",
     )
     picture = make_picture(1, (40, 20))
-    assert codec.decoder.upsampler is not None
+    assert isinstance(codec.embedder, GraphEmbedder)
+    assert isinstance(codec.decoder, GraphDecoder)
+    whole = load_decoder(tmp_path / "pack" / PACK_DECODER)
+    assert whole.upsampler is not None
+    assert codec.decoder.identity() == whole.identity()
     blob = codec.encode(picture)
     assert float(codec.vector(blob) @ codec.embed(picture)) > 0.99
     assert codec.decode(blob, steps=2, size=32).size == (32, 16)

@@ -18,8 +18,9 @@ from clip_feature_codec.decoders.checkpoint import load_decoder, save_decoder
 from clip_feature_codec.decoders.conditions import Conditions, read_conditions
 from clip_feature_codec.decoders.diffusion import DiffusionDecoder as Decoder
 from clip_feature_codec.decoders.options import PaintOptions
+from clip_feature_codec.diffusion.noise import noise_generators
 from clip_feature_codec.diffusion.plans import sampling_plan
-from clip_feature_codec.diffusion.samplers import noise_generators, sample
+from clip_feature_codec.diffusion.samplers import sample
 from clip_feature_codec.diffusion.upsampler import Upsampler
 from clip_feature_codec.errors import BitstreamError, ConfigError, MissingLayerError, SpaceMismatchError
 from clip_feature_codec.images import resize_to
@@ -55,7 +56,7 @@ def test_a_square_picture_at_the_canvas_s_size_is_the_sample_itself(
     streams: list[Stream], codec: FeatureCodec, decoder: Decoder
 ):
     x = sample(
-        decoder.unet,
+        decoder.denoiser,
         sampling_plan("dpm-solver++", decoder.scheduler, QUICK.steps),
         torch.from_numpy(codec.vectors(streams[:1])),
         size=16,

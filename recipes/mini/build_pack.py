@@ -1,4 +1,4 @@
-"""Stage 5: put the results of the other stages together as a pack; decoder weights in float16."""
+"""Stage 5: put the results of the other stages together as a pack: weights in float16, networks as graphs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from clip_feature_codec.decoders.checkpoint import load_decoder, save_decoder
 from clip_feature_codec.diffusion.upsampler import Upsampler
 from clip_feature_codec.names import CODEC_FILE, DECODER_FILE, PACK_DECODER
+from export_graphs import export_pack
 
 
 def main() -> None:
@@ -30,6 +31,7 @@ def main() -> None:
     upsampler.load_state_dict(learned["average"])
     packed = dataclasses.replace(decoder, upsampler=upsampler, extra=facts)
     save_decoder(args.pack / PACK_DECODER, packed, dtype=torch.float16)
+    export_pack(args.pack)
     files = [path for path in args.pack.rglob("*") if path.is_file()]
     for path in files:
         print(f"{path.stat().st_size / 1e6:7.2f} MB  {path.relative_to(args.pack)}")

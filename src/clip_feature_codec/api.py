@@ -101,15 +101,14 @@ class ClipCodec:
     @lazy
     def decoder(self) -> Decoder:
         """What paints, loaded at its first use."""
-        from clip_feature_codec.decoders.checkpoint import load_decoder
-        from clip_feature_codec.devices import pick_device
+        from clip_feature_codec.decoders.running import load_checkpoint
 
         if self._weights is None:
             raise CheckpointError(
                 f"there is no {DECODER_FILE} beside the codec of {self.features.space.label}: "
                 "train a decoder, or name a checkpoint with --weights (in Python: weights=)"
             )
-        decoder = load_decoder(self._weights, pick_device(self._device))
+        decoder = load_checkpoint(self._weights, self._device)
         self.features.space.require_same(decoder.space, f"decoder {self._weights}")
         return decoder
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
+import sys
+from ctypes.util import find_library
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +14,31 @@ from clip_feature_codec.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+
+
+_DRIVERS = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/kfd", "/dev/dxg")
+"""Of GPUs that torch may know, on Linux: of NVIDIA's cards and boards, of AMD's, and of Windows below it."""
+
+
+def is_cpu(name: str) -> bool:
+    """Whether `pick_device` would give the CPU for ``name``; torch is asked only where there is a doubt.
+
+    To import it takes a second or more, and the core of this program works without it.
+
+    Raises:
+        ConfigError: see `pick_device`.
+    """
+    if name == "cpu" or (name == "auto" and not (_may_have_gpu() and find_spec("torch"))):
+        return True
+    return pick_device(name).type == "cpu"
+
+
+def _may_have_gpu() -> bool:
+    if sys.platform == "linux":
+        return any(Path(driver).exists() for driver in _DRIVERS)
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    return sys.platform != "win32" or find_library("nvcuda") is not None
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -44,6 +73,12 @@ def usable_cores() -> int:
     """The number of processor cores that this process may use."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     return len(allowed)
+
+
+def usable_threads() -> int:
+    """How many threads a network may use on the CPU: all cores, or OMP_NUM_THREADS, as with torch."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() and int(asked) else usable_cores()
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:

@@ -70,7 +70,7 @@ def write_now(path: Path, content: dict[str, Any]) -> None:
     facts = {name: value for name, value in content.items() if not name.endswith("weights")}
     tensors = {f"unet.{name}": value for name, value in content.get("weights", {}).items()}
     tensors |= {f"upsampler.{name}": value for name, value in content.get("upsampler_weights", {}).items()}
-    write_container(path, facts, tensors)
+    write_container(path, facts, {name: value.numpy() for name, value in tensors.items()})
 
 
 def write_archive(path: Path, content: dict[str, Any]) -> None:

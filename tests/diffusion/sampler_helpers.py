@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clip_feature_codec.diffusion.config import UNetConfig
+from clip_feature_codec.diffusion.denoiser import TorchDenoiser
+from clip_feature_codec.diffusion.noise import NoiseGenerator, noise_generators
 from clip_feature_codec.diffusion.plans import Spacing, ddim_plan, sampling_plan, timestep_grid
-from clip_feature_codec.diffusion.samplers import noise_generators, sample
+from clip_feature_codec.diffusion.samplers import sample
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
 from clip_feature_codec.diffusion.unet import CLIPCondUNet
 
@@ -37,14 +39,14 @@ def ddim_sample(
 ) -> Tensor:
     """DDIM on any of the grids."""
     plan = ddim_plan(scheduler, timestep_grid(scheduler.timesteps, steps, spacing), eta)
-    return sample(model, plan, z, **options)
+    return sample(TorchDenoiser(model), plan, z, **options)
 
 
 def dpm_sample(
     model: nn.Module, scheduler: NoiseScheduler, z: Tensor, *, steps: int, **options: Any
 ) -> Tensor:
     """DPM-Solver++."""
-    return sample(model, sampling_plan("dpm-solver++", scheduler, steps), z, **options)
+    return sample(TorchDenoiser(model), sampling_plan("dpm-solver++", scheduler, steps), z, **options)
 
 
 def alpha_bars(timesteps: int, schedule: str, zero_terminal: bool) -> Array:
@@ -97,8 +99,13 @@ def keys(rows: int) -> list[bytes]:
     return [bytes([row, 7]) for row in range(rows)]
 
 
+def drawn(generators: list[NoiseGenerator]) -> Tensor:
+    """The next noise of each, (N, 3, SIZE, SIZE)."""
+    return torch.from_numpy(np.stack([generator.normal(3, SIZE, SIZE) for generator in generators]))
+
+
 def first_noise(rows: int = 2) -> Tensor:
-    return torch.stack([torch.randn(3, SIZE, SIZE, generator=g) for g in noise_generators(3, keys(rows))])
+    return drawn(noise_generators(3, keys(rows)))
 
 
 def random_unet(layout: int = 0) -> CLIPCondUNet:

@@ -20,8 +20,8 @@ from sampler_helpers import (
 )
 from torch import Tensor, nn
 
+from clip_feature_codec.diffusion.noise import noise_generators
 from clip_feature_codec.diffusion.plans import lambda_grid
-from clip_feature_codec.diffusion.samplers import noise_generators
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
 
 

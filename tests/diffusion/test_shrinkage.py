@@ -34,7 +34,7 @@ def drawn() -> tuple[torch.Tensor, torch.Tensor]:
 def test_it_is_the_wiener_filter() -> None:
     """With equal variances the frequencies do not matter: each pixel's expectation, in float64."""
     x_t, mean = drawn()
-    bar = SCHEDULER.alphas_cumprod[TIMES].view(3, 1, 1, 1)
+    bar = torch.from_numpy(SCHEDULER.alphas_cumprod)[TIMES].view(3, 1, 1, 1)
     a, variance = bar.sqrt(), 0.2
     expected = mean + a * variance / (a**2 * variance + 1 - bar) * (x_t - a * mean)
     found = SCHEDULER.predict_x0(x_t, TIMES, v_of(x_t, mean, variance))
@@ -55,7 +55,7 @@ def test_frequencies_are_told_apart() -> None:
     beliefs = torch.cat([torch.zeros(3, 12, 4, 4), (variances / 0.09).log()], dim=1)
     v = F.pixel_shuffle(shrinkage(F.pixel_unshuffle(x_t, PATCH), TIMES, beliefs), PATCH)
     found = SCHEDULER.predict_x0(x_t, TIMES, v)[0]
-    a = SCHEDULER.alphas_cumprod[TIMES[0]].sqrt().float()
+    a = torch.from_numpy(SCHEDULER.alphas_cumprod)[TIMES[0]].sqrt().float()
     expected = F.interpolate(F.avg_pool2d(x_t[:1] / a, PATCH), scale_factor=2.0)[0]
     torch.testing.assert_close(found, expected, atol=1e-2, rtol=0)
 

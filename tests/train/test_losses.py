@@ -48,7 +48,7 @@ def test_agrees_with_formulas_written_out_in_float64(prediction):
     losses = decoder_losses(output, clip=encoder, **given)
 
     x0, noise, x_t, f = (v.double().numpy() for v in (given["x0"], given["noise"], given["x_t"], output))
-    bar = given["scheduler"].alphas_cumprod[given["t"]].numpy()
+    bar = given["scheduler"].alphas_cumprod[given["t"].numpy()]
     a, s = np.sqrt(bar)[:, None, None, None], np.sqrt(1 - bar)[:, None, None, None]
     base, gain = given["residual"].base.double().numpy(), np.array([1.0, 2.0, 3.0])[:, None, None, None]
     target = noise if prediction == "epsilon" else a * noise - s * (x0 - base) * gain

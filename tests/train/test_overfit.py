@@ -14,8 +14,9 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.decoders.checkpoint import load_decoder
+from clip_feature_codec.diffusion.noise import noise_generators
 from clip_feature_codec.diffusion.plans import sampling_plan
-from clip_feature_codec.diffusion.samplers import noise_generators, sample
+from clip_feature_codec.diffusion.samplers import sample
 from clip_feature_codec.images import squash, to_pictures
 from clip_feature_codec.train.config import TrainConfig
 from clip_feature_codec.train.dataset import ArrayDataset
@@ -71,7 +72,7 @@ def test_eight_photos_come_back_from_their_streams(tmp_path):
 
     z = torch.from_numpy(codec.vectors(streams))
     painted = sample(
-        decoder.unet,
+        decoder.denoiser,
         sampling_plan("ddim", decoder.scheduler, 20),
         z,
         size=SIZE,

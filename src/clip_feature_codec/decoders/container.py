@@ -15,47 +15,64 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.torch import save
-from torch import Tensor
+from safetensors.numpy import save
 
 from clip_feature_codec.codec.space import canonical_json
 from clip_feature_codec.errors import CheckpointError
 from clip_feature_codec.files import write_atomic
 
+FORMAT = "clip-feature-codec decoder"
+VERSION = 3
+_BEFORE_UPSAMPLERS = 1
+_FIELDS: dict[str, type] = {
+    "unet": dict,
+    "scheduler": dict,
+    "space": dict,
+    "image_size": int,
+    "weights": dict,
+    "upsampler": dict,
+    "upsampler_weights": dict,
+    "extra": dict,
+}
 _ENTRY = "decoder"
 _CHECKSUM = "sha256"
 _ZIP = b"PK\x03\x04"  # every file of torch.save is a zip archive
 _JSON = b"{"  # follows the eight bytes of length that a safetensors file begins with
 
 
-def content_digest(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256, in hex, of JSON-able facts and of each tensor's name, dtype, shape and values."""
+def content_digest(facts: Mapping[str, Any], tensors: Mapping[str, NDArray[np.floating]]) -> str:
+    """SHA-256, in hex, of JSON-able facts and of each tensor's name, dtype as torch has it, shape, values."""
     digest = hashlib.sha256(canonical_json(facts))
     for name, value in sorted(tensors.items()):
-        digest.update(f"\n{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(f"\n{name} torch.{value.dtype} {value.shape}\n".encode())
+        digest.update(np.ascontiguousarray(value).data)
     return digest.hexdigest()
 
 
-def write_container(path: Path, facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+def write_container(path: Path, facts: dict[str, Any], tensors: dict[str, NDArray[np.floating]]) -> None:
     """Write a file whole or not at all.
 
     Args:
         path: the file.
         facts: JSON-able.
-        tensors: contiguous, on the CPU.
+        tensors: float32 or float16.
     """
     described = canonical_json(facts | {_CHECKSUM: content_digest(facts, tensors)})
-    write_atomic(path, save(tensors, {_ENTRY: described.decode()}), durable=True)
+    contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}  # save takes no other
+    write_atomic(path, save(contiguous, {_ENTRY: described.decode()}), durable=True)
 
 
 def read_container(path: Path) -> dict[str, Any]:
     """Read a decoder's file: the facts in it, ``weights``, and ``upsampler_weights`` by their bare names.
 
+    The weights are arrays or, in a file from before version 3, whatever lies there: tensors if it is whole.
+
     Raises:
-        CheckpointError: it cannot be read, is damaged, or is another kind of file.
+        CheckpointError: it cannot be read, is damaged, is another kind of file, or does not say all that it
+            should.
     """
     try:
         with path.open("rb") as file:
@@ -74,13 +91,38 @@ def read_container(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: damaged, or holds more than plain weights; it was refused and nothing in it was run"
         ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: not a decoder checkpoint; give a file that training has written")
+    _check_fields(path, content)
     return content
 
 
+def read_facts(path: Path) -> dict[str, Any]:
+    """Read the facts alone, without the weights, out of a safetensors file that is known to be whole."""
+    with safe_open(path, "np") as file:
+        facts: dict[str, Any] = json.loads(file.metadata()[_ENTRY])
+    return facts
+
+
+def _check_fields(path: Path, content: Any) -> None:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a decoder checkpoint; give a file that training has written")
+    version = content.get("version")
+    if type(version) is not int or not _BEFORE_UPSAMPLERS <= version <= VERSION:
+        raise CheckpointError(
+            f"{path}: decoder checkpoint of version {version!r}; "
+            f"this program reads {_BEFORE_UPSAMPLERS} to {VERSION}"
+        )
+    if version == _BEFORE_UPSAMPLERS:
+        content |= {"upsampler": {}, "upsampler_weights": {}}
+    for name, kind in _FIELDS.items():
+        if name not in content:
+            raise CheckpointError(f"{path}: the decoder checkpoint has no field {name!r}")
+        if type(content[name]) is not kind:
+            found = type(content[name]).__name__
+            raise CheckpointError(f"{path}: field {name!r} is of type {found}, expected {kind.__name__}")
+
+
 def _read_safetensors(path: Path) -> Any:
-    with safe_open(path, "pt") as file:
+    with safe_open(path, "np") as file:
         described = (file.metadata() or {}).get(_ENTRY)
         if described is None:
             return None
@@ -97,6 +139,8 @@ def _read_safetensors(path: Path) -> Any:
 
 
 def _read_archive(path: Path) -> Any:
+    import torch
+
     with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums
         damaged = archive.testzip()
     if damaged is not None:

@@ -1,31 +1,26 @@
-"""Our own kind of decoder: a U-Net that takes noise away, and an upsampler where there is one."""
+"""Our own kind of decoder on torch: a U-Net that takes noise away, and an upsampler where there is one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from clip_feature_codec.codec.space import ClipSpace
-from clip_feature_codec.decoders.conditions import Conditions
 from clip_feature_codec.decoders.container import content_digest
-from clip_feature_codec.decoders.options import PaintOptions
-from clip_feature_codec.diffusion.plans import Step, sampling_plan
-from clip_feature_codec.diffusion.samplers import noise_generators, sample
+from clip_feature_codec.decoders.painting import DiffusionPainting
+from clip_feature_codec.diffusion.config import UNetConfig
+from clip_feature_codec.diffusion.denoiser import TorchDenoiser
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
-from clip_feature_codec.diffusion.unet import CLIPCondUNet, layout_planes
+from clip_feature_codec.diffusion.unet import CLIPCondUNet
 from clip_feature_codec.diffusion.upsampler import Upsampler
 from clip_feature_codec.errors import ConfigError
-from clip_feature_codec.images import to_pictures
 
 
 @dataclass
-class DiffusionDecoder:
+class DiffusionDecoder(DiffusionPainting[Tensor]):
     """A U-Net with all that is needed to use it; a `protocol.Decoder`.
 
     Attributes:
@@ -63,14 +58,19 @@ class DiffusionDecoder:
             raise ConfigError(f"image size is {self.image_size}; this U-Net takes multiples of {multiple}")
 
     @property
-    def layout_side(self) -> int:
-        """See `protocol.Decoder`."""
-        return self.unet.config.layout
+    def unet_config(self) -> UNetConfig:
+        """What the U-Net is built from."""
+        return self.unet.config
 
     @property
-    def has_fidelity(self) -> bool:
-        """See `protocol.Decoder`: where sampling begins with pure noise, one evaluation gives the mean."""
-        return self.scheduler.zero_terminal_snr
+    def denoiser(self) -> TorchDenoiser:
+        """The U-Net, for `samplers.sample`."""
+        return TorchDenoiser(self.unet)
+
+    @torch.no_grad()
+    def enlarged(self, canvases: Tensor) -> Tensor:
+        """Let the upsampler enlarge canvases (N, 3, S, S) in [-1, 1], if there is one."""
+        return canvases if self.upsampler is None else self.upsampler(canvases)
 
     def configuration(self) -> dict[str, Any]:
         """All that decides a pixel beside the weights, JSON-able."""
@@ -93,34 +93,8 @@ class DiffusionDecoder:
 
     def identity(self) -> str:
         """See `protocol.Decoder`."""
-        return content_digest(self.configuration(), self.weights())
-
-    def paint(
-        self, conditions: Conditions, options: PaintOptions, keys: Sequence[bytes]
-    ) -> list[Image.Image]:
-        """See `protocol.Decoder`.
-
-        A fidelity f gives (1 - f) sample + f mean: the straight line between the two is the best that can be
-        had at each perceptual quality between theirs (Freirich et al. 2021, theorem 3). The mean is what the
-        network predicts from pure noise, in one evaluation more.
-        """
-        mean = None
-        if options.fidelity:
-            first = sampling_plan("dpm-solver++", self.scheduler, steps=1)
-            mean = self._sample(first, conditions, 1.0, options.seed, keys)
-            if options.fidelity == 1:
-                return to_pictures(mean)
-        plan = sampling_plan(options.sampler, self.scheduler, options.steps, options.eta)
-        canvases = self._sample(plan, conditions, options.guidance, options.seed, keys)
-        if self.upsampler is not None:
-            # For small pictures, too: it mends the canvas's own flaws, and a picture is the same at every
-            # size.
-            with torch.no_grad():
-                canvases = self.upsampler(canvases).clamp(-1.0, 1.0)
-        if mean is not None:
-            mean = F.interpolate(mean, canvases.shape[-2:], mode="bicubic")
-            canvases = torch.lerp(canvases, mean, options.fidelity)
-        return to_pictures(canvases)
+        weights = {name: value.detach().cpu().numpy() for name, value in self.weights().items()}
+        return content_digest(self.configuration(), weights)
 
     def weights_for(self, unet: CLIPCondUNet, scheduler: NoiseScheduler) -> dict[str, Tensor]:
         """The weights with which another training begins.
@@ -143,32 +117,3 @@ class DiffusionDecoder:
         if differences:
             raise ConfigError(f"the decoder to begin with has {'; '.join(differences)}: take the same")
         return {**unet.state_dict(), **self.unet.state_dict()}
-
-    def _sample(
-        self,
-        plan: Sequence[Step],
-        conditions: Conditions,
-        guidance: float,
-        seed: int,
-        keys: Sequence[bytes],
-    ) -> Tensor:
-        """Canvases (N, 3, S, S) in [-1, 1]."""
-        layout = _planes(conditions)
-        return sample(
-            self.unet,
-            plan,
-            torch.from_numpy(conditions.vectors),
-            size=self.image_size,
-            guidance=guidance,
-            layout=layout,
-            residual=self.unet.residual(layout, (self.image_size, self.image_size)),
-            generators=noise_generators(seed, keys),
-        )
-
-
-def _planes(conditions: Conditions) -> Tensor | None:
-    """The layouts as `CLIPCondUNet` takes them, (N, 4, S, S) float32, or None where no row has one."""
-    if conditions.layouts is None or not conditions.present.any():
-        return None
-    pictures = torch.from_numpy(conditions.layouts).permute(0, 3, 1, 2)
-    return layout_planes(pictures, torch.from_numpy(conditions.present))

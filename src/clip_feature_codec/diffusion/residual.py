@@ -9,48 +9,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from clip_feature_codec.diffusion.arrays import Array, bicubic
 
 
 @dataclass(frozen=True)
-class Residual:
-    """y = gain (x - base), for each of N pictures x in [-1, 1].
+class Residual(Generic[Array]):
+    """y = gain (x - base), for each of N pictures x in [-1, 1]; by default those as they are.
 
     Attributes:
-        base: (N, 3, H, W), or (1, 1, 1, 1) where all are alike.
-        gain: (N, 1, 1, 1), or (1, 1, 1, 1), above 0.
+        base: (N, 3, H, W), or one number for all.
+        gain: (N, 1, 1, 1), or one number for all, above 0.
     """
 
-    base: Tensor
-    gain: Tensor
+    base: Array | float = 0.0
+    gain: Array | float = 1.0
 
     @classmethod
-    def none(cls, device: torch.device | str = "cpu") -> Residual:
-        """Of pictures as they are: base 0, gain 1."""
-        return cls(torch.zeros(1, 1, 1, 1, device=device), torch.ones(1, 1, 1, 1, device=device))
-
-    @classmethod
-    def around(cls, layout: Tensor, size: Sequence[int], gain: float) -> Residual:
+    def around(cls, layout: Array | None, size: Sequence[int], gain: float) -> Residual[Array]:
         """Around layouts: ``(N, 4, S, S)`` as `layout_planes` gives them, for pictures of ``size`` (H, W).
 
-        A row without a layout has base 0 and gain 1.
+        A row without a layout has base 0 and gain 1; so have all without layouts, and where ``gain`` is 0.
         """
+        if layout is None or not gain:
+            return cls()
         colours, present = layout[:, :3], layout[:, 3:, :1, :1]
         if list(colours.shape[-2:]) != list(size):
-            colours = F.interpolate(colours, list(size), mode="bicubic").clamp(-1.0, 1.0)
-        return cls(colours, 1.0 + (gain - 1.0) * present)
+            colours = bicubic(colours, size).clip(-1.0, 1.0)
+        return cls(colours, present * (gain - 1.0) + 1.0)
 
-    def to(self, device: torch.device) -> Residual:
-        """The same on another device."""
-        return Residual(self.base.to(device), self.gain.to(device))
-
-    def of(self, pictures: Tensor) -> Tensor:
+    def of(self, pictures: Array) -> Array:
         """Take pictures (N, 3, H, W) to residuals."""
         return (pictures - self.base) * self.gain
 
-    def picture(self, residuals: Tensor) -> Tensor:
+    def picture(self, residuals: Array) -> Array:
         """Take residuals (N, 3, H, W) to pictures; `of`'s inverse."""
         return residuals / self.gain + self.base

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from clip_feature_codec.errors import ConfigError
+
+if TYPE_CHECKING:  # sampling needs the numbers alone
+    import torch
+    from torch import Tensor
 
 Schedule = Literal["cosine", "linear"]
 Prediction = Literal["epsilon", "v"]
@@ -37,7 +41,7 @@ class NoiseScheduler:
             noise says nothing about a picture that is not there.
 
     Attributes:
-        alphas_cumprod: ᾱ, float64 ``(T,)`` on the CPU, strictly decreasing.
+        alphas_cumprod: ᾱ, float64 array ``(T,)``, strictly decreasing.
 
     Raises:
         ConfigError: a value is unknown or out of range, or the values do not go together.
@@ -56,10 +60,10 @@ class NoiseScheduler:
         self.prediction = prediction
         self.zero_terminal_snr = zero_terminal_snr
         betas = _cosine_betas(timesteps) if schedule == "cosine" else _linear_betas(timesteps)
-        self.alphas_cumprod = torch.cumprod(1.0 - betas, dim=0)
+        self.alphas_cumprod = np.cumprod(1.0 - betas)
         if zero_terminal_snr:
             self.alphas_cumprod = _rescale_to_zero_terminal_snr(self.alphas_cumprod)
-        a, s = self.alphas_cumprod.sqrt(), (1.0 - self.alphas_cumprod).sqrt()
+        a, s = np.sqrt(self.alphas_cumprod), np.sqrt(1.0 - self.alphas_cumprod)
         # x0 = x_weight x_t + output_weight output, whatever the network predicts.
         x_weight, output_weight = (a, -s) if prediction == "v" else (1.0 / a, -s / a)
         self._tables = {"a": a, "s": s, "x_weight": x_weight, "output_weight": output_weight}
@@ -109,8 +113,7 @@ class NoiseScheduler:
         key = (name, like.device, like.dtype)
         table = self._cache.get(key)
         if table is None:
-            # The cast comes before the move: some devices have no float64.
-            table = self._cache[key] = self._tables[name].to(like.dtype).to(like.device)
+            table = self._cache[key] = like.new_tensor(self._tables[name])
         return table[t].view(-1, *[1] * (like.ndim - 1))
 
 
@@ -129,20 +132,21 @@ def _check_options(timesteps: Any, schedule: Any, prediction: Any, zero_terminal
         raise ConfigError("zero_terminal_snr needs at least 2 timesteps")
 
 
-def _cosine_betas(timesteps: int) -> Tensor:
+def _cosine_betas(timesteps: int) -> NDArray[np.float64]:
     """β_t = 1 - ᾱ_t / ᾱ_{t-1} with ᾱ ∝ cos²((t/T + 0.008) / 1.008 · π/2) (Nichol & Dhariwal eq. 17)."""
-    t = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps
-    f = torch.cos((t + 0.008) / 1.008 * (math.pi / 2)).square()
-    return (1.0 - f[1:] / f[:-1]).clamp(max=_MAX_BETA)
+    t = np.arange(timesteps + 1) / timesteps
+    f = np.cos((t + 0.008) / 1.008 * (math.pi / 2)) ** 2
+    return np.minimum(1.0 - f[1:] / f[:-1], _MAX_BETA)
 
 
-def _linear_betas(timesteps: int) -> Tensor:
+def _linear_betas(timesteps: int) -> NDArray[np.float64]:
     scale = 1000 / timesteps
-    betas = torch.linspace(1e-4 * scale, 0.02 * scale, timesteps, dtype=torch.float64)
-    return betas.clamp(max=_MAX_BETA)  # few timesteps would scale β past 1
+    betas = np.linspace(1e-4 * scale, 0.02 * scale, timesteps)
+    return np.minimum(betas, _MAX_BETA)  # few timesteps would scale β past 1
 
 
-def _rescale_to_zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
+def _rescale_to_zero_terminal_snr(alphas_cumprod: NDArray[np.float64]) -> NDArray[np.float64]:
     """Shift and scale sqrt(ᾱ) so that its last value is 0 and its first stays (Lin et al., Algorithm 1)."""
-    a = alphas_cumprod.sqrt()
-    return ((a - a[-1]) * (a[0] / (a[0] - a[-1]))).square()
+    a = np.sqrt(alphas_cumprod)
+    rescaled: NDArray[np.float64] = ((a - a[-1]) * (a[0] / (a[0] - a[-1]))) ** 2
+    return rescaled

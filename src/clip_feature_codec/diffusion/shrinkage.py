@@ -43,7 +43,7 @@ class Shrinkage(nn.Module):
         super().__init__()
         if scheduler.prediction != "v":
             raise ConfigError(f"shrinkage needs a network that predicts v, found {scheduler.prediction}")
-        bars = scheduler.alphas_cumprod
+        bars = torch.from_numpy(scheduler.alphas_cumprod)
         self.register_buffer("a", bars.sqrt().float(), persistent=False)
         self.register_buffer("s", (1.0 - bars).sqrt().float(), persistent=False)
         self.register_buffer("dct", _patch_dct(channels, patch), persistent=False)

@@ -124,7 +124,7 @@ class CLIPCondUNet(nn.Module):
         if layout is not None:
             x = x + self._project_layout(layout, x_t)
         if self.map_proj is not None:
-            coarse = self.map_proj(z).view(len(z), -1, self.config.z_map, self.config.z_map)
+            coarse = self.map_proj(z).unflatten(1, (-1, self.config.z_map, self.config.z_map))
             x = x + F.interpolate(coarse, x.shape[-2:], mode="bilinear")
         skips: list[Tensor] = []
         for level in self.down:
@@ -139,12 +139,9 @@ class CLIPCondUNet(nn.Module):
         patch = self.config.patch
         return F.pixel_shuffle(x, patch) if patch > 1 else x
 
-    def residual(self, layout: Tensor | None, size: Sequence[int]) -> Residual:
+    def residual(self, layout: Tensor | None, size: Sequence[int]) -> Residual[Tensor]:
         """What x_t and the output are of, for pictures of ``size`` (H, W) with layouts as for `forward`."""
-        gain = self.config.residual_gain
-        if not gain or layout is None:
-            return Residual.none(self.head.weight.device)
-        return Residual.around(layout, size, gain)
+        return Residual.around(layout, size, self.config.residual_gain)
 
     def _fold(self, pictures: Tensor) -> Tensor:
         """Squares of P pixels become channels: ``(N, C, H, W)`` to ``(N, C P², H / P, W / P)``."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clip_feature_codec.diffusion.arrays import bicubic
 from clip_feature_codec.diffusion.blocks import zero_init
 from clip_feature_codec.errors import ConfigError
 
@@ -67,8 +68,13 @@ class Upsampler(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Pictures (N, 3, H, W) in [-1, 1] -> (N, 3, 4 H, 4 W), about in [-1, 1]."""
+        height, width = pictures.shape[-2:]
+        return bicubic(pictures, (height * self.factor, width * self.factor)) + self.detail(pictures)
+
+    def detail(self, pictures: Tensor) -> Tensor:
+        """What is added to the enlargement."""
         x = self.blocks(self.stem(pictures))
         x = F.leaky_relu(F.pixel_shuffle(self.up1(x), 2), 0.2)
         x = F.leaky_relu(F.pixel_shuffle(self.up2(x), 2), 0.2)
         detail: Tensor = self.head(x)
-        return F.interpolate(pictures, scale_factor=float(self.factor), mode="bicubic") + detail
+        return detail

@@ -10,17 +10,25 @@ from clip_feature_codec.embed.protocol import DifferentiableEmbedder, Embedder
 from clip_feature_codec.errors import ConfigError, ModelError
 from clip_feature_codec.packs import DEFAULT_PACK
 
-Loader = Callable[[str, str | None, str], Embedder | None]
-"""Loads (model, pretrained, device), or gives None for a model that is of another kind than its own."""
+Loader = Callable[[str, str | None, str, bool], Embedder | None]
+"""Loads (model, pretrained, device, whether gradients are needed), or gives None for what is not its own."""
 
 
-def _open_clip(model: str, pretrained: str | None, device: str) -> Embedder:
+def _graphs(model: str, pretrained: str | None, device: str, gradients: bool) -> Embedder | None:
+    if gradients:
+        return None
+    from clip_feature_codec.embed.onnx.embedder import GraphEmbedder
+
+    return GraphEmbedder.find(model, pretrained, device)
+
+
+def _open_clip(model: str, pretrained: str | None, device: str, _: bool) -> Embedder:
     from clip_feature_codec.embed.openclip.embedder import ClipEmbedder
 
     return ClipEmbedder.load(model, pretrained, device)
 
 
-_LOADERS: tuple[Loader, ...] = (_open_clip,)
+_LOADERS: tuple[Loader, ...] = (_graphs, _open_clip)
 """One for each kind of model, asked in this order; the last refuses what nobody knows."""
 
 
@@ -38,11 +46,7 @@ def load_embedder(model: str = DEFAULT_PACK, pretrained: str | None = None, devi
         ModelError: the model is unknown, or its weights cannot be found, read or downloaded.
         ConfigError: ``pretrained`` is given with a model that brings its own weights.
     """
-    loaded = (load(model, pretrained, device) for load in _LOADERS)
-    embedder = next((embedder for embedder in loaded if embedder is not None), None)
-    if embedder is None:
-        raise ModelError(f"CLIP model {model!r} is of no kind that can be loaded here")
-    return embedder
+    return _load(model, pretrained, device, gradients=False)
 
 
 def embedder_for(
@@ -61,12 +65,7 @@ def embedder_for(
         SpaceMismatchError: the model found there has other weights, dimension or preprocessing.
         ModelError: as `load_embedder`; or the space's model was a file that is not in its place any more.
     """
-    given = model
-    if model is None:
-        model = _in_its_place(space.model, space)
-    if pretrained is None and (given is None or given.endswith(".json")):
-        pretrained = _in_its_place(space.pretrained, space)
-    embedder = load_embedder(model, pretrained, device)
+    embedder = load_embedder(*_whereabouts(space, model, pretrained), device)
     space.require_same(embedder.space, "the CLIP model")
     return embedder
 
@@ -77,10 +76,27 @@ def differentiable_embedder_for(space: ClipSpace, device: str = "auto") -> Diffe
     Raises:
         ConfigError: that model gives no gradients.
     """
-    embedder = embedder_for(space, device=device)
+    embedder = _load(*_whereabouts(space, None, None), device, gradients=True)
     if not isinstance(embedder, DifferentiableEmbedder):
         raise ConfigError(f"CLIP model {space.label} gives no gradients: train without its loss (clip_w=0)")
+    space.require_same(embedder.space, "the CLIP model")
     return embedder
+
+
+def _load(model: str, pretrained: str | None, device: str, gradients: bool) -> Embedder:
+    loaded = (load(model, pretrained, device, gradients) for load in _LOADERS)
+    embedder = next((embedder for embedder in loaded if embedder is not None), None)
+    if embedder is None:
+        raise ModelError(f"CLIP model {model!r} is of no kind that can be loaded here")
+    return embedder
+
+
+def _whereabouts(space: ClipSpace, model: str | None, pretrained: str | None) -> tuple[str, str | None]:
+    """Model and ``pretrained``, out of the space where they are not given (see `embedder_for`)."""
+    place = _in_its_place(space.model, space) if model is None else model
+    if pretrained is None and (model is None or model.endswith(".json")):
+        pretrained = _in_its_place(space.pretrained, space)
+    return place, pretrained
 
 
 def _in_its_place(label: str, space: ClipSpace) -> str:

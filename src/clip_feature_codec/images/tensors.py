@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from clip_feature_codec.errors import ImageError
@@ -32,8 +33,8 @@ def to_tensor(pictures: Sequence[Image.Image]) -> torch.Tensor:
     return stacked.permute(0, 3, 1, 2).to(torch.float32).contiguous().div_(127.5).sub_(1.0)
 
 
-def to_pictures(x: torch.Tensor) -> list[Image.Image]:
-    """Turn a tensor into RGB pictures; `to_tensor`'s inverse, exact for all 256 values.
+def to_pictures(x: NDArray[np.floating] | torch.Tensor) -> list[Image.Image]:
+    """Turn an array or a tensor into RGB pictures; `to_tensor`'s inverse, exact for all 256 values.
 
     Args:
         x: (N, 3, H, W), any float type and device, in [-1, 1]; values outside are clamped, and those
@@ -42,12 +43,10 @@ def to_pictures(x: torch.Tensor) -> list[Image.Image]:
     Raises:
         ImageError: the shape is another one, or a value is NaN.
     """
-    import torch
-
     if x.ndim != 4 or x.shape[1] != 3:
         raise ImageError(f"pictures need a tensor of shape (N, 3, H, W), found {tuple(x.shape)}")
-    values = x.detach().to("cpu", torch.float32)
-    if values.isnan().any():
+    values = np.asarray(x if isinstance(x, np.ndarray) else x.detach().float().cpu().numpy(), np.float32)
+    if np.isnan(values).any():
         raise ImageError("pictures cannot be made of NaN: what computed them has gone wrong")
-    levels = values.clamp(-1.0, 1.0).add(1.0).mul(127.5).round().to(torch.uint8)
-    return [Image.fromarray(level.permute(1, 2, 0).contiguous().numpy()) for level in levels]
+    levels = ((values.clip(-1.0, 1.0) + 1.0) * 127.5).round().astype(np.uint8)
+    return [Image.fromarray(np.ascontiguousarray(level)) for level in levels.transpose(0, 2, 3, 1)]

@@ -34,7 +34,7 @@ def decoder_losses(
     *,
     x0: Tensor,
     x_t: Tensor,
-    residual: Residual,
+    residual: Residual[Tensor],
     noise: Tensor,
     t: Tensor,
     z: Tensor,
@@ -65,7 +65,7 @@ def decoder_losses(
     weights = {"recon": config.recon_w, "tv": config.tv_w, "clip": config.clip_w}
     if any(weights.values()):
         predicted = residual.picture(scheduler.predict_x0(x_t, t, output))
-        trust = scheduler.alphas_cumprod.to(x0.dtype).to(x0.device)[t]
+        trust = x0.new_tensor(scheduler.alphas_cumprod)[t]
         terms |= _picture_terms(predicted, x0, trust, z, config, clip)
     total = terms["mse"]
     for name in [name for name in weights if name in terms]:

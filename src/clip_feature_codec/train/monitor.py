@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from clip_feature_codec.diffusion.denoiser import TorchDenoiser
+from clip_feature_codec.diffusion.noise import noise_generators
 from clip_feature_codec.diffusion.plans import sampling_plan
-from clip_feature_codec.diffusion.samplers import noise_generators, sample
+from clip_feature_codec.diffusion.samplers import sample
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
 from clip_feature_codec.diffusion.unet import CLIPCondUNet
 from clip_feature_codec.errors import ImageError
@@ -89,13 +91,15 @@ def validation_loss(
 def sample_grid(unet: CLIPCondUNet, scheduler: NoiseScheduler, pairs: Pairs, seed: int) -> Image.Image:
     """One picture: the originals in a row, and below each what is painted from its conditions."""
     size = pairs.images.shape[-1]
+    model = TorchDenoiser(unet)
+    layouts = None if pairs.layouts is None else model.array(pairs.layouts)
     painted = sample(
-        unet,
+        model,
         sampling_plan("dpm-solver++", scheduler, min(_SAMPLING_STEPS, scheduler.timesteps)),
         pairs.vectors,
         size=size,
-        layout=pairs.layouts,
-        residual=unet.residual(pairs.layouts, (size, size)),
+        layout=layouts,
+        residual=unet.residual(layouts, (size, size)),
         generators=noise_generators(seed, [b"%d" % column for column in range(len(pairs.vectors))]),
     )
     grid = Image.new("RGB", (size * len(pairs.images), 2 * size))

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
-from clip_feature_codec.arguments import describe
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.devices import autocast_dtype, pick_device
 from clip_feature_codec.embed.openclip.network import Tokenizer, build, load_tokenizer, space_of
 from clip_feature_codec.embed.openclip.preprocessing import OpenClipPreprocess, input_size
 from clip_feature_codec.embed.openclip.source import ModelSource, find_model
-from clip_feature_codec.errors import CodecError, ConfigError, ModelError
+from clip_feature_codec.embed.texts import list_texts
+from clip_feature_codec.errors import CodecError, ModelError
 from clip_feature_codec.lazy import lazy
 from clip_feature_codec.packs import DEFAULT_PACK
 
@@ -99,10 +99,7 @@ class ClipEmbedder:
             ModelError: the model's tokenizer cannot be had without a connection.
             ConfigError: something in the list is no text.
         """
-        listed = [texts] if isinstance(texts, str) else list(texts)
-        wrong = [text for text in listed if not isinstance(text, str)]
-        if wrong:
-            raise ConfigError(f"texts: found {describe(wrong[0])}, expected str")
+        listed = list_texts(texts)
         if not listed:
             return self._no_vectors()
         tokens = self._tokenizer(listed)

@@ -53,7 +53,9 @@ def _bare(config: dict[str, Any]) -> torch.nn.Module:
 
 def space_of(source: ModelSource, model: Any) -> ClipSpace:
     """Fingerprint a built model: every tensor of it, and the activation, which no tensor shows."""
-    digest = hash_weights(model)
+    digest = hash_weights(
+        {name: value.detach().cpu().float().numpy() for name, value in model.state_dict().items()}
+    )
     if any(type(module).__name__ == "QuickGELU" for module in model.modules()):
         digest.update(b"QuickGELU")
     size = {"size": getattr(model.visual, "image_size", None)}

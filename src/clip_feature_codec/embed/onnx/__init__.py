@@ -1,0 +1,1 @@
+"""CLIP models as ONNX graphs, without torch and open_clip."""

@@ -1,0 +1,105 @@
+"""`GraphEmbedder`: pictures and words to vectors, by the graphs beside a CLIP model's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from clip_feature_codec.codec.space import ClipSpace
+from clip_feature_codec.embed.onnx.preprocessing import Squash
+from clip_feature_codec.embed.texts import list_texts
+from clip_feature_codec.graphs import Graph, Graphs
+from clip_feature_codec.lazy import lazy
+from clip_feature_codec.names import CLIP_FOLDER, IMAGE_GRAPH, TEXT_GRAPH
+from clip_feature_codec.packs import pack_folder
+
+if TYPE_CHECKING:
+    import torch
+
+    from clip_feature_codec.embed.onnx.tokenizer import Tokenizer
+
+
+class GraphEmbedder:
+    """A CLIP model's towers as ONNX graphs: an `Embedder`. Each is loaded at its first use.
+
+    Args:
+        graphs: with facts about the model, as the recipe of the pack writes them.
+        model: how the model is found again: a pack's name, or an absolute path.
+        pretrained: ``pack`` or ``folder``.
+
+    Attributes:
+        space: the CLIP space its vectors lie in.
+        preprocess: the model's own preprocessing of one RGB picture: PIL image -> float32 (3, S, S).
+        device: ``cpu``.
+    """
+
+    device = "cpu"
+
+    def __init__(self, graphs: Graphs, model: str, pretrained: str) -> None:
+        self._graphs = graphs
+        self.space = ClipSpace.from_json(graphs.facts["space"] | {"model": model, "pretrained": pretrained})
+        self.preprocess = Squash(self.space.preprocessing)
+
+    @classmethod
+    def find(cls, model: str, pretrained: str | None, device: str) -> GraphEmbedder | None:
+        """Find a model's graphs; None where there are none, or `Graphs.find` has it that torch is used."""
+        pack = pack_folder(model)
+        folder = pack / CLIP_FOLDER if pack else Path(model)
+        own = "pack" if pack else "folder"
+        if not model or not folder.is_dir() or pretrained not in (None, "pack", "folder"):
+            return None
+        graphs = Graphs.find(folder, device)
+        return cls(graphs, model if pack else str(folder.resolve()), own) if graphs else None
+
+    @property
+    def dim(self) -> int:
+        """The number of components of a vector."""
+        return self.space.dim
+
+    def embed_images(self, pictures: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """Embed RGB pictures of any sizes as one batch: float32 (N, D), unit length."""
+        if not len(pictures):
+            return np.zeros((0, self.dim), np.float32)
+        return self.embed_batch(np.stack([self.preprocess(picture) for picture in pictures]))
+
+    def embed_batch(self, pixels: NDArray[np.float32] | torch.Tensor) -> NDArray[np.float32]:
+        """Embed what `preprocess` made: float32 (N, 3, S, S), an array or a tensor -> float32 (N, D)."""
+        return _normalised(*self._image(np.asarray(pixels)))
+
+    def embed_text(self, texts: str | Sequence[str]) -> NDArray[np.float32]:
+        """Embed texts: float32 (N, D), unit length; one text by itself is one row, (1, D).
+
+        Raises:
+            ConfigError: something in the list is no text.
+        """
+        listed = list_texts(texts)
+        if not listed:
+            return np.zeros((0, self.dim), np.float32)
+        return _normalised(*self._text(self._tokenizer(listed)))
+
+    @lazy
+    def _image(self) -> Graph:
+        return self._graphs.open(IMAGE_GRAPH)
+
+    @lazy
+    def _text(self) -> Graph:
+        return self._graphs.open(TEXT_GRAPH)
+
+    @lazy
+    def _tokenizer(self) -> Tokenizer:
+        # What it mends texts with takes a while to import, and pictures need it not.
+        from clip_feature_codec.embed.onnx.tokenizer import Tokenizer
+
+        told = self._graphs.facts["tokenizer"]
+        return Tokenizer(self._graphs.file(told["merges"]), told["context_length"])
+
+
+def _normalised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: NDArray[np.float32] = vectors / np.maximum(lengths, 1e-12)
+    return unit
