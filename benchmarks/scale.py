@@ -4,9 +4,9 @@
 
 Streams are made: each is a vector of its own of 128 numbers (int8 profile) and a layout that all share, so
 that no picture has to be embedded; their pictures are files of a few bytes, of which the commands here look
-only at size and time. `encode` is measured with nothing to do, and with one picture to add (`--layers layout`, which
-needs no CLIP model). Each command is a process of its own, start-up included. From --only-packed on, there is
-no store of loose streams, and nothing that reads all streams is measured.
+only at size and time. `encode` is measured with nothing to do, and with one picture to add (`--layers layout`,
+which needs no CLIP model). Each command is a process of its own, start-up included. From --only-packed on,
+there is no store of loose streams, and nothing that reads all streams is measured.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def gradient() -> Any:
 
 
 def make(folder: Path, photos: Path, count: int, *, packed: bool) -> None:
-    """A store of made streams, written as `encode` writes one, and its pictures where they are not there yet."""
+    """A store of made streams, written as `encode` writes one, and its pictures if they are not there."""
     codec = made_codec()
     store = create_store(folder, codec, packed=packed)
     for first in range(0, count, AT_ONCE):
@@ -140,7 +140,8 @@ def _that_read_all(store: Path, photos: Path, work: Path) -> Iterator[tuple[str,
 def measure(kind: str, count: int, work: Path, everything: bool) -> dict[str, Any]:
     """All figures of one kind of store at one size."""
     folder, photos = work / "store", work / f"photos-{count}"
-    program = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import scale; scale.make_from(sys.argv)"
+    here = str(Path(__file__).parent)
+    program = f"import sys; sys.path.insert(0, {here!r}); import scale; scale.make_from(sys.argv)"
     found: dict[str, Any] = {"kind": kind, "pictures": count, "commands": {}}
     found["commands"]["made"] = measured(folder, photos, count, kind, program=program)
     found["bytes_mb"] = round(open_store(folder).totals().bytes / 1e6, 2)
