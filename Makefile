@@ -4,13 +4,16 @@ BIN := .venv/bin
 READY := .venv/.ready
 LOOPS := hatch_build.py $(shell find src -name '*.[ch]')
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-install test-all lint bench clean
 
 demo: $(READY)
 	$(BIN)/clip-codec demo --out demo
 
 test: $(READY)
 	$(BIN)/pytest
+
+test-install: $(READY)
+	$(BIN)/pytest -m slow -s tests/test_core.py tests/test_wheel.py
 
 test-all: $(READY)
 	$(BIN)/pytest -m ""

@@ -1,6 +1,7 @@
 """What a command costs as a whole process: its time and its peak memory, start and imports included.
 
-Each command runs once to warm up, then a few times; medians are printed. ``--against`` names the
+Each command runs once and then a few times more; the first time and the medians are printed. The first is as
+after an installation: nothing that was compiled at an earlier use is there. ``--against`` names the
 ``clip-codec`` of another environment, such as one of an earlier release: the two take turns, so that a
 machine's moods meet both.
 
@@ -37,7 +38,11 @@ def run(program: Path, arguments: str, folder: Path) -> tuple[float, float]:
     """Run a command; give its seconds and its peak memory in MB (of the largest process)."""
     began = time.perf_counter()
     process = subprocess.Popen(
-        [program, *arguments.split()], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [program, *arguments.split()],
+        cwd=folder,
+        env=os.environ | {"NUMBA_CACHE_DIR": str(folder / "compiled")},  # earlier releases compiled at use
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - began
@@ -58,26 +63,31 @@ def main() -> None:
     programs = [path.absolute() for path in (args.program, args.against) if path]
     print(describe_machine())
     print(
-        "| command | seconds | peak memory |"
-        + (" seconds before | peak before | ratio |" * bool(args.against))
+        "| command | first | seconds | peak memory |"
+        + (" first before | seconds before | peak before | ratio |" * bool(args.against))
     )
-    print("|---|---|---|" + ("---|---|---|" * bool(args.against)))
+    print("|---|---|---|---|" + ("---|---|---|---|" * bool(args.against)))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         photo = load_image(Path(skimage.data.__file__).with_name("chelsea.png"))
-        save_image(resize_to(photo, (384, 256)), folder / "photo.png")
-        run(programs[0], "encode photo.png -o photo.clp --max-bytes 140", folder)
+        save_image(resize_to(photo, (384, 256)), folder / "photos" / "photo.png")
         # A folder each: neither writes over what the other wrote.
-        folders = [Path(shutil.copytree(folder, folder / str(i))) for i in range(len(programs))]
+        folders = [folder / str(i) for i in range(len(programs))]
+        for program, here in zip(programs, folders, strict=True):
+            shutil.copytree(folder / "photos", here)
+            run(program, "encode photo.png -o photo.clp --max-bytes 140", here)
+            shutil.rmtree(here / "compiled", ignore_errors=True)
         for title, arguments in COMMANDS.items():
+            firsts = [run(program, arguments, here) for program, here in zip(programs, folders, strict=True)]
             found: list[list[tuple[float, float]]] = [[] for _ in programs]
-            for turn in range(args.runs + 1):  # the first warms up and is left out
+            for _ in range(args.runs):
                 for program, here, runs in zip(programs, folders, found, strict=True):
-                    cost = run(program, arguments, here)
-                    if turn:
-                        runs.append(cost)
+                    runs.append(run(program, arguments, here))
             medians = [[statistics.median(figures) for figures in zip(*runs, strict=True)] for runs in found]
-            cells = [f"{seconds:.2f} | {peak:.0f} MB" for seconds, peak in medians]
+            cells = [
+                f"{first:.2f} | {seconds:.2f} | {peak:.0f} MB"
+                for (first, _), (seconds, peak) in zip(firsts, medians, strict=True)
+            ]
             if args.against:
                 ratios = [mine[0] / other[0] for mine, other in zip(*found, strict=True)]
                 cells.append(f"{statistics.median(ratios):.2f}")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,47 @@ def test_many_pictures_keep_their_order(codec: ClipCodec, monkeypatch: pytest.Mo
         [1, 1.2, 1.4, 1.6, 1.8], abs=0.02
     )
     assert codec.encode_many([]) == []
+
+
+def test_streams_are_given_out_batch_by_batch(codec: ClipCodec, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("clip_feature_codec.encode.BATCH_SIZE", 2)
+    read: list[int] = []
+
+    def pictures() -> Iterator[Image.Image]:
+        for i in range(5):
+            read.append(i)
+            yield make_picture(i)
+
+    streams = codec.iter_encode(pictures(), quality=30)
+    assert read == []
+    first = next(streams)
+    assert read == [0, 1]
+    assert [first, *streams] == codec.encode_many([make_picture(i) for i in range(5)], quality=30)
+    with pytest.raises(ConfigError, match="quality"):
+        codec.iter_encode([], quality=101)  # at once, and not when the first stream is asked for
+
+
+def test_progress_is_told_of_pictures(codec: ClipCodec, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("clip_feature_codec.encode.BATCH_SIZE", 2)
+    told: list[tuple[str, int, int]] = []
+    pictures = [make_picture(i) for i in range(3)]
+    blobs = codec.encode_many(pictures, progress=lambda *seen: told.append(seen))
+    assert told == [("encoding", 0, 3), ("encoding", 2, 3), ("encoding", 3, 3)]
+    told.clear()
+    codec.encode_many(iter(pictures), progress=lambda *seen: told.append(seen))
+    assert told == [("encoding", 0, 0), ("encoding", 2, 2), ("encoding", 3, 3)]
+    told.clear()
+    codec.decode_many(blobs, progress=lambda *seen: told.append(seen), steps=1, size=16)
+    assert told == [("decoding", done, 3) for done in range(4)]
+
+
+def test_pictures_are_painted_one_batch_ahead_at_most(codec: ClipCodec):
+    blobs = codec.encode_many([make_picture(1, (40, 20)), make_picture(2, (20, 40))])
+    pictures = codec.iter_decode(blobs, steps=1, size=16)
+    assert next(pictures).size == (16, 8)
+    assert [picture.size for picture in pictures] == [(8, 16)]
+    with pytest.raises(ConfigError, match="steps"):
+        codec.iter_decode(blobs, steps=0)
 
 
 def test_vectors_that_are_there_already_need_no_model(store: Path):

@@ -6,14 +6,30 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 import clip_feature_codec
+from clip_feature_codec import ClipCodec
 from clip_feature_codec.cli.main import main
+from clip_feature_codec.extras import EXTRAS
 from clip_feature_codec.train.config import TrainConfig
+from samples import make_picture
 
 GOLDEN = Path(__file__).parent / "golden"
+CORE = {"PIL", "click", "filelock", "ftfy", "imagecodecs", "numpy", "onnxruntime", "pi_heif", "regex"}
+NOTED = CORE | {"safetensors", "tifffile", "tqdm"} | {name for extra in EXTRAS.values() for name in extra}
 HEAVY = ("torch", "torchvision", "open_clip", "accelerate", "skimage")
+
+
+TELL_MODULES = f"""
+import sys
+from clip_feature_codec.cli.main import main
+try:
+    main()
+finally:
+    print(*[name for name in {sorted(NOTED)} if name in sys.modules], file=sys.stderr)
+"""
 
 
 def fresh(code: str) -> str:
@@ -50,6 +66,32 @@ import sys
 print("heavy:", [name for name in ("torch", "numpy") if name in sys.modules])
 """
     assert fresh(code).endswith("heavy: []")
+
+
+@pytest.mark.parametrize(
+    ("line", "needed"),
+    [
+        ("--help", set()),
+        ("info a.clp", {"numpy"}),
+        ("transcode a.clp -o b.clp --max-bytes 64", {"numpy"}),
+        ("decode a.clp -o preview.png --preview", {"numpy", "PIL"}),
+        ("encode a.jpg -o b.clp --max-bytes 140", {"numpy", "PIL", "onnxruntime"}),
+        ("decode a.clp -o painted.png --steps 1", {"numpy", "PIL", "onnxruntime", "safetensors"}),
+    ],
+)
+def test_a_command_on_one_file_loads_what_it_needs_and_no_more(line: str, needed: set[str], tmp_path: Path):
+    picture = make_picture(0, (96, 64))
+    picture.save(tmp_path / "a.jpg")
+    (tmp_path / "a.clp").write_bytes(ClipCodec.load().encode(picture, max_bytes=140))
+    done = subprocess.run(
+        [sys.executable, "-c", TELL_MODULES, *line.split()],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(done.stderr.splitlines()[-1].split()) == needed | {"click"}
 
 
 def test_the_codec_and_reading_vectors_load_no_torch():

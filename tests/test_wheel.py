@@ -47,7 +47,7 @@ def test_a_wheel_works_in_a_fresh_environment(compiler: str, tmp_path: Path):
     environment = {"CC": "no-such-compiler"} if compiler == "ziglang" else {}
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv/bin/python"
-    run(python, "-m", "pip", "install", "--quiet", "hatchling", "numpy", "zstandard")
+    run(python, "-m", "pip", "install", "--quiet", "hatchling", "numpy", "backports.zstd")
     run(python, "-m", "hatchling", "build", "--target", "sdist", "--directory", tmp_path)
     [source] = tmp_path.glob("*.tar.gz")
     run(python, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", tmp_path, source, **environment)
@@ -70,6 +70,6 @@ def test_a_checkout_works_where_it_is_installed_in_place(tmp_path: Path):
     run("git", "clone", "--quiet", ROOT, checkout)
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv/bin/python"
-    run(python, "-m", "pip", "install", "--quiet", "numpy", "zstandard")
+    run(python, "-m", "pip", "install", "--quiet", "numpy", "backports.zstd")
     run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--editable", checkout)
     assert run(python, "-I", "-c", DECODE, GOLDEN).startswith(str(checkout))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from dataclasses import dataclass
+from itertools import islice
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +22,14 @@ from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate, RateKeywords
 from clip_feature_codec.codec.transcode import transcode
 from clip_feature_codec.decoders.options import PaintKeywords, PaintOptions
-from clip_feature_codec.errors import CheckpointError, ConfigError
+from clip_feature_codec.errors import CheckpointError, ConfigError, StoreError
+from clip_feature_codec.extras import extra
 from clip_feature_codec.images import Picture, as_picture
 from clip_feature_codec.lazy import lazy
 from clip_feature_codec.names import DECODER_FILE
-from clip_feature_codec.packs import DEFAULT_PACK
+from clip_feature_codec.packs import DEFAULT_PACK, pack_folder
 from clip_feature_codec.preview import analyse, preview
+from clip_feature_codec.progress import Progress, silent
 from clip_feature_codec.stream_source import StreamSource, named, read_stream
 
 # torch and open_clip are imported where they are first needed: reading vectors takes no seconds of imports.
@@ -37,7 +42,8 @@ class ClipCodec:
     """Pictures to ``.clp`` streams and back; made by `load`.
 
     The CLIP model and the decoder are loaded at their first use, so that reading vectors needs neither; by
-    several threads at once, they are loaded once.
+    several threads at once, they are loaded once. Pickled, it is where it was loaded from, and loaded again
+    there in the process that unpickles it, such as a data loader's worker.
 
     Attributes:
         features: the tables that code vectors.
@@ -55,6 +61,8 @@ class ClipCodec:
         self._weights = weights
         self._model, self._pretrained = model, pretrained
         self._device = device or "auto"
+        self._origin: _Origin | None = None
+        self._expected_decoder: str | None = None
 
     @classmethod
     def load(
@@ -84,7 +92,23 @@ class ClipCodec:
         _require_text("device", device)
         bundle = source if isinstance(source, Bundle) else Bundle.find(source)
         decoder = Path(weights) if weights else bundle.decoder_file
-        return cls(bundle.codec, decoder, model, pretrained, device)
+        codec = cls(bundle.codec, decoder, model, pretrained, device)
+        codec._origin = _Origin.of(bundle, weights)
+        return codec
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        named = (self._model, self._pretrained, self._device)
+        if self._origin is None:  # made of tables that came from nowhere: they travel themselves
+            return ClipCodec, (self.features, self._weights, *named)
+        return _load_again, (self._origin, self.features.tables_sha256, self._decoder_sha256, *named)
+
+    @lazy
+    def _decoder_sha256(self) -> str | None:
+        """SHA-256 of the decoder's file, in hex; None where there is none."""
+        if self._weights is None or not self._weights.is_file():
+            return None
+        with self._weights.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def __repr__(self) -> str:
         space = self.features.space
@@ -108,7 +132,10 @@ class ClipCodec:
                 f"there is no {DECODER_FILE} beside the codec of {self.features.space.label}: "
                 "train a decoder, or name a checkpoint with --weights (in Python: weights=)"
             )
-        decoder = load_checkpoint(self._weights, self._device)
+        if self._expected_decoder not in (None, self._decoder_sha256):
+            raise CheckpointError(f"{self._weights}: not the decoder that the codec had when it was pickled")
+        with extra("clip", f"decoder {self._weights}"):
+            decoder = load_checkpoint(self._weights, self._device)
         self.features.space.require_same(decoder.space, f"decoder {self._weights}")
         return decoder
 
@@ -134,19 +161,36 @@ class ClipCodec:
         asked = Rate(**rate)
         return self.encode_pictures([as_picture(image)], asked)[0]
 
-    def encode_many(self, images: Iterable[Picture], **rate: Unpack[RateKeywords]) -> list[bytes]:
-        """Encode pictures, in order, in batches (see `encode`)."""
-        from clip_feature_codec.encode import BATCH_SIZE
+    def encode_many(
+        self, images: Iterable[Picture], *, progress: Progress = silent, **rate: Unpack[RateKeywords]
+    ) -> list[bytes]:
+        """Encode pictures, in order, in batches.
 
+        Args:
+            images: the pictures; a generator is read a batch at a time.
+            progress: told of the pictures that are done, as the stage ``encoding``.
+            **rate: as for `encode`.
+        """
+        return list(self.iter_encode(images, progress=progress, **rate))
+
+    def iter_encode(
+        self, images: Iterable[Picture], *, progress: Progress = silent, **rate: Unpack[RateKeywords]
+    ) -> Iterator[bytes]:
+        """Encode pictures as `encode_many` does, and give out each stream as soon as its batch is done."""
         asked = Rate(**rate)
         _require_pictures(images)
-        blobs, batch = [], []
-        for image in images:
-            batch.append(as_picture(image))
-            if len(batch) == BATCH_SIZE:
-                blobs += self.encode_pictures(batch, asked)
-                batch = []
-        return blobs + self.encode_pictures(batch, asked)
+        return self._encoded(images, asked, progress)
+
+    def _encoded(self, images: Iterable[Picture], rate: Rate, progress: Progress) -> Iterator[bytes]:
+        from clip_feature_codec.encode import BATCH_SIZE
+
+        total = len(images) if isinstance(images, Sized) else 0
+        done, rest = 0, iter(images)
+        progress("encoding", done, total)
+        while batch := [as_picture(image) for image in islice(rest, BATCH_SIZE)]:
+            yield from self.encode_pictures(batch, rate)
+            done += len(batch)
+            progress("encoding", done, max(done, total))
 
     def encode_pictures(self, pictures: Sequence[Image.Image], rate: Rate) -> list[bytes]:
         """Encode RGB pictures as one batch, as `images.load_image` gives them."""
@@ -227,13 +271,33 @@ class ClipCodec:
             return self.decode_many([blob], **options)[0]
 
     def decode_many(
-        self, blobs: Iterable[StreamSource], **options: Unpack[PaintKeywords]
+        self,
+        blobs: Iterable[StreamSource],
+        *,
+        progress: Progress = silent,
+        **options: Unpack[PaintKeywords],
     ) -> list[Image.Image]:
-        """Paint the pictures of N streams, in order, in batches (see `decode`)."""
+        """Paint the pictures of N streams, in order, in batches.
+
+        Args:
+            blobs: the streams.
+            progress: told of the pictures that are done, as the stage ``decoding``.
+            **options: as for `decode`.
+        """
+        return list(self.iter_decode(blobs, progress=progress, **options))
+
+    def iter_decode(
+        self,
+        blobs: Iterable[StreamSource],
+        *,
+        progress: Progress = silent,
+        **options: Unpack[PaintKeywords],
+    ) -> Iterator[Image.Image]:
+        """Paint pictures as `decode_many` does, and give out each one as soon as its batch is done."""
         from clip_feature_codec.reconstruct import paint
 
         chosen = PaintOptions.of(**options)
-        return list(paint(self._parse_all(blobs), self.features, self.decoder, chosen))
+        return paint(self._parse_all(blobs), self.features, self.decoder, chosen, progress=progress)
 
     def _parse(self, blob: StreamSource) -> Stream:
         return self.features.parse(read_stream(blob))
@@ -241,6 +305,43 @@ class ClipCodec:
     def _parse_all(self, blobs: Iterable[StreamSource]) -> list[Stream]:
         listed = require_list("blobs", blobs, "a list of streams")
         return self.features.parse_all([read_stream(blob) for blob in listed])
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Where a codec was loaded from.
+
+    Attributes:
+        source: a pack by its name, which may lie elsewhere where it is unpickled; or the path of the tables.
+        weights: the decoder's file, where one was named.
+    """
+
+    source: str
+    weights: str | None
+
+    @classmethod
+    def of(cls, bundle: Bundle, weights: str | Path | None) -> _Origin:
+        """Name what has been loaded."""
+        source = bundle.name if pack_folder(bundle.name) else str(bundle.codec_file.resolve())
+        return cls(source, str(Path(weights).resolve()) if weights else None)
+
+
+def _load_again(
+    origin: _Origin, tables_sha256: str, decoder_sha256: str | None, *named: str | None
+) -> ClipCodec:
+    """Unpickle a codec by loading it from where it came from.
+
+    Raises:
+        StoreError: there are other tables now.
+    """
+    model, pretrained, device = named
+    codec = ClipCodec.load(
+        origin.source, weights=origin.weights, model=model, pretrained=pretrained, device=device
+    )
+    if codec.features.tables_sha256 != tables_sha256:
+        raise StoreError(f"{origin.source}: found other tables than the codec had when it was pickled")
+    codec._expected_decoder = decoder_sha256
+    return codec
 
 
 def _rows(vectors: object) -> NDArray[np.float32]:

@@ -55,6 +55,10 @@ class OutputError(CodecError):
     """An output cannot be written, or would replace what must not be lost."""
 
 
+class MissingExtraError(CodecError):
+    """Something needs a package that comes with an extra, and that is not installed."""
+
+
 class MetricError(CodecError):
     """A metric that was required cannot be computed here."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.errors import ImageError, StoreError
+from clip_feature_codec.errors import ImageError, StoreError, reason
 from clip_feature_codec.images import MAX_PIXELS, load_image
 from clip_feature_codec.progress import Progress, silent
 from clip_feature_codec.store.protocol import Store
@@ -35,19 +35,30 @@ def store_blocks(store: Store, progress: Progress = silent) -> Iterator[NDArray[
     progress("reading", len(entries), len(entries))
 
 
-def npy_blocks(path: Path, progress: Progress = silent) -> Iterator[NDArray[np.float32]]:
-    """The rows of a ``.npy`` file (N, D) of floats, which may be larger than the memory: (n, D) each.
+def open_npy(path: Path) -> NDArray[np.floating]:
+    """The vectors (N, D) in a ``.npy`` file of floats, which may be larger than the memory.
 
     Raises:
         StoreError: the file cannot be read, or holds something else.
     """
     try:
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise StoreError(f"{path}: cannot be read as .npy vectors ({error})") from None
-    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.dtype.kind != "f":
-        found = f"{rows.dtype} {rows.shape}" if isinstance(rows, np.ndarray) else "an archive"
-        raise StoreError(f"{path}: found {found}, expected vectors (N, D) of floats")
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {reason(error)}") from None
+    except (ValueError, EOFError):
+        raise StoreError(
+            f"{path}: expected a store, a folder of pictures, or a whole .npy file of vectors"
+        ) from None
+    if rows.ndim != 2 or rows.dtype.kind != "f":
+        raise StoreError(f"{path}: found {rows.dtype} {rows.shape}, expected vectors (N, D) of floats")
+    vectors: NDArray[np.floating] = rows
+    return vectors
+
+
+def row_blocks(rows: NDArray[np.floating], progress: Progress = silent) -> Iterator[NDArray[np.float32]]:
+    """Vectors (N, D), a block at a time: float32 (n, D) each."""
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         progress("reading", start, len(rows))
         yield rows[start : start + _ROWS_AT_ONCE].astype(np.float32)

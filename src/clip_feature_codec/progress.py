@@ -14,7 +14,7 @@ class Progress(Protocol):
         Args:
             stage: one word for what is being done, such as ``encoding``.
             done: how many pictures (or steps) are done with, failed ones included.
-            total: how many there are.
+            total: how many there are; of what has no length, such as a generator, what is done so far.
             failed: how many of those that are done with have failed, where that is known.
         """
 

@@ -23,12 +23,13 @@ from clip_feature_codec.store.feature_store import FeatureStore
 
 Run = Callable[..., Result]
 
+COMMANDS = [main.get_command(click.Context(main), name) for name in main.list_commands(click.Context(main))]
 MODULES = (encode_images.main, reconstruct_diffusion.main, eval_module.main)
 PROGRAM = [sys.executable, "-c", "from clip_feature_codec.cli.main import main; main()"]
 AGAIN = "interrupted: run the same command again to go on\n"
 
 
-@pytest.mark.parametrize("command", [*main.commands.values(), *MODULES], ids=lambda command: command.name)
+@pytest.mark.parametrize("command", [*COMMANDS, *MODULES], ids=lambda command: command.name)
 def test_fault_13_every_command_has_quiet_and_debug(command: click.Command):
     options = [name for param in command.get_params(click.Context(command)) for name in param.opts]
     assert [name for name in ("--quiet", "--debug", "--help") if options.count(name) != 1] == []

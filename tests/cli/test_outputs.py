@@ -26,7 +26,9 @@ from samples import make_picture
 Run = Callable[..., Result]
 
 MODULES = (encode_images.main, reconstruct_diffusion.main, eval_module.main)
-COMMANDS = {command.name: command for command in (*MODULES, *main.commands.values())}
+GROUP = click.Context(main)
+OF_MAIN = [main.get_command(GROUP, name) for name in main.list_commands(GROUP)]
+COMMANDS = {command.name: command for command in (*MODULES, *OF_MAIN)}
 
 QUICK = "--steps 1 --size 16 --device cpu --quiet"
 TINY = "--out-size 16 --base 8 --ch-mult 1,2 --num-res-blocks 1 --timesteps 20 --max-steps 1 --batch-size 2"

@@ -231,7 +231,7 @@ def test_fit_asks_whose_vectors_they_are(work: Path, tmp_path: Path, run: Run):
     np.save(tmp_path / "vectors.npy", np.ones((3, 32), np.float32))
     result = run("fit", tmp_path / "vectors.npy", "-o", tmp_path / "codec.json")
     assert result.exit_code == 2
-    assert "name the CLIP model with --space or --model" in result.stderr
+    assert "name the CLIP model with one of --space, --space-name, --model" in result.stderr
     result = run("fit", work / "store", "-o", tmp_path / "codec.json", "--space", work / "store")
     assert result.exit_code == 2
     assert "leave out --space" in result.stderr

@@ -84,3 +84,43 @@ def test_not_an_object() -> None:
 def test_preprocessing_must_be_jsonable(space: ClipSpace) -> None:
     with pytest.raises(ConfigError, match="preprocessing"):
         dataclasses.replace(space, preprocessing={"mean": {1, 2}})
+
+
+def test_a_space_of_unknown_weights_is_that_of_its_name_and_dimension() -> None:
+    named = ClipSpace.named("ViT-L-14/openai", 768)
+    assert (named.model, named.pretrained, named.is_known) == ("ViT-L-14", "openai", False)
+    assert "weights unknown" in named.label
+    named.require_same(ClipSpace.named("ViT-L-14/openai", 768), "vectors")
+    for other in (ClipSpace.named("ViT-L-14/laion", 768), ClipSpace.named("ViT-L-14/openai", 512)):
+        with pytest.raises(SpaceMismatchError, match="same-as"):
+            named.require_same(other, "vectors")
+
+
+@pytest.mark.parametrize("name", ["", "ViT-L-14", "/openai", "ViT-L-14/"])
+def test_a_name_is_of_a_model_and_of_weights(name: str) -> None:
+    with pytest.raises(ConfigError, match="MODEL/WEIGHTS"):
+        ClipSpace.named(name, 768)
+
+
+def test_known_weights_are_those_of_a_name_once_somebody_says_so(space: ClipSpace) -> None:
+    named = ClipSpace.named(f"{space.model}/{space.pretrained}", space.dim)
+    for one, other in ((named, space), (space, named)):
+        with pytest.raises(SpaceMismatchError, match=r"weights unknown.*or say that they are the same"):
+            one.require_same(other, "decoder.pt")
+    said = ClipSpace.from_json(json.loads(json.dumps(named.said_to_be(space).to_json())))
+    assert said.fingerprint == named.fingerprint  # so that what is coded with its tables stays as it is
+    for one, other in ((said, space), (space, said), (said, named)):
+        one.require_same(other, "decoder.pt")
+    another = dataclasses.replace(space, weights_sha256="ef" * 32)
+    with pytest.raises(SpaceMismatchError):
+        said.require_same(another, "decoder.pt")
+
+
+def test_known_weights_are_not_said_to_be_others(space: ClipSpace) -> None:
+    with pytest.raises(ConfigError, match="its weights are known"):
+        space.said_to_be(dataclasses.replace(space, weights_sha256="cd" * 32))
+    with pytest.raises(ConfigError, match="its dimension is 3, not 64"):
+        ClipSpace.named("a/b", 3).said_to_be(space)
+    for same_as in (["0123456789abcdef"], "text", [1]):
+        with pytest.raises(StoreError, match="same_as"):
+            ClipSpace.from_json(space.to_json() | {"same_as": same_as})

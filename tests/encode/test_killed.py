@@ -27,7 +27,7 @@ from samples import make_picture
 
 # Forks processes from a clean one that has done the slow imports already, instead of from this one.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["clip_feature_codec.encode"])
+PROCESSES.set_forkserver_preload(["clip_feature_codec.encode", "clip_feature_codec.embed.openclip.embedder"])
 
 
 def encode_in_a_process(

@@ -11,6 +11,7 @@ import click
 from clip_feature_codec.cli.paths import WITH_SLASH, OutputPath
 from clip_feature_codec.cli.reporting import logged, reported
 from clip_feature_codec.cli.telling import tell, wants_events
+from clip_feature_codec.extras import extra
 from clip_feature_codec.outputs import Output, check_outputs
 
 
@@ -18,10 +19,14 @@ class Command(click.Command):
     """A command with ``--debug``, and ``--force`` where it writes; see `reporting.reported` for its end.
 
     What its options of type `OutputPath` name is checked before its function is called.
+
+    Args:
+        needs: the extra whose packages it may need.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, needs: str = "clip", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._needs = needs
         # --img_dir and --img-dir are the same option.
         self.context_settings["token_normalize_func"] = lambda token: token.replace("_", "-")
         if any(isinstance(param.type, OutputPath) for param in self.params):
@@ -38,7 +43,7 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Check the outputs, and run the command."""
         debug, quiet = ctx.meta["debug"], ctx.params.get("quiet", False)
-        with reported(ctx), logged(debug=debug, quiet=quiet):
+        with reported(ctx), logged(debug=debug, quiet=quiet), extra(self._needs, ctx.command_path):
             self.check_outputs(ctx)
             result = super().invoke(ctx)
             if wants_events():

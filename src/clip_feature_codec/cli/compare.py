@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from clip_feature_codec.evaluate.results import Evaluation
 
 
-@click.command("compare", cls=Command)
+@click.command("compare", cls=Command, needs="eval")
 @click.argument("first", metavar="A.json", type=IN_FILE)
 @click.argument("second", metavar="B.json", type=IN_FILE)
 @click.option(

@@ -17,6 +17,7 @@ from clip_feature_codec.cli.common import (
 from clip_feature_codec.cli.painting import make_paint_options, paint_options
 from clip_feature_codec.cli.paths import OutputPath
 from clip_feature_codec.cli.reporting import resumable
+from clip_feature_codec.extras import require
 from clip_feature_codec.outputs.kinds import DEMO
 
 _PHOTOS = (
@@ -35,7 +36,7 @@ _BUDGETS = (64, 140, 340)
 _BASELINES = ("layout", "jpeg", "webp", "avif", "jxl", "blurhash", "thumbhash")
 
 
-@click.command("demo", cls=Command)
+@click.command("demo", cls=Command, needs="eval")
 @click.option(
     "-o",
     "--out",
@@ -57,6 +58,7 @@ def demo(out: Path, device: str, quiet: bool, **options: Any) -> None:
     from clip_feature_codec.evaluate.report import html_page, text_table, write_grid
     from clip_feature_codec.files import write_atomic
 
+    require("eval", "clip-codec demo", "jinja2", "skimage", "blurhash")
     chosen = make_paint_options(options)
     codec = ClipCodec.load(device=device)
     remark_on_model(codec.features.space, quiet)

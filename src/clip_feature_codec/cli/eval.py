@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from clip_feature_codec import extras
 from clip_feature_codec.cli.command import Command
 from clip_feature_codec.cli.common import (
     ProgressBars,
@@ -160,7 +161,7 @@ _options = stack(
 )
 
 
-@click.command("eval", cls=Command)
+@click.command("eval", cls=Command, needs="eval")
 @click.argument("store_dir", metavar="STORE", type=IN_FOLDER)
 @_options
 def evaluate(**options: Any) -> None:
@@ -168,7 +169,7 @@ def evaluate(**options: Any) -> None:
     _evaluate(**options)
 
 
-@click.command("eval", cls=Command)
+@click.command("eval", cls=Command, needs="eval")
 @click.option("--store-dir", type=IN_FOLDER, required=True, help="The store.")
 @_options
 def main(**options: Any) -> None:
@@ -185,6 +186,20 @@ class _Outputs:
     tables: tuple[Path, ...]
     figures: Path | None
     grid: Path | None
+
+    def require(self) -> None:
+        """Refuse before the work what could not be written after it.
+
+        Raises:
+            MissingExtraError: a package is missing.
+        """
+        for asked, module in (
+            (self.html, "jinja2"),
+            (self.figures, "matplotlib"),
+            (any(table.suffix.lower() == ".parquet" for table in self.tables), "pyarrow"),
+        ):
+            if asked:
+                extras.require("eval", "clip-codec eval", module)
 
     def write(self, result: Evaluation, pictures: Pictures, title: str) -> None:
         """Write all that is asked for; the table for the terminal, too, where that is free."""
@@ -223,6 +238,7 @@ def _evaluate(
     **options: Any,
 ) -> None:
     outputs = _Outputs(json_path, html_path, tables, figures, grid)
+    outputs.require()
     with _prepare(store_dir, require, quiet, **options) as evaluator:
         with resumable(), ProgressBars(quiet) as progress:
             result = evaluator.run(command=_command(), progress=progress)
@@ -337,6 +353,8 @@ class _NamedEyes:
         from clip_feature_codec.evaluate.metrics.judge import Judge
         from clip_feature_codec.evaluate.true_classes import read_class_names
 
+        if self.folder:
+            extras.require("eval", "--judge with a network's folder", "torchmetrics")
         clips = {name: text.partition("=") for name, text in self.clips.items()}
         return Eyes(
             class_names=read_class_names(self.classes) if self.classes else None,

@@ -40,15 +40,31 @@ if TYPE_CHECKING:
     type=NAMED_PATH,
     help="Store or codec.json of the CLIP model that .npy vectors come from. [default: that of --model]",
 )
+@click.option(
+    "--space-name",
+    metavar="MODEL/WEIGHTS",
+    help="What the CLIP model of .npy vectors is called, where it is not at hand, such as ViT-L-14/openai.",
+)
+@click.option(
+    "--same-as",
+    "same_path",
+    type=NAMED_PATH,
+    help="Store or codec.json of a CLIP model: that of --space-name, or of a store made with such tables, is "
+    "said to be the same.",
+)
 @max_pixels_option
 @model_options
 @device_option
 @json_option
 @quiet_option
-def fit(source: Path, out: Path, json_path: Path | None, quiet: bool, **options: Any) -> None:
+def fit(
+    source: Path, out: Path, same_path: Path | None, json_path: Path | None, quiet: bool, **options: Any
+) -> None:
     """Fit tables of the klt profile, to be used with encode --codec and transcode --codec.
 
-    SOURCE is a store, a .npy file of vectors (N, D), or a folder of pictures, embedded with --model.
+    SOURCE is a store, a .npy file of vectors (N, D), or a folder of pictures, embedded with --model. Vectors
+    of a model that is only called by its name go with others of that name, and with no model that is known
+    until it is said to be --same-as that.
     The more vectors the better: a thousand are a beginning, and a million need no more memory.
     """
     from clip_feature_codec.codec.feature_codec import FeatureCodec
@@ -56,6 +72,10 @@ def fit(source: Path, out: Path, json_path: Path | None, quiet: bool, **options:
     failures: list[tuple[str, str]] = []
     bars = ProgressBars(quiet)
     space, blocks = _vectors(source, failures, bars, **options)
+    if same_path:
+        from clip_feature_codec.bundle import Bundle
+
+        space = space.said_to_be(Bundle.find(same_path).codec.space)
     counts: list[int] = []
     codec = FeatureCodec.fit_klt(_counted(blocks, counts), space)
     bars.close()
@@ -77,31 +97,39 @@ def _vectors(
     failures: list[tuple[str, str]],
     progress: Progress,
     space_path: Path | None,
+    space_name: str | None,
     model: str | None,
     pretrained: str | None,
     device: str,
     max_pixels: int,
 ) -> tuple[ClipSpace, Iterator[np.ndarray]]:
     """The vectors to fit on, and the CLIP space that they belong to."""
-    from clip_feature_codec.fit import npy_blocks, picture_blocks, store_blocks
+    from clip_feature_codec.codec.space import ClipSpace
+    from clip_feature_codec.fit import open_npy, picture_blocks, row_blocks, store_blocks
     from clip_feature_codec.names import CODEC_FILE
     from clip_feature_codec.store.opening import open_store
 
+    named = {"--space": space_path, "--space-name": space_name, "--model": model}
+    given = [option for option, value in named.items() if value]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} all name a CLIP model: give one of them")
     if (source / CODEC_FILE).is_file():
-        if space_path or model:
-            raise ConfigError(
-                f"{source} is a store, which knows its CLIP model: leave out --space and --model"
-            )
+        if given:
+            raise ConfigError(f"{source} is a store, which knows its CLIP model: leave out {given[0]}")
         store = open_store(source)
         return store.codec.space, store_blocks(store, progress)
     if not source.is_dir():
-        if not (space_path or model):
-            raise ConfigError(
-                f"{source}: whose vectors are they? name the CLIP model with --space or --model"
-            )
-        return _space(space_path, model, pretrained, device), npy_blocks(source, progress)
-    if space_path:
-        raise ConfigError(f"{source} is a folder of pictures, which --model embeds: leave out --space")
+        rows = open_npy(source)
+        if not given:
+            known = ", ".join(named)
+            raise ConfigError(f"{source}: whose vectors are they? name the CLIP model with one of {known}")
+        if space_name:
+            space = ClipSpace.named(space_name, rows.shape[1])
+        else:
+            space = _space(space_path, model, pretrained, device)
+        return space, row_blocks(rows, progress)
+    if space_path or space_name:
+        raise ConfigError(f"{source} is a folder of pictures, which --model embeds: leave out {given[0]}")
     from clip_feature_codec.embed import load_embedder
     from clip_feature_codec.packs import DEFAULT_PACK
     from clip_feature_codec.sources.folder import scan_folder
@@ -115,8 +143,6 @@ def _vectors(
 
 def _space(space_path: Path | None, model: str | None, pretrained: str | None, device: str) -> ClipSpace:
     """The CLIP space that vectors without a store are said to be of."""
-    if space_path and model:
-        raise ConfigError("--space and --model both name a CLIP model: leave out one")
     if space_path:
         from clip_feature_codec.bundle import Bundle
 

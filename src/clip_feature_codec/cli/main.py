@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import click
 
 from clip_feature_codec import __version__
 from clip_feature_codec.cli.command import Group
-from clip_feature_codec.cli.compare import compare
-from clip_feature_codec.cli.demo import demo
-from clip_feature_codec.cli.encode_images import encode
-from clip_feature_codec.cli.eval import evaluate
-from clip_feature_codec.cli.fit import fit
-from clip_feature_codec.cli.info import info
-from clip_feature_codec.cli.pack import pack, unpack
-from clip_feature_codec.cli.prune import prune
-from clip_feature_codec.cli.reconstruct_diffusion import decode
-from clip_feature_codec.cli.search import search
-from clip_feature_codec.cli.train import train
-from clip_feature_codec.cli.transcode import transcode
+
+_COMMANDS = {
+    "encode": "encode_images:encode",
+    "decode": "reconstruct_diffusion:decode",
+    "info": "info:info",
+    "search": "search:search",
+    "transcode": "transcode:transcode",
+    "pack": "pack:pack",
+    "unpack": "pack:unpack",
+    "prune": "prune:prune",
+    "fit": "fit:fit",
+    "train": "train:train",
+    "eval": "eval:evaluate",
+    "compare": "compare:compare",
+    "demo": "demo:demo",
+}
+"""Where each command is: module of this room, and name in it."""
 
 
-@click.group(cls=Group)
+class _Commands(Group):
+    """Imports the command that is asked for, and no other."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands, in the order in which ``--help`` shows them."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(f"clip_feature_codec.cli.{module}"), name)
+        return command
+
+
+@click.group(cls=_Commands)
 @click.version_option(__version__, package_name="clip-feature-codec")
 def main() -> None:
     """Pictures as CLIP features in a few hundred bytes, painted again by a diffusion model."""
-
-
-for command in (encode, decode, info, search, transcode, pack, unpack, prune):
-    main.add_command(command)
-for command in (fit, train, evaluate, compare, demo):
-    main.add_command(command)

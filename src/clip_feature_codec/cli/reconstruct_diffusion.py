@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -33,14 +32,16 @@ from clip_feature_codec.cli.reporting import resumable
 from clip_feature_codec.cli.streams import open_stream
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.files import STDIO
+from clip_feature_codec.lazy import lazy
 from clip_feature_codec.outputs.kinds import DECODED, PIPED_PICTURE
 from clip_feature_codec.preview import preview
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from clip_feature_codec.api import ClipCodec
+    from clip_feature_codec.bundle import Bundle
     from clip_feature_codec.codec.bitstream import Stream
+    from clip_feature_codec.decoders.protocol import Decoder
     from clip_feature_codec.decoding import Deferred
     from clip_feature_codec.store.manifest import Entry
     from clip_feature_codec.store.protocol import Store
@@ -107,29 +108,15 @@ def main(store_dir: Path, bitstream: Path | None, out: Path, **options: Any) -> 
         _decode_file(bitstream, out, store_dir, **options)
 
 
-def _decode_file(
-    source: Path,
-    out: Path,
-    codec_path: Path | None,
-    weights: Path | None,
-    device: str,
-    quiet: bool,
-    **options: Any,
-) -> None:
-    from clip_feature_codec.api import ClipCodec
-    from clip_feature_codec.images import save_image
+def _decode_file(source: Path, out: Path, codec_path: Path | None, quiet: bool, **options: Any) -> None:
+    from clip_feature_codec.images import png_bytes, save_image
 
     bundle, stream = open_stream(source, codec_path)
-    codec = ClipCodec.load(bundle, weights=weights, device=device)
     with naming(source):
-        if options.pop("preview_only", False):
-            picture = preview(stream, codec.features, options["size"], options["square"])
-        else:
-            picture = next(_painted([stream], codec, quiet, **options))
+        (deferred,) = _Show(bundle, quiet, **options)([stream])
+        picture = deferred()
     if out == STDIO:
-        encoded = io.BytesIO()
-        picture.save(encoded, "PNG")
-        write_bytes(encoded.getvalue(), out)
+        write_bytes(png_bytes(picture), out)
     else:
         save_image(picture, out)
     remark(f"{out}: {picture.width}×{picture.height} pixels from {len(stream.blob)} bytes", quiet)
@@ -138,32 +125,25 @@ def _decode_file(
 def _decode_store(
     store_dir: Path,
     out: Path,
-    weights: Path | None,
-    device: str,
     quiet: bool,
     names: tuple[str, ...] = (),
     preview_only: bool = False,
     **options: Any,
 ) -> None:
-    from clip_feature_codec.api import ClipCodec
     from clip_feature_codec.bundle import Bundle
     from clip_feature_codec.decoding import decode_store
     from clip_feature_codec.store.opening import open_store
 
     store = open_store(store_dir)
     entries = [_named(store, name) for name in names] if names else store.entries
-    codec = ClipCodec.load(store_dir, weights=weights, device=device)
-    made_with = _made_with(None if preview_only else weights or Bundle.find(store_dir).decoder_file, options)
-
-    def show(streams: Sequence[Stream]) -> Iterator[Deferred]:
-        if preview_only:
-            size, square = options["size"], options["square"]
-            return (partial(preview, stream, codec.features, size, square) for stream in streams)
-        return (partial(_given, picture) for picture in _painted(streams, codec, quiet, **options))
-
+    bundle = Bundle.find(store_dir)
+    decoder = None if preview_only else options["weights"] or bundle.decoder_file
+    show = _Show(bundle, quiet, preview_only=preview_only, **options)
     layer = "layout" if preview_only else None
     with resumable(), ProgressBars(quiet) as bars:
-        failures = decode_store(store, entries, out, show, made_with, layer=layer, progress=bars)
+        failures = decode_store(
+            store, entries, out, show, _made_with(decoder, options), layer=layer, progress=bars
+        )
     remark(f"{out}: {len(entries) - len(failures)} pictures", quiet)
     raise_failures(failures, len(entries))
 
@@ -176,27 +156,62 @@ def _named(store: Store, name: str) -> Entry:
 
 
 def _made_with(decoder: Path | None, options: dict[str, Any]) -> str:
-    """What the pictures depend on beside their streams: the decoder's weights, and the options."""
-    digest = hashlib.sha256(json.dumps({**options, "batch_size": None}, sort_keys=True).encode())
+    """What the pictures depend on beside their streams: the decoder's weights, and how it paints."""
+    how = {name: value for name, value in options.items() if name not in ("weights", "device", "batch_size")}
+    digest = hashlib.sha256(json.dumps(how, sort_keys=True).encode())
     if decoder is not None:
         with decoder.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
 
 
+class _Show:
+    """Gives the pictures of streams; the decoder is loaded where one is needed, and once.
+
+    Args:
+        bundle: tables of the streams, and their decoder.
+        quiet: whether nothing is said of the model.
+        weights: another decoder.
+        device: where it runs.
+        preview_only: show the layouts instead.
+        batch_size: pictures painted at a time.
+        **options: the values of `paint_options`.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        quiet: bool,
+        weights: Path | None,
+        device: str,
+        preview_only: bool = False,
+        batch_size: int = 1,
+        **options: Any,
+    ) -> None:
+        self._bundle, self._quiet, self._weights, self._device = bundle, quiet, weights, device
+        self._preview_only, self._batch_size = preview_only, batch_size
+        self._size, self._square = options["size"], options["square"]
+        self._options = make_paint_options(options)
+
+    def __call__(self, streams: Sequence[Stream]) -> Iterator[Deferred]:
+        codec = self._bundle.codec
+        if self._preview_only:
+            return (partial(preview, stream, codec, self._size, self._square) for stream in streams)
+        from clip_feature_codec.reconstruct import paint
+
+        pictures = paint(streams, codec, self._decoder, self._options, self._batch_size)
+        return (partial(_given, picture) for picture in pictures)
+
+    @lazy
+    def _decoder(self) -> Decoder:
+        from clip_feature_codec.api import ClipCodec
+
+        remark_on_model(self._bundle.codec.space, self._quiet)
+        return ClipCodec.load(self._bundle, weights=self._weights, device=self._device).decoder
+
+
 def _given(picture: Image.Image) -> Image.Image:
     return picture
-
-
-def _painted(
-    streams: Sequence[Stream], codec: ClipCodec, quiet: bool, batch_size: int = 1, **options: Any
-) -> Iterator[Image.Image]:
-    """Paint the pictures of streams."""
-    from clip_feature_codec.reconstruct import paint
-
-    chosen = make_paint_options(options)
-    remark_on_model(codec.features.space, quiet)
-    return paint(streams, codec.features, codec.decoder, chosen, batch_size)
 
 
 if __name__ == "__main__":

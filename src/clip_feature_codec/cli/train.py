@@ -72,7 +72,7 @@ def _integers(text: str) -> tuple[int, ...]:
         raise click.BadParameter(f"{text!r} is not a list of whole numbers such as 1,2,2") from None
 
 
-@click.command("train", cls=TrainCommand)
+@click.command("train", cls=TrainCommand, needs="train")
 @click.argument("store", type=OutputPath(TRAINED_STORE, exists=True))
 @click.option("--dry-run", is_flag=True, help="Print the resolved configuration as JSON and stop.")
 @click.option(

@@ -1,1 +1,1 @@
-"""CLIP vectors to bytes and back: numpy and zstandard only, never torch."""
+"""CLIP vectors to bytes and back: numpy and zstd only, never torch."""

@@ -286,7 +286,8 @@ class FeatureCodec:
         except OSError as error:
             raise StoreError(f"{path}: cannot be read ({error.strerror}), expected a codec.json") from None
         except (ValueError, RecursionError) as error:
-            raise StoreError(f"{path}: found no JSON ({error}), expected a store's codec.json") from None
+            why = "it is no text" if isinstance(error, UnicodeDecodeError) else error
+            raise StoreError(f"{path}: found no JSON ({why}), expected a store's codec.json") from None
         except StoreError as error:
             raise StoreError(f"{path}: {error}") from None
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from clip_feature_codec.errors import ConfigError, SpaceMismatchError, StoreError
+
+_UNKNOWN = "unknown: "
 
 
 def canonical_json(value: object) -> bytes:
@@ -23,10 +25,12 @@ class ClipSpace:
     Attributes:
         model: open_clip's name of the architecture, or the name of a pack; a label.
         pretrained: tag, ``"pack"`` or file name, how to find the weights again; a label.
-        weights_sha256: SHA-256 of the weights, in hex.
+        weights_sha256: SHA-256 of the weights, in hex; ``unknown: `` and a name where they are not at hand.
         dim: length of a vector.
         preprocessing: what happens to a picture before the tower (size, mean, std, interpolation, ...),
             JSON-able. Tuples become lists, so that a space equals its own round trip through JSON.
+        same_as: fingerprints of spaces that somebody has said to be the same, where this one's weights are
+            unknown.
 
     Raises:
         ConfigError: a field is of the wrong type or ``preprocessing`` is not JSON-able.
@@ -37,6 +41,25 @@ class ClipSpace:
     weights_sha256: str
     dim: int
     preprocessing: dict[str, Any]
+    same_as: tuple[str, ...] = ()
+
+    @classmethod
+    def named(cls, name: str, dim: int) -> ClipSpace:
+        """The space of a model that is not at hand: vectors are taken to lie in it if they bear its name.
+
+        Args:
+            name: of the model and of its weights, as open_clip calls them: ``ViT-L-14/openai``.
+            dim: length of a vector.
+
+        Raises:
+            ConfigError: the name is not of this form, or ``dim`` is no positive integer.
+        """
+        model, slash, pretrained = name.rpartition("/")
+        if not (model and slash and pretrained):
+            raise ConfigError(
+                f"CLIP space: found the name {name!r}, expected MODEL/WEIGHTS such as ViT-L-14/openai"
+            )
+        return cls(model, pretrained, f"{_UNKNOWN}{name}", dim, {})
 
     def __post_init__(self) -> None:
         for name in ("model", "pretrained", "weights_sha256"):
@@ -52,6 +75,11 @@ class ClipSpace:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"CLIP space, preprocessing: not JSON-able ({error})") from None
         object.__setattr__(self, "preprocessing", plain)
+        listed = isinstance(self.same_as, list | tuple) and all(isinstance(one, str) for one in self.same_as)
+        if not listed or (self.same_as and self.is_known):
+            expected = "none beside known weights" if listed else "a list of fingerprints"
+            raise ConfigError(f"CLIP space, same_as: found {self.same_as!r}, expected {expected}")
+        object.__setattr__(self, "same_as", tuple(self.same_as))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -64,19 +92,48 @@ class ClipSpace:
         return hashlib.sha256(canonical_json(decisive)).hexdigest()[:16]
 
     @property
+    def is_known(self) -> bool:
+        """Whether the weights are known, and not only what somebody calls them."""
+        return not self.weights_sha256.startswith(_UNKNOWN)
+
+    def said_to_be(self, other: ClipSpace) -> ClipSpace:
+        """This space, whose weights are unknown, once somebody has said that it is ``other``.
+
+        What it is written into keeps that; nothing that is coded changes.
+
+        Raises:
+            ConfigError: the weights are known, or the dimension is another one.
+        """
+        if self.is_known or self.dim != other.dim:
+            why = (
+                "its weights are known" if self.is_known else f"its dimension is {self.dim}, not {other.dim}"
+            )
+            raise ConfigError(f"CLIP space {self.label} cannot be said to be {other.label}: {why}")
+        return replace(self, same_as=tuple(sorted({*self.same_as, other.fingerprint})))
+
+    @property
     def label(self) -> str:
         """Name for messages, such as ``ViT-B-32/laion2b_s34b_b79k (space 0123456789abcdef)``."""
-        return f"{self.model}/{self.pretrained} (space {self.fingerprint})"
+        known = "" if self.is_known else ", weights unknown"
+        return f"{self.model}/{self.pretrained} (space {self.fingerprint}{known})"
 
     def require_same(self, other: ClipSpace, what: str) -> None:
         """Refuse ``what``, which speaks of ``other``, where this space is expected.
 
+        A space whose weights are unknown is the same as another of its name and dimension, and as those that
+        it is said to be.
+
         Raises:
-            SpaceMismatchError: the fingerprints differ; both labels are in the message.
+            SpaceMismatchError: the fingerprints differ, and nobody has said that the spaces are the same;
+                both labels are in the message.
         """
-        if other.fingerprint != self.fingerprint:
+        mine, others = {self.fingerprint, *self.same_as}, {other.fingerprint, *other.same_as}
+        if mine.isdisjoint(others):
+            advice = "use one model for all"
+            if not (self.is_known and other.is_known):
+                advice += ", or say that they are the same (fit --same-as)"
             raise SpaceMismatchError(
-                f"{what}: found CLIP space {other.label}, expected {self.label}; use one model for all"
+                f"{what}: found CLIP space {other.label}, expected {self.label}; {advice}"
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -87,7 +144,7 @@ class ClipSpace:
             "weights_sha256": self.weights_sha256,
             "dim": self.dim,
             "preprocessing": self.preprocessing,
-        }
+        } | ({"same_as": list(self.same_as)} if self.same_as else {})
 
     @classmethod
     def from_json(cls, data: object) -> ClipSpace:
@@ -103,6 +160,6 @@ class ClipSpace:
         if missing:
             raise StoreError(f"CLIP space: {missing[0]} is missing, expected {', '.join(names)}")
         try:
-            return cls(**{name: data[name] for name in names})
+            return cls(**{name: data[name] for name in names}, same_as=data.get("same_as", ()))
         except ConfigError as error:
             raise StoreError(str(error)) from None

@@ -8,6 +8,7 @@ from pathlib import Path
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.embed.protocol import DifferentiableEmbedder, Embedder
 from clip_feature_codec.errors import ConfigError, ModelError
+from clip_feature_codec.extras import extra
 from clip_feature_codec.packs import DEFAULT_PACK
 
 Loader = Callable[[str, str | None, str, bool], Embedder | None]
@@ -23,7 +24,8 @@ def _graphs(model: str, pretrained: str | None, device: str, gradients: bool) ->
 
 
 def _open_clip(model: str, pretrained: str | None, device: str, _: bool) -> Embedder:
-    from clip_feature_codec.embed.openclip.embedder import ClipEmbedder
+    with extra("clip", f"CLIP model {model!r}"):
+        from clip_feature_codec.embed.openclip.embedder import ClipEmbedder
 
     return ClipEmbedder.load(model, pretrained, device)
 
@@ -45,6 +47,7 @@ def load_embedder(model: str = DEFAULT_PACK, pretrained: str | None = None, devi
     Raises:
         ModelError: the model is unknown, or its weights cannot be found, read or downloaded.
         ConfigError: ``pretrained`` is given with a model that brings its own weights.
+        MissingExtraError: its kind needs packages that are not installed.
     """
     return _load(model, pretrained, device, gradients=False)
 

@@ -138,16 +138,13 @@ class EncodingJob:
     def _embedded(self, chunks: Sequence[Sequence[str]], plan: Plan) -> Iterator[Chunk]:
         """Read and embed some chunks of a plan, in order."""
         preprocess = self._embedder.preprocess if self._embedder else None
-        on_gpu = self._embedder is not None and self._embedder.device.startswith("cuda")
         workers = default_workers(self._embedder) if self._workers is None else self._workers
         with_layouts = self._rate.layers != "semantic"
         total = sum(map(len, plan.chunks))
         done = total - sum(map(len, chunks))
         failed = 0
         self._progress("encoding", done, total)
-        reads = read_chunks(
-            self._img_dir, chunks, preprocess, with_layouts, self._max_pixels, workers, on_gpu
-        )
+        reads = read_chunks(self._img_dir, chunks, preprocess, with_layouts, self._max_pixels, workers)
         for names, read in zip(chunks, reads, strict=True):
             aspects = [picture.aspect for picture in read.pictures]
             self._require_budget(aspects)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 import stat
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from threading import Thread
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
 
 from clip_feature_codec.embed import Preprocess
 from clip_feature_codec.errors import ImageError
@@ -20,7 +23,7 @@ from clip_feature_codec.images import load_image
 from clip_feature_codec.preview import analyse
 from clip_feature_codec.store.writing import NewPicture
 
-T = TypeVar("T")
+_AHEAD = 2  # batches that each process may be ahead of whoever takes them
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class ReadChunk:
     """
 
     pictures: list[NewPicture]
-    pixels: torch.Tensor | None
+    pixels: NDArray[np.float32] | None
     layouts: NDArray[np.float32] | None
     failures: list[tuple[str, str]]
 
@@ -47,7 +50,6 @@ def read_chunks(
     with_layouts: bool,
     max_pixels: int,
     workers: int,
-    pin_memory: bool,
 ) -> Iterator[ReadChunk]:
     """Read batches of pictures, in order, ahead of whoever takes them.
 
@@ -58,40 +60,50 @@ def read_chunks(
         with_layouts: whether pictures are analysed.
         max_pixels: pictures with more pixels are failures.
         workers: processes; 0 reads in this one, in between.
-        pin_memory: put pixels where a GPU can fetch them.
     """
-    loader = DataLoader(
-        _ChunkReader(img_dir, chunks, preprocess, with_layouts, max_pixels),
-        batch_size=None,
-        num_workers=min(workers, len(chunks)),
-        collate_fn=_keep,
-        pin_memory=pin_memory,
-        generator=torch.Generator(),  # else the loader draws its seeds from torch's global one
-    )
-    yield from loader
+    read = _ChunkReader(img_dir, preprocess, with_layouts, max_pixels)
+    workers = min(workers, len(chunks))
+    if not workers:
+        yield from map(read, chunks)
+        return
+    pool = ProcessPoolExecutor(workers, initializer=_begin_worker)
+    waiting: deque[Future[ReadChunk]] = deque()
+    try:
+        for chunk in chunks:
+            waiting.append(pool.submit(read, chunk))
+            if len(waiting) > _AHEAD * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
-class _ChunkReader(Dataset[ReadChunk]):
-    """Reads, preprocesses and analyses the pictures of a batch: runs in worker processes."""
+def _begin_worker() -> None:
+    """Let a worker end with the process that it works for, and not before it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all: the other one decides
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+class _ChunkReader:
+    """Reads, preprocesses and analyses the pictures of a batch: travels to the worker processes."""
 
     def __init__(
-        self,
-        img_dir: Path,
-        chunks: Sequence[Sequence[str]],
-        preprocess: Preprocess | None,
-        with_layouts: bool,
-        max_pixels: int,
+        self, img_dir: Path, preprocess: Preprocess | None, with_layouts: bool, max_pixels: int
     ) -> None:
-        self._img_dir, self._chunks = img_dir, chunks
-        self._preprocess, self._with_layouts = preprocess, with_layouts
-        self._max_pixels = max_pixels
+        self._img_dir, self._preprocess = img_dir, preprocess
+        self._with_layouts, self._max_pixels = with_layouts, max_pixels
 
-    def __len__(self) -> int:
-        return len(self._chunks)
-
-    def __getitem__(self, index: int) -> ReadChunk:
+    def __call__(self, names: Sequence[str]) -> ReadChunk:
         pictures, pixels, layouts, failures = [], [], [], []
-        for name in self._chunks[index]:
+        for name in names:
             path = self._img_dir / name
             try:
                 new, picture = _read(name, path, self._max_pixels)
@@ -108,7 +120,7 @@ class _ChunkReader(Dataset[ReadChunk]):
                 layouts += [] if layout is None else [layout]
         return ReadChunk(
             pictures,
-            torch.from_numpy(np.stack(pixels)) if pixels else None,
+            np.stack(pixels) if pixels else None,
             np.stack(layouts) if layouts else None,
             failures,
         )
@@ -121,8 +133,3 @@ def _read(name: str, path: Path, max_pixels: int) -> tuple[NewPicture, Image.Ima
     picture = load_image(path, max_pixels=max_pixels)
     new = NewPicture(name, picture.width, picture.height, status.st_size, status.st_mtime_ns)
     return new, picture
-
-
-def _keep(item: T) -> T:
-    """A chunk as it was read; the loader's own conversion would make lists and tensors of its parts."""
-    return item

@@ -23,7 +23,7 @@ def describe_machine() -> str:
     """One line: processor, cores this process may use, operating system, Python and torch."""
     return (
         f"{_processor()}, {usable_cores()} cores, {platform.system()}, "
-        f"Python {platform.python_version()}, torch {metadata.version('torch')}"
+        f"Python {platform.python_version()}, torch {_version('torch') or 'not installed'}"
     )
 
 

@@ -6,14 +6,15 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from clip_feature_codec.diffusion.config import UNetConfig
-from clip_feature_codec.diffusion.schedule import NoiseScheduler
-from clip_feature_codec.diffusion.unet import CLIPCondUNet
 from clip_feature_codec.errors import ConfigError
+
+# The options can be listed without torch.
+if TYPE_CHECKING:
+    from clip_feature_codec.diffusion.schedule import NoiseScheduler
+    from clip_feature_codec.diffusion.unet import CLIPCondUNet
 
 # Least value of each whole number; those of the network and the schedule are checked by their owners.
 _WHOLE = {
@@ -146,6 +147,8 @@ class TrainConfig:
             value = getattr(self, name)
             self._require(name, isinstance(value, tuple | list), "a tuple of whole numbers")
             object.__setattr__(self, name, tuple(value))  # JSON makes lists of tuples
+        import torch
+
         self.build_scheduler()
         with torch.device("meta"):  # neither memory nor time
             multiple = self.build_unet(clip_dim=1).size_multiple
@@ -155,6 +158,8 @@ class TrainConfig:
 
     def build_scheduler(self) -> NoiseScheduler:
         """The noise schedule that these options describe."""
+        from clip_feature_codec.diffusion.schedule import NoiseScheduler
+
         return NoiseScheduler.from_config(
             {
                 "timesteps": self.timesteps,
@@ -166,6 +171,8 @@ class TrainConfig:
 
     def build_unet(self, clip_dim: int) -> CLIPCondUNet:
         """The network that these options describe, for vectors of ``clip_dim`` numbers."""
+        from clip_feature_codec.diffusion.unet import CLIPCondUNet
+
         # The network's options have the same names here, but for shrinkage, which it is told by a schedule.
         names = [field.name for field in fields(UNetConfig) if hasattr(self, field.name)]
         given = {name: getattr(self, name) for name in names}

@@ -7,15 +7,20 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import zstandard
+from backports import zstd  # from Python 3.14 on, it is the standard library's compression.zstd
 from numpy.typing import NDArray
 
 from clip_feature_codec.codec.semantic.affine import AffineQuantizer
 from clip_feature_codec.codec.semantic.vectors import ROWS_AT_ONCE, cosines, lengths, out_of_reach
 from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
 
-_ZSTD_MAGIC = zstandard.FRAME_HEADER  # streams leave these four bytes out
-_ZSTD_LEVEL = 19
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # streams leave these four bytes out
+_ZSTD_OPTIONS: dict[int, int] = {
+    zstd.CompressionParameter.compression_level: 19,
+    zstd.CompressionParameter.content_size_flag: 0,
+    zstd.CompressionParameter.checksum_flag: 0,
+    zstd.CompressionParameter.dict_id_flag: 0,
+}
 _ZSTD_DESCRIPTOR = 0x00  # no content size, no checksum, no dictionary, a window byte follows
 _ZSTD_WINDOW_MAX = 0x18  # 8 KiB, all that the largest vector can ask for
 
@@ -62,18 +67,8 @@ class Int8Coder:
         return self._encode(unit)
 
     def _encode(self, unit: NDArray[np.float32]) -> list[bytes]:
-        codes = self.quantizer.quantize(unit)
-        # The source's size keeps the window, and the encoder's memory, as small as the vector.
-        parameters = zstandard.ZstdCompressionParameters.from_level(
-            _ZSTD_LEVEL,
-            source_size=self.dim,
-            write_content_size=False,
-            write_checksum=False,
-            write_dict_id=False,
-        )
-        zstd = zstandard.ZstdCompressor(compression_params=parameters)
-        rows = [row.tobytes() for row in codes]
-        frames = (zstd.compress(row)[len(_ZSTD_MAGIC) :] for row in rows)
+        rows = [row.tobytes() for row in self.quantizer.quantize(unit)]
+        frames = (zstd.compress(row, options=_ZSTD_OPTIONS)[len(_ZSTD_MAGIC) :] for row in rows)
         return [frame if len(frame) < self.dim else row for row, frame in zip(rows, frames, strict=True)]
 
     def encode_to_cosine(self, unit: NDArray[np.float32], target: float) -> list[bytes]:
@@ -95,10 +90,9 @@ class Int8Coder:
             BitstreamError: a payload is too long, no frame of ours that holds exactly D bytes, or names a
                 vector without direction.
         """
-        zstd = zstandard.ZstdDecompressor()
         codes = np.empty((len(payloads), self.dim), dtype=np.uint8)
         for row, payload in enumerate(payloads):
-            codes[row] = np.frombuffer(_codes(payload, self.dim, zstd), dtype=np.uint8)
+            codes[row] = np.frombuffer(_codes(payload, self.dim), dtype=np.uint8)
         vectors = np.empty(codes.shape, dtype=np.float32)
         for first in range(0, len(codes), ROWS_AT_ONCE):
             block = self.quantizer.dequantize(codes[first : first + ROWS_AT_ONCE])
@@ -131,7 +125,7 @@ class Int8Coder:
             raise StoreError(str(error)) from None
 
 
-def _codes(payload: bytes, dim: int, zstd: zstandard.ZstdDecompressor) -> bytes:
+def _codes(payload: bytes, dim: int) -> bytes:
     """The D codes of one payload, or a BitstreamError."""
     if len(payload) == dim:
         return payload
@@ -144,12 +138,17 @@ def _codes(payload: bytes, dim: int, zstd: zstandard.ZstdDecompressor) -> bytes:
         # Refused here, since the decompressor would allocate the window first.
         found, expected = f"{payload[1]:#04x}", f"at most {_ZSTD_WINDOW_MAX:#04x} (8 KiB)"
         raise BitstreamError(f"zstd window: found {found}, expected {expected}")
+    frame = zstd.ZstdDecompressor()
     try:
-        codes = zstd.decompress(_ZSTD_MAGIC + payload, max_output_size=dim, allow_extra_data=False)
-    except zstandard.ZstdError as error:
+        codes = frame.decompress(_ZSTD_MAGIC + payload, max_length=dim)
+    except zstd.ZstdError as error:
+        why = str(error)
+    else:
+        why = "" if frame.eof and not frame.unused_data else "it does not end where the payload does"
+    if why:
         raise BitstreamError(
-            f"zstd frame: found one that does not decode to {dim} bytes ({error}), expected one that does"
-        ) from None
+            f"zstd frame: found one that does not decode to {dim} bytes ({why}), expected one that does"
+        )
     if len(codes) != dim:
         raise BitstreamError(f"zstd frame: found {len(codes)} codes, expected {dim}")
     return codes

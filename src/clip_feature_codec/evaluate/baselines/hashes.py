@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clip_feature_codec.errors import ConfigError, ImageError
+from clip_feature_codec.errors import ImageError
 from clip_feature_codec.evaluate.baselines.baseline import Baseline, Settings
 from clip_feature_codec.evaluate.baselines.best_files import Curve, FileSearch
+from clip_feature_codec.extras import extra
 from clip_feature_codec.images import output_size
 
 BASE83 = string.digits + string.ascii_uppercase + string.ascii_lowercase + "#$%*+,-.:;=?@[]^_{|}~"
@@ -36,12 +37,8 @@ class BlurHash(Baseline):
     parameters: Mapping[str, Any] = {"components": [1, 9], "side": BLURHASH_SIDE}
 
     def __init__(self) -> None:
-        try:
+        with extra("eval", "BlurHash"):
             import blurhash
-        except ImportError:
-            raise ConfigError(
-                "BlurHash needs the package blurhash-python: pip install blurhash-python"
-            ) from None
         self.version = f"blurhash-python {blurhash.__version__}"
 
     def search(self, original: Image.Image, limits: Sequence[int]) -> list[Settings | None]:

@@ -223,10 +223,8 @@ class Jxl(Thumbnail):
 
     def __init__(self, counts: Counts = "file") -> None:
         super().__init__(counts)
-        try:
-            import imagecodecs
-        except ImportError:
-            raise ConfigError("JPEG XL needs the package imagecodecs: pip install imagecodecs") from None
+        import imagecodecs
+
         if not imagecodecs.JPEGXL.available:
             raise ConfigError("this build of imagecodecs has no JPEG XL: install imagecodecs from PyPI")
         self.version = f"imagecodecs {imagecodecs.__version__}, {imagecodecs.jpegxl_version()}"

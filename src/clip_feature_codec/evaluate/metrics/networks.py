@@ -17,6 +17,7 @@ import torch
 
 from clip_feature_codec.errors import MetricError
 from clip_feature_codec.evaluate.metrics.definitions import LPIPS_SHORTEST_SIDE, METRICS
+from clip_feature_codec.extras import extra
 
 _LAYER = re.compile(r"(?:slice|stage)\d\.(\d+\.(?:weight|bias))$")
 """Both packages name the backbone's layers by a part of theirs and torchvision's number: slice2.3.bias."""
@@ -43,6 +44,7 @@ class NetworkDistance(ABC):
 
         Raises:
             MetricError: the backbone's weights are not on this machine, or are something else.
+            MissingExtraError: the package that defines the distance is not installed.
         """
         path = Path(torch.hub.get_dir()) / "checkpoints" / self.file
         title = METRICS[self.name].title
@@ -51,7 +53,8 @@ class NetworkDistance(ABC):
                 f"{title} needs the weights of {self.backbone} (torchvision's IMAGENET1K_V1): "
                 f"put the file {path.name} into {path.parent}"
             )
-        with torch.random.fork_rng(devices=[]):  # building one draws weights, all of them replaced below
+        # Building one draws weights, all of them replaced below.
+        with torch.random.fork_rng(devices=[]), extra("eval", title):
             network = self._untrained()
         try:
             weights = torch.load(path, map_location="cpu", weights_only=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from clip_feature_codec.errors import MetricError
+from clip_feature_codec.errors import MetricError, MissingExtraError
 from clip_feature_codec.evaluate.metrics.definitions import METRICS, Metric
 from clip_feature_codec.evaluate.metrics.networks import Dists, Lpips, NetworkDistance
 from clip_feature_codec.evaluate.metrics.structure import structural_similarities
@@ -44,7 +44,7 @@ class PairMetrics:
         for kind in (Lpips, Dists):
             try:
                 networks.append(kind(device))
-            except MetricError as error:
+            except (MetricError, MissingExtraError) as error:
                 unavailable[kind.name] = str(error)
         return cls(device, networks, unavailable)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from clip_feature_codec.devices import usable_cores
 from clip_feature_codec.errors import ModelError
+from clip_feature_codec.extras import extra
 
 SUFFIXES = (".onnx", ".tflite")
 
@@ -50,22 +51,22 @@ def load_runtime(path: Path) -> Runtime:
     """Load a network by the ending of its name: ``.onnx`` or ``.tflite``.
 
     Raises:
-        ModelError: the package that runs it is missing, or the file is none of that format.
+        ModelError: the file is none of that format.
+        MissingExtraError: the package that runs it is missing.
     """
     kind = OnnxRuntime if path.suffix.lower() == ".onnx" else LiteRtRuntime
-    try:
-        return kind(path)
-    except ImportError as error:
-        raise ModelError(f"{path}: needs a package that is missing: pip install {kind.package}") from error
-    except Exception as error:  # over a damaged file both programs raise nearly anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ModelError(f"{path}: cannot be loaded as {path.suffix}: {reason}") from error
+    with extra("eval", str(path)):
+        try:
+            return kind(path)
+        except ModuleNotFoundError:
+            raise
+        except Exception as error:  # over a damaged file both programs raise nearly anything
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ModelError(f"{path}: cannot be loaded as {path.suffix}: {reason}") from error
 
 
 class OnnxRuntime:
     """An ONNX file, run by onnxruntime on the CPU."""
-
-    package = "onnxruntime"
 
     def __init__(self, path: Path) -> None:
         import onnxruntime
@@ -86,8 +87,6 @@ class OnnxRuntime:
 
 class LiteRtRuntime:
     """A LiteRT (TensorFlow Lite) file, run by ai-edge-litert on the CPU."""
-
-    package = "ai-edge-litert"
 
     def __init__(self, path: Path) -> None:
         from ai_edge_litert.interpreter import Interpreter

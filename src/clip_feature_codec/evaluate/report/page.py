@@ -9,10 +9,7 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from typing import TYPE_CHECKING, Any
 
 from clip_feature_codec import __version__
 from clip_feature_codec.evaluate.analysis.summary import Summary, summarise
@@ -39,6 +36,10 @@ from clip_feature_codec.evaluate.report.points import names_with_values, size_of
 from clip_feature_codec.evaluate.report.text import notes
 from clip_feature_codec.evaluate.results import ORIGINAL, Evaluation, PictureKey
 from clip_feature_codec.files import encodable
+
+# A text for the terminal needs none.
+if TYPE_CHECKING:
+    import jinja2
 
 _EXTRA_DIGITS = 2
 """Beyond a metric's own, in the embedded data: enough to sort by, and half the bytes of all digits."""
@@ -68,7 +69,9 @@ def html_page(evaluation: Evaluation, pictures: Pictures, title: str, summary: S
     return encodable(page)
 
 
-def _environment() -> Environment:
+def _environment() -> jinja2.Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader("clip_feature_codec.evaluate.report", "."),
         autoescape=True,
@@ -96,8 +99,8 @@ def _frame(evaluation: Evaluation, title: str) -> dict[str, Any]:
         "failed": {failure.series for failure in evaluation.failures},
         "middle": middle(evaluation.budgets),
         "seeds": len({row.seed for row in evaluation.rows if row.seed is not None}),
-        "style": Markup(_asset("report.css")),  # noqa: S704
-        "script": Markup(script),  # noqa: S704
+        "style": _asset("report.css"),
+        "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
 
@@ -142,12 +145,12 @@ def _asset(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text("utf-8")
 
 
-def _embedded(data: object) -> Markup:
+def _embedded(data: object) -> str:
     """JSON that may stand within a script element: no name in it can end that, or begin a comment."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)  # noqa: S704
+    return text
 
 
 def _data(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clip_feature_codec.errors import StoreError, reason
+from clip_feature_codec.extras import extra
 from clip_feature_codec.files import atomic_writer
 from clip_feature_codec.store.manifest import HASH_BYTES, Entry, Totals, from_text, require_inside, to_text
 
@@ -235,10 +236,7 @@ def _parquet_file(path: Path) -> Any:
 
 
 def _arrow() -> Any:
-    try:
+    with extra("packed", "a packed store"):
         import pyarrow
-    except ModuleNotFoundError:
-        raise StoreError(
-            "packed stores need pyarrow: install it with pip install 'clip-feature-codec[packed]'"
-        ) from None
+
     return pyarrow

@@ -101,13 +101,8 @@ class _Links:
         """Make one group of those that waiting pairs link."""
         if not self._waiting:
             return
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
-
-        count = len(self._group)
-        pairs = self._group[np.concatenate(self._waiting, axis=1)]
-        graph = coo_array((np.ones(pairs.shape[1], bool), tuple(pairs)), shape=(count, count))
-        self._group = connected_components(graph, directed=False)[1][self._group]
+        left, right = self._group[np.concatenate(self._waiting, axis=1)]
+        self._group = _connected(len(self._group), left, right)[self._group]
         self._waiting = []
 
     def groups(self) -> Iterator[NDArray[np.intp]]:
@@ -115,6 +110,23 @@ class _Links:
         self._join()
         order = np.argsort(self._group, kind="stable")
         yield from np.split(order, np.flatnonzero(np.diff(self._group[order])) + 1)
+
+
+def _connected(count: int, left: NDArray[np.intp], right: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The connected component (count,) of each of ``count`` nodes, called by its smallest node.
+
+    All edges (n,) and (n,) at once: each root takes the smallest root that an edge leads to, and each node
+    the root of its root, until both ends of all edges have one (Shiloach and Vishkin 1982).
+    """
+    root = np.arange(count)
+    while True:
+        smaller, larger = np.minimum(root[left], root[right]), np.maximum(root[left], root[right])
+        apart = smaller != larger
+        if not apart.any():
+            return root
+        np.minimum.at(root, larger[apart], smaller[apart])
+        while not np.array_equal(jumped := root[root], root):
+            root = jumped
 
 
 def _close_pairs(

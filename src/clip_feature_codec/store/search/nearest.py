@@ -2,7 +2,7 @@
 
 Three passes, each over what the one before could not rule out:
 
-1. faiss goes through all vectors by their 8-bit levels (see `index_file`);
+1. a product with all vectors by their 8-bit levels (see `index_file`) names candidates;
 2. the remainders narrow down what it found;
 3. the streams themselves are decoded, best first, and give the cosines.
 
@@ -13,22 +13,24 @@ Kriegel 1998); until then it takes more candidates. The result is that of a sear
 vectors.
 
 Streams of the klt profile each have a step of their own: their integers have no common scale, so the levels
-are made anew from the decoded vectors. faiss takes them as ``8bit_uniform``, with the query in float32:
-``8bit_direct_signed``, 1.6 times as fast, rounds the query to 8 bits as well, and on CLIP vectors, with their
-few large channels, that makes the limits ten times as wide.
+are made anew from the decoded vectors. They are multiplied in float32, a block at a time that stays in the
+processor's cache: nearly as fast as faiss's ``8bit_uniform``, core for core, without 66 MB to install and a
+second copy of the levels. To round the query to 8 bits as well would make the limits ten times as wide on
+CLIP vectors, with their few large channels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clip_feature_codec.codec.semantic.affine import LEVELS
+from clip_feature_codec.devices import usable_cores
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.progress import Progress, silent
 from clip_feature_codec.store.manifest import Entry
@@ -36,10 +38,9 @@ from clip_feature_codec.store.protocol import Store
 from clip_feature_codec.store.search.index_file import IndexFile
 from clip_feature_codec.store.search.indexing import Streams, key_of, rows_of, updated_index
 
-if TYPE_CHECKING:
-    import faiss
-
 _ROWS_AT_ONCE = 4096
+_CACHED_VALUES = 1 << 18  # float32 values of a block: a megabyte
+_ROWS_A_THREAD = 1 << 15
 _FIRST_CANDIDATES = 256
 _OUTLIERS = 256
 _MORE_CANDIDATES = 8
@@ -150,15 +151,15 @@ class SearchIndex:
             return np.zeros(0, np.intp), -np.inf
         quantizer = self.file.quantizer
         weights = (unit * quantizer.step).astype(np.float32)
-        scores, found = self._faiss.search(weights[None], count)
         if count == len(rows):
-            return found[0].astype(np.intp), -np.inf
-        middle = (LEVELS - 1) / 2
-        offset = unit @ quantizer.minimum.astype(np.float64) + middle * weights.sum(dtype=np.float64)
-        # faiss's float32 sums over D channels of |weight| * (at most 127.5), each term rounded a few times.
-        rounding = (len(unit) + 16) * 2.0**-24 * middle * float(np.abs(weights).sum(dtype=np.float64))
-        ceiling = float(scores[0, -1]) + float(offset) + self._most_error + rounding + _SLACK
-        return np.union1d(found[0], self._outliers), ceiling
+            return np.arange(count), -np.inf
+        scores = _products(rows.levels, weights)
+        found = np.argpartition(scores, len(rows) - count)[-count:]
+        offset = unit @ quantizer.minimum.astype(np.float64)
+        # float32 sums over D channels of |weight| * (at most 255), each term rounded a few times.
+        rounding = (len(unit) + 16) * 2.0**-24 * (LEVELS - 1) * float(np.abs(weights).sum(dtype=np.float64))
+        ceiling = float(scores[found].min()) + float(offset) + self._most_error + rounding + _SLACK
+        return np.union1d(found, self._outliers), ceiling
 
     def _best(
         self,
@@ -219,21 +220,24 @@ class SearchIndex:
             position = position_of[entry.name]
             found[row_at[position]].append((cosine, -position))
 
-    @cached_property
-    def _faiss(self) -> faiss.IndexScalarQuantizer:
-        """The levels in faiss, as whole numbers around 0."""
-        # Here and not above: it takes time, and torch should be the first of the two to load its OpenMP.
-        import faiss
 
-        dim = self.file.rows.levels.shape[1]
-        index = faiss.IndexScalarQuantizer(
-            dim, faiss.ScalarQuantizer.QT_8bit_uniform, faiss.METRIC_INNER_PRODUCT
-        )
-        # Level k is decoded as lowest + (k + 1/2) / 255 * (highest - lowest), which then is k - 127.5.
-        index.train(np.array([[-LEVELS / 2], [LEVELS / 2 - 1]], np.float32).repeat(dim, axis=1))
-        for first in range(0, len(self.file.rows), _ROWS_AT_ONCE):
-            index.add_sa_codes(np.ascontiguousarray(self.file.rows.levels[first : first + _ROWS_AT_ONCE]))
-        return index
+def _products(levels: NDArray[np.uint8], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The product of ``weights`` (D,) with every row of levels (N, D): (N,)."""
+    scores = np.empty(len(levels), np.float32)
+    rows = max(1, _CACHED_VALUES // len(weights))
+
+    def multiply(first: int) -> None:
+        last = min(first + _ROWS_A_THREAD, len(levels))
+        block = np.empty((rows, len(weights)), np.float32)
+        for start in range(first, last, rows):
+            some = slice(start, min(start + rows, last))
+            values = block[: some.stop - start]
+            np.copyto(values, levels[some])
+            np.dot(values, weights, out=scores[some])
+
+    with ThreadPoolExecutor(usable_cores()) as threads:
+        list(threads.map(multiply, range(0, len(levels), _ROWS_A_THREAD)))
+    return scores
 
 
 def _unit_query(query: NDArray[np.float32], dim: int) -> NDArray[np.float64]:
