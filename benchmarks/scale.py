@@ -4,8 +4,8 @@
 
 Streams are made: each is a vector of its own of 128 numbers (int8 profile) and a layout that all share, so
 that no picture has to be embedded; their pictures are files of a few bytes, of which the commands here look
-only at size and time. `encode` is measured with nothing to do, and with one picture to add (`--layers
-layout`, which needs no CLIP model). Each command is a process of its own, start-up included. From --only-packed on,
+only at size and time. `encode` is measured with nothing to do, and with one picture to add (--layers layout,
+which needs no CLIP model). Each command is a process of its own, start-up included. From --only-packed on,
 there is no store of loose streams, and nothing that reads all streams is measured.
 """
 

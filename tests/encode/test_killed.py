@@ -31,7 +31,13 @@ PROCESSES.set_forkserver_preload(["clip_feature_codec.encode", "clip_feature_cod
 
 
 def encode_in_a_process(
-    folder: Path, out: Path, clip: Path, workers: int, kill: tuple[str, int], tables: Path | None = None
+    folder: Path,
+    out: Path,
+    clip: Path,
+    workers: int,
+    kill: tuple[str, int],
+    tables: Path | None = None,
+    packed: bool = False,
 ) -> None:
     """Encode, and die of SIGKILL at a moment: before or after a write or commit, and which one."""
     multiprocessing.set_start_method(
@@ -64,7 +70,7 @@ def encode_in_a_process(
     Manifest._commit = watched_commit  # type: ignore[method-assign]
     embedder = ClipEmbedder.load(str(clip), device="cpu")
     codec = FeatureCodec.load(tables) if tables else None
-    encode_folder(folder, out, embedder, codec, batch_size=3, workers=workers)
+    encode_folder(folder, out, embedder, codec, batch_size=3, workers=workers, packed=packed)
 
 
 def start(*arguments: object) -> multiprocessing.process.BaseProcess:
@@ -146,30 +152,44 @@ def test_killed_with_tables_that_are_known_it_ends_as_if_made_in_one_go(
     assert killed.added + killed.unchanged == whole.added == 10
 
 
+@pytest.mark.parametrize(
+    ("kills", "packed"),
+    [
+        (2, True),
+        pytest.param(10, True, marks=pytest.mark.slow),
+        pytest.param(4, False, marks=pytest.mark.slow),
+    ],
+)
 def test_killed_over_and_over_at_random_it_gets_there(
-    photo_folder: PhotoFolder, tmp_path: Path, embedder: ClipEmbedder, tiny_clip: Path
+    photo_folder: PhotoFolder,
+    tmp_path: Path,
+    embedder: ClipEmbedder,
+    tiny_clip: Path,
+    kills: int,
+    packed: bool,
 ) -> None:
     folder, out = photo_folder(40), tmp_path / "killed"
     rng = random.Random(5)
-    kills = 0
-    while kills < 4:
-        goal = count_files(out) + rng.randrange(1, 15)
-        process = start(folder, out, tiny_clip, 1, ("never", 0))
-        while process.is_alive() and count_files(out) < goal:
+    while kills:
+        process = start(folder, out, tiny_clip, 1, ("never", 0), None, packed)
+        while process.is_alive() and not (out / ".encode").exists():
             time.sleep(0.001)
+        process.join(rng.random())
         process.kill()
         process.join()
         if process.exitcode == 0:
             shutil.rmtree(out)  # it was quicker: once more from the start
         else:
-            kills += 1
-    encode_folder(folder, out, embedder, batch_size=3, workers=0)
-    encode_folder(folder, tmp_path / "whole", embedder, batch_size=3, workers=0)
-    assert contents(out) == contents(tmp_path / "whole")
+            kills -= 1
+    encode_folder(folder, out, embedder, batch_size=3, workers=0, packed=packed)
+    encode_folder(folder, tmp_path / "whole", embedder, batch_size=3, workers=0, packed=packed)
+    assert rows(out) == rows(tmp_path / "whole")
 
 
-def count_files(folder: Path) -> int:
-    return sum(len(files) for _, _, files in os.walk(folder))
+def rows(store: Path) -> dict[str, bytes]:
+    """What is in a store, whatever its shards are called."""
+    found = contents(store)
+    return {name: data for name, data in found.items() if not name.endswith(".parquet")}
 
 
 def test_what_was_embedded_before_the_kill_is_not_embedded_again(

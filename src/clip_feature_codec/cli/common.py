@@ -180,7 +180,7 @@ class _Bar:
 
 class _Events:
     def __init__(self, stage: str, done: int, total: int) -> None:
-        self._facts = {"stage": stage, "done": done, "total": total, "failed": 0}
+        self._facts: dict[str, Any] = {"stage": stage, "done": done, "total": total, "failed": 0}
         self._first, self._began = done, time.monotonic()
         self._told = 0.0
 
@@ -195,7 +195,7 @@ class _Events:
         self._tell()
 
     def _tell(self) -> None:
-        done, total = int(self._facts["done"]), int(self._facts["total"])
+        done, total = self._facts["done"], self._facts["total"]
         seconds = time.monotonic() - self._began
         rate = (done - self._first) / seconds if seconds else 0.0
         left = round((total - done) / rate, 1) if rate else None

@@ -424,6 +424,7 @@ def entry_of_row(row: Sequence[Any]) -> Entry:
         require_inside(name)
         if not all(isinstance(value, int) for value in numbers[:5]):
             raise TypeError(f"found {numbers[:5]}, expected whole numbers")
-        return Entry(name, from_text(source), digest.hex(), *numbers, (-1, number))
+        values: list[Any] = [name, from_text(source), digest.hex(), *numbers, (-1, number)]
+        return Entry(*values)
     except (ValueError, TypeError, AttributeError) as error:
         raise StoreError(f"manifest, row {number}: not a picture ({error})") from None

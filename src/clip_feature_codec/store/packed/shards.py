@@ -222,7 +222,8 @@ def _entry(path: Path, row: Sequence[Any], place: tuple[int, int]) -> Entry:
             raise ValueError(f"sha256: found {len(digest)} bytes, expected {HASH_BYTES}")
     except ValueError as error:
         raise StoreError(f"{path}, row {place[1]}: not a picture ({error})") from None
-    return Entry(name, from_text(source), digest.hex(), *numbers, place)
+    values: list[Any] = [name, from_text(source), digest.hex(), *numbers, place]
+    return Entry(*values)
 
 
 def _parquet_file(path: Path) -> Any:
