@@ -10,7 +10,6 @@ Streams come from memory, and `SearchIndex.nearest` decodes those it needs.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import resource
 import tempfile
 import time
@@ -22,14 +21,13 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.evaluate.provenance import describe_machine
 from clip_feature_codec.names import INDEX_FILE
 from clip_feature_codec.store.feature_store import FeatureStore
-from clip_feature_codec.store.manifest import Entry
+from clip_feature_codec.store.manifest import Entry, stream_hash
 from clip_feature_codec.store.search.duplicates import DEFAULT_THRESHOLD, find_duplicates
 from clip_feature_codec.store.search.index_file import IndexFile
 from clip_feature_codec.store.search.indexing import updated_index
@@ -43,15 +41,19 @@ class MemoryStore(FeatureStore):
 
     def __init__(self, folder: Path, codec: FeatureCodec, blobs: list[bytes]) -> None:
         self.blobs = {f"{i}": blob for i, blob in enumerate(blobs)}
-        entries = [
-            Entry(name, name, hashlib.sha256(blob).hexdigest(), len(blob), 1, 1, 1, 1)
-            for name, blob in self.blobs.items()
+        self._entries = [
+            Entry(name, name, stream_hash(blob), len(blob), 1, 1, 1, 1) for name, blob in self.blobs.items()
         ]
-        super().__init__(folder, codec, entries)
+        super().__init__(folder, codec)
 
-    def read(self, entry: Entry) -> Stream:
+    @property
+    def entries(self) -> list[Entry]:  # type: ignore[override]
+        """One for each stream."""
+        return self._entries
+
+    def fetch(self, entry: Entry) -> bytes:
         """An entry's stream."""
-        return self.codec.parse(self.blobs[entry.name])
+        return self.blobs[entry.name]
 
 
 def clip_like(count: int, dim: int, seed: int) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
-from clip_feature_codec.names import CODEC_FILE, DECODER_FILE, MANIFEST_FILE, PACK_DECODER
+from clip_feature_codec.names import CODEC_FILE, DECODER_FILE, OLD_MANIFEST_FILE, PACK_DECODER
 from clip_feature_codec.packs import DEFAULT_PACK, pack_folder, pack_names
 
 SPACE = ClipSpace("some-model", "some-weights", "ab" * 32, 8, {})
@@ -68,7 +68,7 @@ def test_tables_are_looked_for_up_to_the_store_and_then_in_the_packs(tmp_path: P
     inner = [str(tmp_path / "store/deep" / CODEC_FILE), str(tmp_path / "store" / CODEC_FILE)]
     stream = tmp_path / "store/deep/er/x.clp"
     assert found(stream)[:3] == [*inner, str(tmp_path / CODEC_FILE)]
-    (tmp_path / "store" / MANIFEST_FILE).touch()
+    (tmp_path / "store" / OLD_MANIFEST_FILE).touch()
     assert found(stream) == [*inner, *packs]
     assert [bundle.name for bundle in bundles_near(None)] == packs
 

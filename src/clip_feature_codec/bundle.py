@@ -11,7 +11,14 @@ from clip_feature_codec.codec.bitstream import Stream, read_codec_id
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
 from clip_feature_codec.lazy import lazy
-from clip_feature_codec.names import CODEC_FILE, DECODER_FILE, MANIFEST_FILE, PACK_DECODER
+from clip_feature_codec.names import (
+    CODEC_FILE,
+    DECODER_FILE,
+    MANIFEST_FILES,
+    PACK_DECODER,
+    SHARDS,
+    SHARDS_FOLDER,
+)
 from clip_feature_codec.packs import DEFAULT_PACK, pack_folder, pack_names
 
 
@@ -69,6 +76,12 @@ class Bundle:
         return next((file for file in files if file.is_file()), None)
 
 
+def has_pictures(folder: Path) -> bool:
+    """Tell whether a folder has what makes it a store beside its tables: a manifest, or shards."""
+    known = any((folder / name).is_file() for name in MANIFEST_FILES)
+    return known or any((folder / SHARDS_FOLDER).glob(SHARDS))
+
+
 def bundles_near(stream: Path | None) -> Iterator[Bundle]:
     """Where the tables of a lone stream may be: in the folders above it, then in the packs.
 
@@ -80,7 +93,7 @@ def bundles_near(stream: Path | None) -> Iterator[Bundle]:
     for folder in stream.resolve().parents if stream else ():
         if (folder / CODEC_FILE).is_file():
             yield Bundle.find(folder / CODEC_FILE)
-        if (folder / MANIFEST_FILE).is_file():
+        if has_pictures(folder):
             break
     for name in pack_names():
         yield Bundle.find(name)

@@ -12,6 +12,7 @@ _CLIP = {"huggingface_hub", "open_clip", "timm", "torch", "torchvision"}
 EXTRAS = {
     "clip": _CLIP,
     "diffusers": _CLIP | {"accelerate", "diffusers", "transformers"},
+    "packed": {"pyarrow"},
     "train": _CLIP | {"accelerate", "tensorboard"},
     "eval": _CLIP
     | {"ai_edge_litert", "bjontegaard", "blurhash", "jinja2", "lpips", "matplotlib", "pyarrow"}

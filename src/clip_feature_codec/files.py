@@ -42,16 +42,28 @@ def atomic_writer(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
         with _named(path), path.open("wb") as file:
             yield file
         return
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        yield file
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path`` for a file that takes its place when the block ends well.
+
+    For those who open files themselves; see `atomic_writer` for the rest.
+
+    Raises:
+        OSError: it cannot be written; ``filename`` is that of ``path``.
+    """
     path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     with _named(path):
         try:
-            with temporary.open("wb") as file:
-                yield file
-                if durable:
-                    file.flush()
-                    os.fsync(file.fileno())
+            yield temporary
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-Progress = Callable[[str, int, int], None]
-"""Called as ``progress(stage, done, total)``: with 0 done at the beginning of a stage, then as more is done.
-
-``stage`` is one word for what is being done, such as ``encoding``; ``done`` and ``total`` count its pictures
-(or steps). Of what has no length, such as a generator, ``total`` is what is done so far. Work that takes no
-``progress`` from its caller reports to `silent`.
-"""
+from typing import Protocol
 
 
-def silent(stage: str, done: int, total: int) -> None:
-    """Tell nobody."""
+class Progress(Protocol):
+    """Called with 0 done at the beginning of a stage (or what an earlier run has done), then as more is."""
+
+    def __call__(self, stage: str, done: int, total: int, failed: int = 0, /) -> None:
+        """Take notice.
+
+        Args:
+            stage: one word for what is being done, such as ``encoding``.
+            done: how many pictures (or steps) are done with, failed ones included.
+            total: how many there are; of what has no length, such as a generator, what is done so far.
+            failed: how many of those that are done with have failed, where that is known.
+        """
+
+
+def silent(stage: str, done: int, total: int, failed: int = 0, /) -> None:
+    """Tell nobody: the `Progress` of work whose caller does not ask."""

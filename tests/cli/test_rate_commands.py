@@ -80,7 +80,7 @@ def test_damaged_streams_are_listed_and_the_rest_is_done(work: Path, fitted: Pat
     assert result.exit_code == 1
     assert "p1.clp" in result.stderr
     assert len(FeatureStore.open(tmp_path / "small")) == 3
-    result = run("info", work / "store")
+    result = run("info", work / "store", "--verify")
     assert result.exit_code == 1
     assert "p1.clp" in result.stderr
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.names import INDEX_FILE
-from clip_feature_codec.store.feature_store import FeatureStore, NewPicture
+from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.search.nearest import SearchIndex
+from clip_feature_codec.store.writing import NewPicture
 from samples import make_picture
 
 Search = Callable[..., Result]
@@ -210,7 +212,8 @@ def test_a_store_of_damaged_streams_is_nothing_that_could_be_searched(work: Path
 
 
 def test_an_empty_store_is_refused(work: Path, search: Search) -> None:
-    (work / "store/manifest.jsonl").write_bytes(b"")
+    with sqlite3.connect(work / "store/manifest.sqlite") as manifest:
+        manifest.execute("DELETE FROM pictures")
     result = search(work / "store", "sky")
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
     assert "no pictures in this store" in result.stderr
@@ -219,8 +222,10 @@ def test_an_empty_store_is_refused(work: Path, search: Search) -> None:
 def test_names_cannot_reach_the_terminal_as_commands(
     work: Path, embedder: ClipEmbedder, search: Search
 ) -> None:
-    manifest = work / "store/manifest.jsonl"
-    manifest.write_text(manifest.read_text().replace("photos/p0.png", "photos/\\u001b[2Jp0\\u202e.png"))
+    with sqlite3.connect(work / "store/manifest.sqlite") as manifest:
+        manifest.execute(
+            "UPDATE pictures SET source = replace(source, 'photos/p0.png', ?)", ["photos/\x1b[2Jp0\u202e.png"]
+        )
     out = search(work / "store", "sky").stdout
     assert "\x1b" not in out
     assert "photos/?[2Jp0?.png" in out

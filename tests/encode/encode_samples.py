@@ -10,14 +10,24 @@ import numpy as np
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.images import load_image
 from clip_feature_codec.store.feature_store import FeatureStore
+from clip_feature_codec.store.opening import open_store
 
 PhotoFolder = Callable[..., Path]
 
 
 def contents(store: Path) -> dict[str, bytes]:
-    """All files of a store but the lock; strays and unfinished work would show up, too."""
+    """All files of a store but the lock; strays and unfinished work would show up, too.
+
+    SQLite's file depends on how it came about: in its place are a line for each entry, and those of a packed
+    store with their streams.
+    """
     found = {p.relative_to(store).as_posix(): p for p in store.rglob("*") if p.is_file()}
-    return {name: path.read_bytes() for name, path in found.items() if name != ".lock"}
+    whole = {name: path.read_bytes() for name, path in found.items() if name != ".lock"}
+    opened = open_store(store) if "codec.json" in found else None
+    for name in whole.keys() & {"manifest.sqlite", "packed.sqlite"} if opened else ():
+        rows = [(entry, opened.blob(entry) if name == "packed.sqlite" else "") for entry in opened.entries]
+        whole[name] = "".join(f"{row}\n" for row in rows).encode()
+    return whole
 
 
 def cosines(store: FeatureStore, embedder: ClipEmbedder) -> np.ndarray:

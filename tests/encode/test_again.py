@@ -45,9 +45,9 @@ def test_new_pictures_are_added_with_the_stores_tables(
 
     assert (result.added, result.unchanged) == (2, 5)
     after = contents(out)
-    lines = after.pop("manifest.jsonl")
-    assert lines.startswith(before.pop("manifest.jsonl"))
-    assert lines.count(b"\n") == 7
+    pictures = after.pop("manifest.sqlite")
+    assert pictures.startswith(before.pop("manifest.sqlite"))
+    assert pictures.count(b"\n") == 7
     assert after.keys() - before.keys() == {"a first one.clp", "z last.clp"}
     assert {name: after[name] for name in before} == before
     assert all(path.stat().st_mtime_ns == time for path, time in times.items())
@@ -66,7 +66,7 @@ def test_changed_pictures_are_coded_again_under_the_same_name(
     store = FeatureStore.open(out)
     assert [entry.name for entry in store.entries] == [entry.name for entry in first.entries]
     assert {name for name, data in contents(out).items() if data != before[name]} == {
-        "manifest.jsonl",
+        "manifest.sqlite",
         "p001.clp",
     }
     assert next(e for e in store.entries if e.name == "p001").height == 50

@@ -9,7 +9,6 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +20,9 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.encode import encode_folder
 from clip_feature_codec.errors import StoreError
-from clip_feature_codec.store import feature_store, manifest
 from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.locking import exclusive
+from clip_feature_codec.store.manifest import Manifest
 from samples import make_picture
 
 # Forks processes from a clean one that has done the slow imports already, instead of from this one.
@@ -32,22 +31,27 @@ PROCESSES.set_forkserver_preload(["clip_feature_codec.encode", "clip_feature_cod
 
 
 def encode_in_a_process(
-    folder: Path, out: Path, clip: Path, workers: int, kill: tuple[str, int], tables: Path | None = None
+    folder: Path,
+    out: Path,
+    clip: Path,
+    workers: int,
+    kill: tuple[str, int],
+    tables: Path | None = None,
+    packed: bool = False,
 ) -> None:
-    """Encode, and die of SIGKILL at a moment: before, within or after a write or append, and which one."""
+    """Encode, and die of SIGKILL at a moment: before or after a write or commit, and which one."""
     multiprocessing.set_start_method(
         "fork", force=True
     )  # a worker must be this process's own, to end with it
     torch.set_num_threads(1)
     moments: Counter[str] = Counter()
 
-    def die_at(moment: str, last_act: Callable[[], None] = lambda: None) -> None:
+    def die_at(moment: str) -> None:
         moments[moment] += 1
         if (moment, moments[moment]) == kill:
-            last_act()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    replace, append = Path.replace, manifest.append_to_manifest
+    replace, commit = Path.replace, Manifest._commit
 
     def watched_replace(self: Path, target: Path) -> Path:
         die_at("before write")
@@ -55,17 +59,18 @@ def encode_in_a_process(
         die_at("after write")
         return result
 
-    def watched_append(path: Path, entries: list[manifest.Entry]) -> None:
-        die_at("before append")
-        append(path, entries)
-        die_at("within append", lambda: os.truncate(path, path.stat().st_size - 40))
-        die_at("after append")
+    def watched_commit(self: Manifest) -> None:
+        if not self.is_new:  # in memory
+            die_at("before commit")
+        commit(self)
+        if not self.is_new:
+            die_at("after commit")
 
     Path.replace = watched_replace  # type: ignore[method-assign, assignment]
-    feature_store.append_to_manifest = watched_append  # type: ignore[assignment]
+    Manifest._commit = watched_commit  # type: ignore[method-assign]
     embedder = ClipEmbedder.load(str(clip), device="cpu")
     codec = FeatureCodec.load(tables) if tables else None
-    encode_folder(folder, out, embedder, codec, batch_size=3, workers=workers)
+    encode_folder(folder, out, embedder, codec, batch_size=3, workers=workers, packed=packed)
 
 
 def start(*arguments: object) -> multiprocessing.process.BaseProcess:
@@ -75,7 +80,8 @@ def start(*arguments: object) -> multiprocessing.process.BaseProcess:
 
 
 # Ten pictures and a broken one in batches of three: the plan is the first write, the batches' vectors are the
-# second to the fifth, codec.json is the sixth and the streams are the rest; there are four appends.
+# second to the fifth, codec.json is the sixth, the manifest the seventh, and the streams are the rest; there
+# are four commits.
 @pytest.mark.parametrize(
     ("kill", "workers"),
     [
@@ -88,10 +94,9 @@ def start(*arguments: object) -> multiprocessing.process.BaseProcess:
         (("before write", 8), 0),
         (("after write", 11), 1),
         (("before write", 16), 0),
-        (("before append", 1), 0),
-        (("within append", 1), 0),
-        (("within append", 3), 0),
-        (("after append", 4), 0),
+        (("before commit", 1), 0),
+        (("before commit", 3), 0),
+        (("after commit", 4), 0),
     ],
 )
 def test_killed_at_any_moment_and_started_again_it_ends_as_if_made_in_one_go(
@@ -124,9 +129,9 @@ def test_killed_at_any_moment_and_started_again_it_ends_as_if_made_in_one_go(
     [
         ("before write", 2),
         ("after write", 4),
-        ("before append", 1),
-        ("within append", 2),
-        ("after append", 3),
+        ("before commit", 1),
+        ("before commit", 2),
+        ("after commit", 3),
         ("before write", 11),
     ],
 )
@@ -147,30 +152,44 @@ def test_killed_with_tables_that_are_known_it_ends_as_if_made_in_one_go(
     assert killed.added + killed.unchanged == whole.added == 10
 
 
+@pytest.mark.parametrize(
+    ("kills", "packed"),
+    [
+        (2, True),
+        pytest.param(10, True, marks=pytest.mark.slow),
+        pytest.param(4, False, marks=pytest.mark.slow),
+    ],
+)
 def test_killed_over_and_over_at_random_it_gets_there(
-    photo_folder: PhotoFolder, tmp_path: Path, embedder: ClipEmbedder, tiny_clip: Path
+    photo_folder: PhotoFolder,
+    tmp_path: Path,
+    embedder: ClipEmbedder,
+    tiny_clip: Path,
+    kills: int,
+    packed: bool,
 ) -> None:
     folder, out = photo_folder(40), tmp_path / "killed"
     rng = random.Random(5)
-    kills = 0
-    while kills < 4:
-        goal = count_files(out) + rng.randrange(1, 15)
-        process = start(folder, out, tiny_clip, 1, ("never", 0))
-        while process.is_alive() and count_files(out) < goal:
+    while kills:
+        process = start(folder, out, tiny_clip, 1, ("never", 0), None, packed)
+        while process.is_alive() and not (out / ".encode").exists():
             time.sleep(0.001)
+        process.join(rng.random())
         process.kill()
         process.join()
         if process.exitcode == 0:
             shutil.rmtree(out)  # it was quicker: once more from the start
         else:
-            kills += 1
-    encode_folder(folder, out, embedder, batch_size=3, workers=0)
-    encode_folder(folder, tmp_path / "whole", embedder, batch_size=3, workers=0)
-    assert contents(out) == contents(tmp_path / "whole")
+            kills -= 1
+    encode_folder(folder, out, embedder, batch_size=3, workers=0, packed=packed)
+    encode_folder(folder, tmp_path / "whole", embedder, batch_size=3, workers=0, packed=packed)
+    assert rows(out) == rows(tmp_path / "whole")
 
 
-def count_files(folder: Path) -> int:
-    return sum(len(files) for _, _, files in os.walk(folder))
+def rows(store: Path) -> dict[str, bytes]:
+    """What is in a store, whatever its shards are called."""
+    found = contents(store)
+    return {name: data for name, data in found.items() if not name.endswith(".parquet")}
 
 
 def test_what_was_embedded_before_the_kill_is_not_embedded_again(
@@ -194,7 +213,7 @@ def test_what_was_embedded_before_the_kill_is_not_embedded_again(
     assert embedded == [3, 1]
 
 
-@pytest.mark.parametrize("moment", [("before write", 6), ("after append", 2)])
+@pytest.mark.parametrize("moment", [("before write", 6), ("after commit", 2)])
 def test_a_folder_that_changes_between_kill_and_restart(
     photo_folder: PhotoFolder,
     tmp_path: Path,

@@ -11,8 +11,9 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.names import INDEX_FILE
-from clip_feature_codec.store.feature_store import FeatureStore, NewPicture
+from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.search.nearest import SearchIndex
+from clip_feature_codec.store.writing import NewPicture
 
 DIM = 16
 

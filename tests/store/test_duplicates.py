@@ -11,10 +11,11 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.errors import ConfigError
-from clip_feature_codec.store.feature_store import FeatureStore, NewPicture
+from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.search import duplicates
 from clip_feature_codec.store.search.duplicates import find_duplicates
 from clip_feature_codec.store.search.nearest import SearchIndex
+from clip_feature_codec.store.writing import NewPicture
 
 
 def make_index(folder: Path, vectors: np.ndarray) -> SearchIndex:

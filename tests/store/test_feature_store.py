@@ -11,8 +11,9 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.errors import BitstreamError, StoreError
-from clip_feature_codec.store.feature_store import FeatureStore, NewPicture
+from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.locking import exclusive, remove_strays
+from clip_feature_codec.store.writing import NewPicture
 
 DIM = 24
 SPACE = ClipSpace("test-model", "test-weights", "ab" * 32, DIM, {"size": [32, 32]})
@@ -207,4 +208,4 @@ def test_strays_are_what_killed_writers_leave_and_nothing_else(store: FeatureSto
         (store.folder / name).touch()
     remove_strays(store.folder)
     left = {p.relative_to(store.folder).as_posix() for p in store.folder.rglob("*") if p.is_file()}
-    assert left == {"codec.json", "manifest.jsonl", "a.clp", "deep/b.clp", *kept}
+    assert left == {"codec.json", "manifest.sqlite", "a.clp", "deep/b.clp", *kept}

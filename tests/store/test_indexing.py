@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.errors import SpaceMismatchError
 from clip_feature_codec.names import INDEX_FILE
-from clip_feature_codec.store.feature_store import FeatureStore, NewPicture
+from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.manifest import Entry
 from clip_feature_codec.store.search.index_file import IndexFile
 from clip_feature_codec.store.search.nearest import SearchIndex
+from clip_feature_codec.store.writing import NewPicture
 
 
 def test_the_index_grows_with_the_store_and_reads_only_what_is_new(
@@ -101,11 +103,9 @@ def test_a_stream_that_cannot_be_decoded_though_it_is_what_was_written_is_left_o
 
 
 def test_an_entry_whose_checksum_is_no_checksum_is_a_failure(searched: FeatureStore) -> None:
-    manifest = searched.folder / "manifest.jsonl"
-    lines = manifest.read_text().splitlines()
-    for i, text in ((3, "zz"), (4, "AB"), (5, "")):
-        lines[i] = lines[i].replace(searched.entries[i].sha256, text)
-    manifest.write_text("\n".join(lines) + "\n")
+    with sqlite3.connect(searched.folder / "manifest.sqlite") as manifest:
+        for name, value in (("p0003", b"zz"), ("p0004", bytes(16)), ("p0005", b"")):
+            manifest.execute("UPDATE pictures SET sha256 = ? WHERE name = ?", [value, name])
     index = SearchIndex.open(FeatureStore.open(searched.folder))
     assert [Path(path).stem for path, _ in index.failures] == ["p0003", "p0004", "p0005"]
     assert len(index) == 37

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-import json
+import sqlite3
+import subprocess
+import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,162 +12,185 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip_feature_codec.errors import StoreError
-from clip_feature_codec.store.manifest import Entry, Manifest, append_to_manifest, read_manifest
+from clip_feature_codec.store.manifest import Entry, Manifest, Totals
 
-ENTRY = Entry("a/x", "../photos/a/x.jpg", "0" * 64, 321, 640, 480, 98765, 1_700_000_000_123_456_789)
+ENTRY = Entry(
+    "a/x", "../photos/a/x.jpg", "01" * 16, 321, 640, 480, 98765, 1_700_000_000_123_456_789, 200, 100
+)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "manifest.jsonl"
+    return tmp_path / "manifest.sqlite"
 
 
-def line_with(**fields: object) -> bytes:
-    return json.dumps({**vars(ENTRY), **fields}).encode() + b"\n"
+def opened(path: Path) -> Manifest:
+    return Manifest(path.parent, path)
 
 
-def fastest(action: Callable[[], object], rounds: int = 5) -> float:
-    """Seconds of the quickest of some rounds: other processes only ever add."""
-    times = []
-    for _ in range(rounds):
-        began = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - began)
-    return min(times)
+def written(path: Path, *entries: Entry) -> Manifest:
+    manifest = opened(path)
+    manifest.keep()
+    with manifest.transaction():
+        for entry in entries:
+            manifest.put(entry)
+    return manifest
 
 
-def test_a_missing_or_empty_manifest_has_no_entries(path: Path) -> None:
-    assert read_manifest(path).entries == []
-    path.touch()
-    assert read_manifest(path).entries == []
+def test_nothing_is_written_before_there_is_something_to_keep(path: Path) -> None:
+    manifest = opened(path)
+    assert (list(manifest.entries()), len(manifest), manifest.totals()) == ([], 0, Totals())
+    assert not path.exists()
 
 
 @settings(deadline=None, max_examples=50)
 @given(
     name=st.text(st.characters(exclude_characters="./\\:\0", exclude_categories=()), min_size=1),
-    numbers=st.lists(st.integers(0, 2**63), min_size=5, max_size=5),
+    numbers=st.lists(st.integers(0, 2**63 - 1), min_size=5, max_size=5),
 )
-def test_what_is_appended_is_read_whatever_the_names(
+def test_what_is_put_in_is_read_whatever_the_names(
     tmp_path_factory: pytest.TempPathFactory, name: str, numbers: list[int]
 ) -> None:
-    path = tmp_path_factory.getbasetemp() / "any_names.jsonl"
+    path = tmp_path_factory.getbasetemp() / "any_names.sqlite"
     path.unlink(missing_ok=True)
-    entries = [Entry(name, f"../{name}.png", "f" * 64, *numbers), ENTRY]
-    append_to_manifest(path, entries[:1])
-    append_to_manifest(path, entries[1:])
-    assert read_manifest(path).entries == entries
-    assert path.read_bytes().isascii()
+    entry = Entry(name, f"../{name}.png", "0f" * 16, *numbers)
+    written(path, entry, ENTRY)
+    again = opened(path)
+    assert list(again.entries()) == [entry, ENTRY]
+    assert again.named(name.upper()) == (entry if name.upper().casefold() == name.casefold() else None)
+    assert again.of_source(entry.source) == entry
 
 
-def test_a_later_line_replaces_an_earlier_one_in_its_place(path: Path) -> None:
+def test_one_of_the_same_name_takes_its_place(path: Path) -> None:
     other, changed = replace(ENTRY, name="b"), replace(ENTRY, bytes=99)
-    append_to_manifest(path, [ENTRY, other])
-    append_to_manifest(path, [changed])
-    assert read_manifest(path).entries == [changed, other]
-    assert path.read_bytes().count(b"\n") == 3
+    manifest = written(path, ENTRY, other, changed)
+    assert manifest.entries() == [changed, other]
+    assert manifest.totals() == Totals(2, 420, 400, 200)
+    moved = replace(other, name="c", source="../d.jpg")
+    manifest.replace(other, moved)
+    assert opened(path).entries() == [changed, moved]
+    assert (manifest.named("b"), manifest.named("C"), manifest.of_source("../d.jpg")) == (None, moved, moved)
 
 
-def test_a_removed_name_is_no_entry_until_it_comes_back(path: Path) -> None:
+def test_a_removed_name_is_no_entry_until_it_comes_back_at_the_end(path: Path) -> None:
     """Fault 26: nothing could be taken out."""
-    other = replace(ENTRY, name="b")
-    append_to_manifest(path, [ENTRY, other])
-    append_to_manifest(path, removed=[ENTRY.name, "never there"])
-    assert read_manifest(path) == Manifest([other], [ENTRY])
-    append_to_manifest(path, [ENTRY], removed=["b"])
-    assert read_manifest(path) == Manifest([ENTRY], [other])
-    assert path.read_bytes().count(b"\n") == 6
+    other = replace(ENTRY, name="b", source="../b.jpg")
+    manifest = written(path, ENTRY, other)
+    before = manifest.entries()
+    manifest.remove([ENTRY, replace(ENTRY, name="never there")])
+    assert manifest.entries() == [other]
+    assert (manifest.removed(), manifest.named("a/x"), manifest.of_source(ENTRY.source)) == (
+        [ENTRY],
+        None,
+        None,
+    )
+    assert before == [ENTRY, other]  # whoever listed them goes on with that
+    manifest.put(ENTRY)
+    assert manifest.entries() == [other, ENTRY]
+    manifest.forget()
+    assert (manifest.removed(), opened(path).entries()) == ([], [other, ENTRY])
+    with pytest.raises(StoreError, match="start again"):
+        before[0]
 
 
-@pytest.mark.parametrize("kept", [1, 5, 30])
-def test_a_torn_removal_is_none(path: Path, kept: int) -> None:
-    append_to_manifest(path, [ENTRY])
-    whole = path.read_bytes()
-    append_to_manifest(path, removed=[ENTRY.name])
-    path.write_bytes(path.read_bytes()[: len(whole) + kept])
-    assert read_manifest(path).entries == [ENTRY]
+def test_entries_are_those_of_one_moment(path: Path) -> None:
+    entries = [replace(ENTRY, name=f"{i}", source=f"{i}.jpg") for i in range(3000)]
+    manifest = written(path, *entries)
+    manifest.remove(entries[5:1500:3])
+    left = [entry for i, entry in enumerate(entries) if not (5 <= i < 1500 and i % 3 == 2)]
+    found = manifest.entries()
+    manifest.put(replace(ENTRY, name="later"))
+    assert list(found) == left
+    assert (found[7], found[-1], list(found[10:2000:90])) == (left[7], left[-1], left[10:2000:90])
+    assert len(manifest.entries()) == len(found) + 1
 
 
-@pytest.mark.parametrize("kept", [1, 20, 5000])
-def test_a_torn_last_line_is_ignored_and_cut_off_by_the_next_append(path: Path, kept: int) -> None:
-    long = replace(ENTRY, name="b" * 9000)
-    append_to_manifest(path, [ENTRY, long])
-    whole = path.read_bytes()
-    first = whole.index(b"\n") + 1
-    path.write_bytes(whole[: first + kept])
-    assert read_manifest(path).entries == [ENTRY]
-    append_to_manifest(path, [long])
-    assert path.read_bytes() == whole
+def test_all_of_a_transaction_or_none_of_it(path: Path) -> None:
+    manifest = written(path, ENTRY)
+
+    def fail() -> None:
+        with manifest.transaction():
+            manifest.put(replace(ENTRY, name="b"))
+            with manifest.transaction():
+                manifest.remove([ENTRY])
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert opened(path).entries() == manifest.entries() == [ENTRY]
 
 
-def test_a_manifest_that_is_one_torn_line_starts_anew(path: Path) -> None:
-    path.write_bytes(b"x" * 10_000)
-    assert read_manifest(path).entries == []
-    append_to_manifest(path, [ENTRY])
-    assert read_manifest(path).entries == [ENTRY]
+KILLED = """
+import os, signal, sys
+from dataclasses import replace
+from pathlib import Path
+from clip_feature_codec.store.manifest import Entry, Manifest
+path = Path(sys.argv[1])
+manifest = Manifest(path.parent, path)
+with manifest.transaction():
+    manifest.remove(list(manifest.entries()))
+    for i in range(5000):
+        manifest.put(Entry(f"{i}" * 50, f"{i}.jpg", "00" * 16, 1, 1, 1, 1, 1))
+    manifest._connection.execute("PRAGMA cache_spill = 1")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"\n",
-        b"{}\n",
-        b"[1, 2]\n",
-        b"not json\n",
-        b"\xff\xfe\xfd\n",
-        b"[" * 100_000 + b"\n",
-        line_with(bytes="321"),
-        line_with(width=True),
-        line_with(height=4.5),
-        line_with(sha256=None),
-        b'{"removed": true}\n',
-        b'{"name": 5, "removed": true}\n',
-        b'{"name": "x", "removed": 1}\n',
-        json.dumps({k: v for k, v in vars(ENTRY).items() if k != "source"}).encode() + b"\n",
-    ],
-)
-def test_a_whole_line_that_is_no_entry_is_named(path: Path, line: bytes) -> None:
-    path.write_bytes(line_with() + line)
-    with pytest.raises(StoreError, match=r"manifest\.jsonl, line 2") as caught:
-        read_manifest(path)
+def test_a_killed_writer_leaves_the_manifest_as_it_was(path: Path) -> None:
+    written(path, ENTRY)
+    assert subprocess.run([sys.executable, "-c", KILLED, path], check=False).returncode == -9
+    assert opened(path).entries() == [ENTRY]
+
+
+@pytest.mark.parametrize("contents", [b"no database" * 100, b"SQLite format 3\0" + bytes(200)])
+def test_what_is_no_manifest_is_one_line(path: Path, contents: bytes) -> None:
+    path.write_bytes(contents)
+    with pytest.raises(StoreError, match=r"manifest\.sqlite: cannot be used") as caught:
+        opened(path)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "..", "", "a\0b"])
-def test_names_that_lead_out_of_the_store_are_refused(path: Path, name: str) -> None:
-    for line in (line_with(name=name), line_with(name=name, removed=True)):
-        path.write_bytes(line)
-        with pytest.raises(StoreError, match=r"line 1.*leads out of the store"):
-            read_manifest(path)
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "", "a\0b", b"x"])
+def test_names_that_lead_out_of_the_store_are_refused(path: Path, name: object) -> None:
+    refused_with(path, "name", name)
 
 
-@pytest.mark.parametrize("name", ["..x", "a..b/c..", "shot 12:30", "é/日本"])
-def test_odd_names_that_stay_inside_are_not(path: Path, name: str) -> None:
-    path.write_bytes(line_with(name=name))
-    assert [entry.name for entry in read_manifest(path).entries] == [name]
+@pytest.mark.parametrize(
+    ("column", "value"), [("bytes", "many"), ("width", 4.5), ("sha256", "text"), ("source_mtime_ns", b"1")]
+)
+def test_rows_that_are_no_pictures_are_refused(path: Path, column: str, value: object) -> None:
+    refused_with(path, column, value)
 
 
-def test_fields_of_later_versions_are_passed_over(path: Path) -> None:
-    path.write_bytes(line_with(layout_bytes=64))
-    assert read_manifest(path).entries == [ENTRY]
+def refused_with(path: Path, column: str, value: object) -> None:
+    written(path, ENTRY)
+    with sqlite3.connect(path) as others:
+        others.execute(f"UPDATE pictures SET {column} = ?", [value])
+    with pytest.raises(StoreError, match="row 1: not a picture"):
+        list(opened(path).entries())
 
 
-def test_a_manifest_that_cannot_be_read_is_one_line(path: Path) -> None:
-    path.mkdir()
-    with pytest.raises(StoreError, match="cannot be read"):
-        read_manifest(path)
+def test_others_read_it_with_sql(path: Path) -> None:
+    written(path, ENTRY, replace(ENTRY, name="b", bytes=400))
+    with sqlite3.connect(path) as others:
+        rows = others.execute("SELECT name, bytes FROM pictures WHERE NOT removed AND bytes > 350").fetchall()
+    assert rows == [("b", 400)]
 
 
-def test_100_000_lines_load_and_append_fast(path: Path) -> None:
-    entries = [replace(ENTRY, name=f"{i:06}/{i}", source=f"../photos/{i:06}/{i}.jpg") for i in range(100_000)]
-    append_to_manifest(path, entries)
-    lines = path.read_bytes().splitlines()
+def test_opening_and_adding_do_not_cost_more_in_a_large_store(path: Path) -> None:
+    entries = [replace(ENTRY, name=f"{i:06}/{i}", source=f"../photos/{i:06}/{i}.jpg") for i in range(50_000)]
+    manifest = written(path, *entries)
 
-    parsing = fastest(lambda: [json.loads(line) for line in lines], rounds=2)
-    loading = fastest(lambda: read_manifest(path), rounds=2)
-    assert len(read_manifest(path).entries) == len(entries)
-    assert loading < 8 * parsing
+    def add_one(number: int) -> None:
+        manifest = opened(path)
+        assert manifest.of_source(entries[number].source) == entries[number]
+        with manifest.transaction():
+            manifest.put(replace(ENTRY, name=f"new {number}"))
 
-    small = path.with_name("small.jsonl")
-    to_small = fastest(lambda: append_to_manifest(small, [ENTRY]), rounds=20)
-    to_large = fastest(lambda: append_to_manifest(path, [ENTRY]), rounds=20)
-    assert to_large < 5 * to_small + 0.002  # not with the manifest's length, which is 30,000 times as large
+    began = time.process_time()
+    for number in range(100):
+        add_one(number)
+    adding = time.process_time() - began
+    began = time.process_time()
+    assert len(list(manifest.entries())) == 50_100
+    assert adding / 100 < (time.process_time() - began) / 10

@@ -14,9 +14,10 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.errors import ConfigError
-from clip_feature_codec.store.feature_store import FeatureStore, NewPicture
+from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.search import indexing
 from clip_feature_codec.store.search.nearest import SearchIndex
+from clip_feature_codec.store.writing import NewPicture
 
 
 @settings(deadline=None, max_examples=25)

@@ -12,12 +12,13 @@ from search_samples import space, unit_vectors
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.errors import BitstreamError, StoreError
-from clip_feature_codec.store import feature_store
-from clip_feature_codec.store.feature_store import FeatureStore, NewPicture
+from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.locking import exclusive
+from clip_feature_codec.store.manifest import Manifest
 from clip_feature_codec.store.opening import open_store
 from clip_feature_codec.store.pruning import missing_pictures, prune_store
 from clip_feature_codec.store.search.nearest import SearchIndex
+from clip_feature_codec.store.writing import NewPicture
 
 INSIDES = ["a.jpg", "deep/b.jpg", "deep/er/c.jpg", "d.jpg"]
 
@@ -121,12 +122,12 @@ def test_killed_at_any_moment_and_pruned_again_all_is_as_it_should_be(
 ) -> None:
     shutil.rmtree(photos / "deep")
     unlinked: list[Path] = []
-    append, unlink = feature_store.append_to_manifest, Path.unlink
+    commit, unlink = Manifest._commit, Path.unlink
 
-    def watched_append(*args: object, **options: object) -> None:
+    def watched_commit(manifest: Manifest) -> None:
         if moment == "before the manifest":
             raise Killed
-        append(*args, **options)  # type: ignore[arg-type]
+        commit(manifest)
 
     def watched_unlink(path: Path, missing_ok: bool = False) -> None:
         unlinked.append(path)
@@ -135,7 +136,7 @@ def test_killed_at_any_moment_and_pruned_again_all_is_as_it_should_be(
         unlink(path, missing_ok=missing_ok)
 
     with monkeypatch.context() as patch:
-        patch.setattr(feature_store, "append_to_manifest", watched_append)
+        patch.setattr(Manifest, "_commit", watched_commit)
         patch.setattr(Path, "unlink", watched_unlink)
         with pytest.raises(Killed):
             prune_store(store.folder)
@@ -157,13 +158,14 @@ def test_finishing_a_removal_spares_files_that_are_others_by_now(store: FeatureS
 def test_a_reader_that_opened_the_store_before_meets_missing_streams_and_goes_on(
     store: FeatureStore, photos: Path
 ) -> None:
-    index = SearchIndex.open(store)
+    index, entries = SearchIndex.open(store), store.entries
     shutil.rmtree(photos / "deep")
     prune_store(store.folder)
-    whole, failures = store.whole_streams()
+    failures: list[tuple[str, str]] = []
+    whole = list(store.whole_streams(failures, entries))
     assert ([entry.name for entry, _ in whole], len(failures)) == (["a", "d"], 2)
     with pytest.raises(BitstreamError, match=r"b\.clp: cannot be read"):
-        store.read(store.entries[1])
+        store.read(entries[1])
     found = [hit.entry.name for hit in index.nearest(np.ones(16, np.float32), 4)]
     assert sorted(found) == ["a", "d"]
     again = SearchIndex.open(open_store(store.folder))

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from search_samples import space, unit_vectors
 
+from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.errors import ConfigError, MissingLayerError
 from clip_feature_codec.store import transcoding
-from clip_feature_codec.store.feature_store import FeatureStore, NewPicture
+from clip_feature_codec.store.feature_store import FeatureStore
+from clip_feature_codec.store.opening import open_store
 from clip_feature_codec.store.transcoding import transcode_store
+from clip_feature_codec.store.writing import NewPicture
 from samples import make_layouts
 
 DIM = 16
@@ -70,15 +73,18 @@ def test_the_result_says_what_each_stream_has_become_and_how_far_it_is(
     store = make_store(tmp_path / "one", codec, [f"{i}.jpg" for i in range(5)], 1)
     damaged = store.stream_path(store.entries[3])
     damaged.write_bytes(b"damaged")
-    told: list[tuple[str, int, int]] = []
+    told: list[tuple[str | int, ...]] = []
     result = transcode_store(
         store, tmp_path / "new", Rate(max_bytes=12), progress=lambda *what: told.append(what)
     )
     new = FeatureStore.open(tmp_path / "new")
     whole = [entry for entry in store.entries if entry.name != "3"]
-    assert result.sizes == [(o.bytes, n.bytes) for o, n in zip(whole, new.entries, strict=True)]
+    assert [entry.name for entry in new.entries] == [entry.name for entry in whole]
+    assert result.streams == 4
+    assert result.bytes_before == sum(entry.bytes for entry in whole)
+    assert result.bytes_after == new.totals().bytes
     assert [path for path, _ in result.failures] == [str(damaged)]
-    assert told == [("transcoding", done, 4) for done in (0, 2, 4)]
+    assert told == [("transcoding", *at) for at in ((0, 5, 0), (2, 5, 0), (4, 5, 1), (5, 5, 1))]
     assert max(entry.bytes for entry in new.entries) <= 12
 
 
@@ -96,10 +102,46 @@ def test_what_cannot_be_is_found_before_anything_is_written(
     with pytest.raises(ConfigError, match=f"found {smallest - 1}, expected at least {smallest}"):
         transcode_store(store, out, Rate(max_bytes=smallest - 1))
     assert not out.exists()
-    assert len(transcode_store(store, out, Rate(max_bytes=smallest)).sizes) == 2
+    assert transcode_store(store, out, Rate(max_bytes=smallest)).streams == 2
 
 
 def test_an_empty_store_becomes_an_empty_store(tmp_path: Path, codec: FeatureCodec) -> None:
     store = FeatureStore.create(tmp_path / "one", codec)
-    assert transcode_store(store, tmp_path / "new", Rate()).sizes == []
+    assert transcode_store(store, tmp_path / "new", Rate()).streams == 0
     assert len(FeatureStore.open(tmp_path / "new")) == 0
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["loose", "packed"])
+def test_killed_it_goes_on_where_it_was(
+    tmp_path: Path, codec: FeatureCodec, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transcoding, "_STREAMS_AT_ONCE", 2)
+    store = make_store(tmp_path / "one", codec, [f"{i}.jpg" for i in range(9)], 1)
+    store.stream_path(store.entries[1]).write_bytes(b"damaged")
+    coded: list[int] = []
+    plain = transcoding.transcode
+
+    def stop(stage: str, done: int, *_: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    def counted(streams: list[Stream], *args: object) -> list[bytes]:
+        coded.append(len(streams))
+        return plain(streams, *args)  # type: ignore[arg-type]
+
+    rate = Rate(max_bytes=12)
+    whole = transcode_store(store, tmp_path / "whole", rate, packed=packed)
+    with pytest.raises(KeyboardInterrupt):
+        transcode_store(store, tmp_path / "killed", rate, progress=stop, packed=packed)
+    monkeypatch.setattr(transcoding, "transcode", counted)
+    again = transcode_store(store, tmp_path / "killed", rate, packed=packed)
+    assert sum(coded) == 5  # of nine, four were done
+    assert again == whole
+    assert (again.streams, len(again.failures)) == (8, 1)
+    stores = [open_store(tmp_path / name) for name in ("whole", "killed")]
+    assert list(stores[0].entries) == list(stores[1].entries)
+    assert [stores[0].blob(e) for e in stores[0].entries] == [stores[1].blob(e) for e in stores[1].entries]
+    assert not (tmp_path / "killed/.transcode.json").exists()
+    coded.clear()
+    transcode_store(store, tmp_path / "killed", Rate(max_bytes=11))  # something else is asked for
+    assert sum(coded) == 8

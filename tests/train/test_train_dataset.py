@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 
@@ -14,9 +13,8 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.decoders.checkpoint import load_decoder
 from clip_feature_codec.errors import BitstreamError, ConfigError, ImageError, MissingLayerError, StoreError
-from clip_feature_codec.files import write_atomic
 from clip_feature_codec.store.feature_store import FeatureStore
-from clip_feature_codec.store.manifest import Entry, append_to_manifest
+from clip_feature_codec.store.writing import NewPicture
 from clip_feature_codec.train.dataset import StoreDataset
 from clip_feature_codec.train.diffusion_train import train_diffusion
 from samples import make_layouts
@@ -32,19 +30,24 @@ def store_dir(tmp_path):
     vectors = random.normal(size=(6, DIM)).astype(np.float32)
     codec = FeatureCodec.fit(vectors, SPACE)
     store = FeatureStore.create(tmp_path / "store", codec)
-    entries = []
-    for number, stream in enumerate(codec.encode(Layers(vectors, aspects=[20 / 10] * 6))):
+    for number in range(6):
         photo = tmp_path / "photos" / f"{number}.png"
         photo.parent.mkdir(exist_ok=True)
         Image.new("RGB", (20, 10), (40 * number, 10, 20)).save(photo)
-        write_atomic(store.folder / f"{number}.clp", stream)
-        digest, stat = hashlib.sha256(stream).hexdigest(), photo.stat()
-        source = f"../photos/{number}.png"
-        entries.append(
-            Entry(str(number), source, digest, len(stream), 20, 10, stat.st_size, stat.st_mtime_ns)
-        )
-    append_to_manifest(store.folder / "manifest.jsonl", entries)
+    put(store, vectors, aspects=[20 / 10] * 6)
     return store.folder
+
+
+def put(store, vectors, layouts=None, aspects=None, first=0):
+    """Code pictures of the store's photos from a number on."""
+    layers = Layers(vectors, layouts, aspects)
+    photos = store.folder.parent / "photos"
+    stats = [(photos / f"{number}.png").stat() for number in range(first, first + len(layers))]
+    pictures = [
+        NewPicture(f"{number}.png", 20, 10, stat.st_size, stat.st_mtime_ns)
+        for number, stat in enumerate(stats, first)
+    ]
+    store.put(photos, pictures, store.codec.encode(layers))
 
 
 def photo(store_dir, number):
@@ -67,12 +70,8 @@ def test_pairs_are_squashed_pictures_and_decoded_vectors(store_dir):
 def replace_stream(store_dir, number, **content):
     """Code a picture of the store anew: with ``vectors``, ``layouts`` or both."""
     store = FeatureStore.open(store_dir)
-    entry = store.entries[number]
-    stream = store.codec.encode(Layers(content.get("vectors"), content.get("layouts")))[0]
-    write_atomic(store.stream_path(entry), stream)
-    changed = {"sha256": hashlib.sha256(stream).hexdigest(), "bytes": len(stream)}
-    append_to_manifest(store_dir / "manifest.jsonl", [Entry(**{**vars(entry), **changed})])
-    return stream
+    put(store, content.get("vectors"), content.get("layouts"), first=number)
+    return store.blob(store.entries[number])
 
 
 def test_streams_give_what_they_hold(store_dir):

@@ -10,6 +10,7 @@ import click
 
 from clip_feature_codec.cli.paths import WITH_SLASH, OutputPath
 from clip_feature_codec.cli.reporting import logged, reported
+from clip_feature_codec.cli.telling import tell, wants_events
 from clip_feature_codec.extras import extra
 from clip_feature_codec.outputs import Output, check_outputs
 
@@ -44,7 +45,10 @@ class Command(click.Command):
         debug, quiet = ctx.meta["debug"], ctx.params.get("quiet", False)
         with reported(ctx), logged(debug=debug, quiet=quiet), extra(self._needs, ctx.command_path):
             self.check_outputs(ctx)
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            if wants_events():
+                tell("end", exit_code=0)
+            return result
 
     def check_outputs(self, ctx: click.Context) -> None:
         """Refuse to write where something would be lost, or where nothing can be written."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from clip_feature_codec.cli.paths import NAMED_PATH, NamedOrOnHub, OutputPath
+from clip_feature_codec.cli.telling import keep_progress, say, tell, wants_events
 from clip_feature_codec.codec.rate import CHOICES, Rate
 from clip_feature_codec.errors import BitstreamError, ImageError, PartialFailureError
 from clip_feature_codec.files import MAKER, STDIO, write_atomic
@@ -44,7 +46,25 @@ def _stay_offline(_: click.Context, __: click.Parameter, chosen: bool) -> None:
 
 
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
-quiet_option = click.option("--quiet", is_flag=True, help="No progress bars and no remarks.")
+_SECONDS_BETWEEN_EVENTS = 1.0
+
+quiet_option = stack(
+    click.option("--quiet", is_flag=True, help="No progress bars and no remarks."),
+    click.option(
+        "--progress",
+        type=click.Choice(["bar", "json"]),
+        default="bar",
+        show_default=True,
+        expose_value=False,
+        callback=keep_progress,
+        help="What stderr says: a line for people, or events in JSON Lines for programs.",
+    ),
+)
+packed_option = click.option(
+    "--packed",
+    is_flag=True,
+    help="Make a packed store, of Parquet shards instead of a file for each picture.",
+)
 json_option = click.option(
     "--json",
     "json_path",
@@ -127,12 +147,16 @@ def make_rate(options: dict[str, Any]) -> Rate:
 
 
 class ProgressBars:
-    """A bar on stderr for each stage of the work that is reported to it (see `progress.Progress`)."""
+    """A line on stderr for each stage of the work that is reported to it (see `progress.Progress`).
+
+    It says how many pictures are done, how many a second, the time that is left, and how many have failed;
+    with ``--progress json``, once a second in an event.
+    """
 
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
         self._stage = ""
-        self._bar: Any = None
+        self._line: _Bar | _Events | None = None
 
     def __enter__(self) -> ProgressBars:
         return self
@@ -140,30 +164,67 @@ class ProgressBars:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show how far a stage is; the bar of the stage before is closed."""
+    def __call__(self, stage: str, done: int, total: int, failed: int = 0, /) -> None:
+        """Show how far a stage is; the line of the stage before is closed."""
         if self._quiet:
             return
-        if stage != self._stage or self._bar is None:
-            from tqdm import tqdm
-
+        if stage != self._stage or self._line is None:
             self.close()
             self._stage = stage
-            # What was done when the bar began was done by an earlier run: it says nothing of the speed.
-            self._bar = tqdm(total=total, initial=done, unit="img", desc=stage)
+            self._line = (_Events if wants_events() else _Bar)(stage, done, total)
+        self._line.show(done, failed)
+
+    def close(self) -> None:
+        """Leave the last line as it stands."""
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+
+class _Bar:
+    def __init__(self, stage: str, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        # What was done when the bar began was done by an earlier run: it says nothing of the speed.
+        self._bar = tqdm(total=total, initial=done, unit="img", desc=stage)
+
+    def show(self, done: int, failed: int) -> None:
+        if failed:
+            self._bar.set_postfix_str(f"{failed} failed", refresh=False)
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
-        """Leave the last bar as it stands."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        self._bar.close()
+
+
+class _Events:
+    def __init__(self, stage: str, done: int, total: int) -> None:
+        self._facts: dict[str, Any] = {"stage": stage, "done": done, "total": total, "failed": 0}
+        self._first, self._began = done, time.monotonic()
+        self._told = 0.0
+
+    def show(self, done: int, failed: int) -> None:
+        now = time.monotonic()
+        self._facts |= {"done": done, "failed": failed}
+        if now - self._told >= _SECONDS_BETWEEN_EVENTS:
+            self._told = now
+            self._tell()
+
+    def close(self) -> None:
+        self._tell()
+
+    def _tell(self) -> None:
+        done, total = self._facts["done"], self._facts["total"]
+        seconds = time.monotonic() - self._began
+        rate = (done - self._first) / seconds if seconds else 0.0
+        left = round((total - done) / rate, 1) if rate else None
+        tell("progress", **self._facts, per_second=round(rate, 1), seconds_left=left)
 
 
 def remark(text: str, quiet: bool) -> None:
     """Say something beside the result, on stderr."""
     if not quiet:
-        click.echo(text, err=True)
+        say("remark", text)
 
 
 def remark_on_model(space: ClipSpace, quiet: bool) -> None:

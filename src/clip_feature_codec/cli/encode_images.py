@@ -16,6 +16,7 @@ from clip_feature_codec.cli.common import (
     max_pixels_option,
     model_options,
     offline_option,
+    packed_option,
     quiet_option,
     raise_failures,
     rate_options,
@@ -65,6 +66,7 @@ _folder_options = stack(
     model_options,
     device_option,
     offline_option,
+    packed_option,
     json_option,
     quiet_option,
 )
@@ -89,8 +91,9 @@ def encode(source: Path, out: Path, **options: Any) -> None:
     if source.is_dir():
         _encode_folder(source, out, **options)
     else:
-        if options["sync"]:
-            raise ConfigError(f"{source} is a file; --sync is for a folder of pictures: leave it out")
+        for name in ("sync", "packed"):
+            if options[name]:
+                raise ConfigError(f"{source} is a file; --{name} is for a folder of pictures: leave it out")
         _encode_picture(source, out, **options)
 
 
@@ -107,6 +110,7 @@ def _encode_folder(
     img_dir: Path,
     out_dir: Path,
     sync: bool,
+    packed: bool,
     batch_size: int,
     workers: int | None,
     codec_path: Path | None,
@@ -134,6 +138,7 @@ def _encode_folder(
             codec,
             rate,
             sync=sync,
+            packed=packed,
             batch_size=batch_size,
             workers=workers,
             max_pixels=max_pixels,
@@ -159,14 +164,15 @@ def _remark_on(record: dict[str, Any], sync: bool, quiet: bool) -> None:
 
 
 def _record(out_dir: Path, result: EncodeResult) -> dict[str, Any]:
+    totals = result.store.totals()
     return {
         "store": str(out_dir),
         "added": result.added,
         "unchanged": result.unchanged,
         "moved": result.moved,
         "removed": result.removed,
-        "pictures": len(result.store),
-        "bytes": sum(entry.bytes for entry in result.store.entries),
+        "pictures": totals.pictures,
+        "bytes": totals.bytes,
         "profile": result.store.codec.profile,
         "skipped": result.skipped,
         "failures": [{"image": image, "reason": reason} for image, reason in result.failures],
@@ -176,15 +182,19 @@ def _record(out_dir: Path, result: EncodeResult) -> dict[str, Any]:
 def _embedder(
     out_dir: Path, codec_path: Path | None, model: str | None, pretrained: str | None, device: str
 ) -> Embedder:
-    """The CLIP model asked for; if none is, that of the store or of the tables, else the default pack's."""
+    """The CLIP model asked for; if none is, that of the store or of the tables, else the default pack's.
+
+    That of a store or of tables is loaded when it is needed, as it is not where there is nothing to do.
+    """
     from clip_feature_codec.bundle import Bundle
-    from clip_feature_codec.embed import embedder_for, load_embedder
+    from clip_feature_codec.embed import DeferredEmbedder, embedder_for, load_embedder
     from clip_feature_codec.names import CODEC_FILE
     from clip_feature_codec.packs import DEFAULT_PACK
 
     known = out_dir if (out_dir / CODEC_FILE).is_file() else codec_path
     if model is None and known:
-        return embedder_for(Bundle.find(known).codec.space, None, pretrained, device)
+        space = Bundle.find(known).codec.space
+        return DeferredEmbedder(space, lambda: embedder_for(space, None, pretrained, device))
     return load_embedder(model or DEFAULT_PACK, pretrained, device)
 
 

@@ -9,6 +9,7 @@ import click
 
 from clip_feature_codec.cli.command import Command
 from clip_feature_codec.cli.common import (
+    ProgressBars,
     codec_option,
     json_option,
     naming,
@@ -28,17 +29,25 @@ if TYPE_CHECKING:
 @click.command("info", cls=Command)
 @click.argument("source", type=IN_PATH)
 @codec_option
+@click.option(
+    "--verify", is_flag=True, help="Of a store, read every stream, and list those that are damaged."
+)
 @json_option
 @quiet_option
-def info(source: Path, codec_path: Path | None, json_path: Path | None, **_: Any) -> None:
-    """Show what a .clp file (- is standard input) or a store holds: bytes, codec, CLIP space, dimension."""
+def info(
+    source: Path, codec_path: Path | None, verify: bool, json_path: Path | None, quiet: bool, **_: Any
+) -> None:
+    """Show what a .clp file (- is standard input) or a store holds: bytes, codec, CLIP space, dimension.
+
+    What is said of a store is what its manifest says; with --verify, its streams are read as well.
+    """
     failures: list[tuple[str, str]] = []
     if not source.is_dir():
         facts = _stream_facts(source, codec_path)
     elif codec_path:
         raise ConfigError("a store is read with its own tables: leave out --codec")
     else:
-        facts, failures = _store_facts(source)
+        facts, failures = _store_facts(source, verify, quiet)
     if json_path != STDIO:
         width = max(map(len, facts))
         for name, value in facts.items():
@@ -61,24 +70,27 @@ def _stream_facts(source: Path, codec_path: Path | None) -> dict[str, Any]:
     } | _codec_facts(bundle.codec)
 
 
-def _store_facts(source: Path) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+def _store_facts(source: Path, verify: bool, quiet: bool) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     from clip_feature_codec.names import DECODER_FILE
-    from clip_feature_codec.store.opening import open_store
+    from clip_feature_codec.store.opening import is_packed, open_store
+    from clip_feature_codec.store.verifying import layer_bytes, verify_store
 
     store = open_store(source)
-    whole, failures = store.whole_streams()
-    streams = [stream for _, stream in whole]
+    with ProgressBars(quiet) as progress:
+        failures = verify_store(store, progress) if verify else []
+        sums = layer_bytes(store)
     parts = {
-        "header": sum(stream.header for stream in streams),
-        "semantic": sum(len(stream.semantic or b"") for stream in streams),
-        "layout": sum(len(stream.layout or b"") for stream in streams),
+        "header": sums.bytes - sums.semantic_bytes - sums.layout_bytes,
+        "semantic": sums.semantic_bytes,
+        "layout": sums.layout_bytes,
     }
-    count = max(1, len(streams))
+    count = max(1, sums.pictures)
     facts = {
         "store": str(source),
-        "pictures": len(store),
-        "bytes": sum(entry.bytes for entry in store.entries),
-        "bytes_per_picture": round(sum(parts.values()) / count, 1),
+        "packed": is_packed(source),
+        "pictures": sums.pictures,
+        "bytes": sums.bytes,
+        "bytes_per_picture": round(sums.bytes / count, 1),
         **{f"{name}_bytes_per_picture": round(total / count, 1) for name, total in parts.items()},
         "trained_decoder": (source / DECODER_FILE).is_file(),
     }

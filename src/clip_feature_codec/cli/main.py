@@ -15,6 +15,8 @@ _COMMANDS = {
     "info": "info:info",
     "search": "search:search",
     "transcode": "transcode:transcode",
+    "pack": "pack:pack",
+    "unpack": "pack:unpack",
     "prune": "prune:prune",
     "fit": "fit:fit",
     "same": "same:same",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,18 +29,23 @@ from clip_feature_codec.cli.common import (
 )
 from clip_feature_codec.cli.painting import make_paint_options, paint_options
 from clip_feature_codec.cli.paths import IN_FILE, IN_FOLDER, IN_PATH, OutputPath
+from clip_feature_codec.cli.reporting import resumable
 from clip_feature_codec.cli.streams import open_stream
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.files import STDIO
+from clip_feature_codec.lazy import lazy
 from clip_feature_codec.outputs.kinds import DECODED, PIPED_PICTURE
-from clip_feature_codec.progress import Progress, silent
+from clip_feature_codec.preview import preview
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from clip_feature_codec.bundle import Bundle
     from clip_feature_codec.codec.bitstream import Stream
-    from clip_feature_codec.codec.feature_codec import FeatureCodec
+    from clip_feature_codec.decoders.protocol import Decoder
+    from clip_feature_codec.decoding import Deferred
+    from clip_feature_codec.store.manifest import Entry
+    from clip_feature_codec.store.protocol import Store
 
 _decode_options = stack(
     decoder_option, paint_options, batch_option, device_option, offline_option, quiet_option
@@ -57,22 +64,31 @@ _decode_options = stack(
 @codec_option
 @_decode_options
 @click.option(
+    "--name",
+    "names",
+    multiple=True,
+    help="Only the picture of this name in the store; may be given several times.",
+)
+@click.option(
     "--preview",
     "preview_only",
     is_flag=True,
     help="Show the layout layer alone, blurred, without any network.",
 )
-def decode(source: Path, out: Path, codec_path: Path | None, **options: Any) -> None:
+def decode(source: Path, out: Path, codec_path: Path | None, names: tuple[str, ...], **options: Any) -> None:
     """Paint the picture of a .clp file, or of every stream of a store.
 
     SOURCE is a .clp file (- is standard input) or a store; the pictures of a store become PNG files in the
-    folder OUT, under their names in the store. With --preview, of the other options only --size and --square
-    matter.
+    folder OUT, under their names in the store. Run again, it goes on where it was interrupted.
+
+    With --preview, of the other options only --size and --square matter.
     """
     if source.is_dir():
         if codec_path:
             raise ConfigError("a store is decoded with its own tables: leave out --codec")
-        _decode_store(source, out, **options)
+        _decode_store(source, out, names=names, **options)
+    elif names:
+        raise ConfigError(f"{source} is one stream; --name chooses from a store: leave it out")
     else:
         _decode_file(source, out, codec_path, **options)
 
@@ -100,7 +116,8 @@ def _decode_file(source: Path, out: Path, codec_path: Path | None, quiet: bool, 
 
     bundle, stream = open_stream(source, codec_path)
     with naming(source):
-        picture = next(_pictures([stream], bundle, quiet, silent, **options))
+        (deferred,) = _Show(bundle, quiet, **options)([stream])
+        picture = deferred()
     if out == STDIO:
         write_bytes(png_bytes(picture), out)
     else:
@@ -108,63 +125,105 @@ def _decode_file(source: Path, out: Path, codec_path: Path | None, quiet: bool, 
     remark(f"{out}: {picture.width}×{picture.height} pixels from {len(stream.blob)} bytes", quiet)
 
 
-def _decode_store(store_dir: Path, out: Path, quiet: bool, **options: Any) -> None:
+def _decode_store(
+    store_dir: Path,
+    out: Path,
+    quiet: bool,
+    names: tuple[str, ...] = (),
+    preview_only: bool = False,
+    **options: Any,
+) -> None:
     from clip_feature_codec.bundle import Bundle
-    from clip_feature_codec.images import save_image
+    from clip_feature_codec.decoding import decode_store
     from clip_feature_codec.store.opening import open_store
 
     store = open_store(store_dir)
+    entries = [_named(store, name) for name in names] if names else store.entries
     bundle = Bundle.find(store_dir)
-    whole, failures = store.whole_streams()
-    if options.get("preview_only"):
-        shown = []
-        for entry, stream in whole:
-            if stream.layout is None:
-                path = str(store.stream_path(entry))
-                failures.append((path, f"{path}: there is no layout layer to show"))
-            else:
-                shown.append((entry, stream))
-        whole = shown
-    with closing(ProgressBars(quiet)) as bars:
-        pictures = _pictures([stream for _, stream in whole], bundle, quiet, bars, **options)
-        for (entry, _), picture in zip(whole, pictures, strict=True):
-            save_image(picture, out / f"{entry.name}.png")
-    remark(f"{out}: {len(whole)} pictures", quiet)
-    raise_failures(failures, len(store))
+    decoder = None if preview_only else options["decoder"] or bundle.decoder_file
+    show = _Show(bundle, quiet, preview_only=preview_only, **options)
+    layer = "layout" if preview_only else None
+    with resumable(), ProgressBars(quiet) as bars:
+        failures = decode_store(
+            store, entries, out, show, _made_with(decoder, options), layer=layer, progress=bars
+        )
+    remark(f"{out}: {len(entries) - len(failures)} pictures", quiet)
+    raise_failures(failures, len(entries))
 
 
-def _pictures(
-    streams: Sequence[Stream],
-    bundle: Bundle,
-    quiet: bool,
-    progress: Progress,
-    decoder: str | None,
-    device: str,
-    preview_only: bool = False,
-    batch_size: int = 1,
-    **options: Any,
-) -> Iterator[Image.Image]:
-    """Paint the pictures of streams, or show their layouts."""
-    if preview_only:
-        return _previews(streams, bundle.codec, options["size"], options["square"], progress)
-    from clip_feature_codec.api import ClipCodec
-    from clip_feature_codec.reconstruct import paint
-
-    chosen = make_paint_options(options)
-    remark_on_model(bundle.codec.space, quiet)
-    codec = ClipCodec.load(bundle, decoder=decoder, device=device)
-    return paint(streams, codec.features, codec.decoder, chosen, batch_size, progress)
+def _named(store: Store, name: str) -> Entry:
+    entry = store.named(name)
+    if entry is None:
+        raise ConfigError(f"{store.folder}: there is no picture of the name {name!r}")
+    return entry
 
 
-def _previews(
-    streams: Sequence[Stream], codec: FeatureCodec, size: int, square: bool, progress: Progress
-) -> Iterator[Image.Image]:
-    from clip_feature_codec.preview import preview
+def _made_with(decoder: str | Path | None, options: dict[str, Any]) -> str:
+    """What the pictures depend on beside their streams: the decoder, and how it paints.
 
-    progress("decoding", 0, len(streams))
-    for done, stream in enumerate(streams, 1):
-        yield preview(stream, codec, size, square)
-        progress("decoding", done, len(streams))
+    A checkpoint counts by its bytes; a folder, which may hold gigabytes, by what its files are called, how
+    large they are and when they were written; what is on a hub by its name.
+    """
+    how = {name: value for name, value in options.items() if name not in ("device", "batch_size")}
+    digest = hashlib.sha256(json.dumps(how | {"decoder": str(decoder)}, sort_keys=True).encode())
+    place = Path(decoder or "")
+    if decoder and place.is_file():
+        with place.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    elif decoder and place.is_dir():
+        for path in sorted(place.rglob("*")):
+            about = path.stat()
+            digest.update(f"{path.relative_to(place)} {about.st_size} {about.st_mtime_ns}".encode())
+    return digest.hexdigest()[:16]
+
+
+class _Show:
+    """Gives the pictures of streams; the decoder is loaded where one is needed, and once.
+
+    Args:
+        bundle: tables of the streams, and their decoder.
+        quiet: whether nothing is said of the model.
+        decoder: another decoder, by path or name.
+        device: where it runs.
+        preview_only: show the layouts instead.
+        batch_size: pictures painted at a time.
+        **options: the values of `paint_options`.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        quiet: bool,
+        decoder: str | None,
+        device: str,
+        preview_only: bool = False,
+        batch_size: int = 1,
+        **options: Any,
+    ) -> None:
+        self._bundle, self._quiet, self._name, self._device = bundle, quiet, decoder, device
+        self._preview_only, self._batch_size = preview_only, batch_size
+        self._size, self._square = options["size"], options["square"]
+        self._options = make_paint_options(options)
+
+    def __call__(self, streams: Sequence[Stream]) -> Iterator[Deferred]:
+        codec = self._bundle.codec
+        if self._preview_only:
+            return (partial(preview, stream, codec, self._size, self._square) for stream in streams)
+        from clip_feature_codec.reconstruct import paint
+
+        pictures = paint(streams, codec, self._decoder, self._options, self._batch_size)
+        return (partial(_given, picture) for picture in pictures)
+
+    @lazy
+    def _decoder(self) -> Decoder:
+        from clip_feature_codec.api import ClipCodec
+
+        remark_on_model(self._bundle.codec.space, self._quiet)
+        return ClipCodec.load(self._bundle, decoder=self._name, device=self._device).decoder
+
+
+def _given(picture: Image.Image) -> Image.Image:
+    return picture
 
 
 if __name__ == "__main__":

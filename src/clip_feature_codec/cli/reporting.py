@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import click
 
+from clip_feature_codec.cli.telling import say
 from clip_feature_codec.errors import CodecError, PartialFailureError, advice
 
 INTERRUPTED = 128 + 2
@@ -50,8 +51,8 @@ def reported(ctx: click.Context | None = None) -> Iterator[None]:
         if ctx and ctx.meta.get("debug"):
             click.echo(traceback.format_exc(), err=True)
         if isinstance(error, PartialFailureError):
-            for _, why in error.failures:
-                click.echo(f"failed: {_one_line(why)}", err=True)
+            for name, why in error.failures:
+                say("failure", f"failed: {_one_line(why)}", input=name)
         _end(f"error: {_message(error)}", error.exit_code if isinstance(error, CodecError) else 2)
 
 
@@ -110,7 +111,7 @@ def _plain(message: str) -> str:
 
 def _end(line: str, exit_code: int) -> NoReturn:
     try:
-        click.echo(_one_line(line), err=True)
+        say("end", _one_line(line), exit_code=exit_code)
     except BrokenPipeError:
         _let_go()
     raise click.exceptions.Exit(exit_code)

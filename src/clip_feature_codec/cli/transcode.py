@@ -13,6 +13,7 @@ from clip_feature_codec.cli.common import (
     json_option,
     make_rate,
     naming,
+    packed_option,
     quiet_option,
     raise_failures,
     rate_options,
@@ -28,6 +29,7 @@ from clip_feature_codec.outputs.kinds import STORE, STREAM
 if TYPE_CHECKING:
     from clip_feature_codec.codec.feature_codec import FeatureCodec
     from clip_feature_codec.codec.rate import Rate
+    from clip_feature_codec.store.transcoding import TranscodeResult
 
 
 @click.command("transcode", cls=Command)
@@ -46,12 +48,21 @@ if TYPE_CHECKING:
     type=NAMED_PATH,
     help="Tables of the new streams: a store or a codec.json. [default: those of the old ones]",
 )
+@packed_option
 @json_option
 @quiet_option
 def transcode(
-    source: Path, out: Path, codec_path: Path | None, json_path: Path | None, quiet: bool, **options: Any
+    source: Path,
+    out: Path,
+    codec_path: Path | None,
+    packed: bool,
+    json_path: Path | None,
+    quiet: bool,
+    **options: Any,
 ) -> None:
     """Make the streams of a store, or one .clp file (- is standard input), smaller without their pictures.
+
+    Run again, it goes on where it was interrupted.
 
     Layers are dropped or made coarser, never finer. With --codec, the streams get other tables of the same
     CLIP model, such as those of clip-codec fit.
@@ -61,35 +72,34 @@ def transcode(
     rate = make_rate(options)
     codec = Bundle.find(codec_path).codec if codec_path else None
     if source.is_dir():
-        sizes, failures = _transcode_store(source, out, rate, codec, quiet)
+        result = _transcode_store(source, out, rate, codec, packed, quiet)
     else:
-        sizes, failures = _transcode_file(source, out, rate, codec), []
-    record = {"out": str(out), "streams": len(sizes)}
-    record |= {"bytes_before": sum(old for old, _ in sizes), "bytes_after": sum(new for _, new in sizes)}
+        result = _transcode_file(source, out, rate, codec)
+    record = {"out": str(out), "streams": result.streams}
+    record |= {"bytes_before": result.bytes_before, "bytes_after": result.bytes_after}
     remark(
         "{out}: {streams} streams, {bytes_before} bytes before, {bytes_after} after".format(**record), quiet
     )
     write_json(record, json_path)
-    raise_failures(failures, len(sizes) + len(failures))
+    raise_failures(result.failures, result.streams + len(result.failures))
 
 
 def _transcode_store(
-    source: Path, out: Path, rate: Rate, codec: FeatureCodec | None, quiet: bool
-) -> tuple[list[tuple[int, int]], list[tuple[str, str]]]:
-    """Give the (old, new) size of each stream, and the failures."""
+    source: Path, out: Path, rate: Rate, codec: FeatureCodec | None, packed: bool, quiet: bool
+) -> TranscodeResult:
     from clip_feature_codec.store.opening import open_store
     from clip_feature_codec.store.transcoding import transcode_store
 
     with resumable(), ProgressBars(quiet) as progress:
-        result = transcode_store(open_store(source), out, rate, codec, progress)
-    return result.sizes, result.failures
+        return transcode_store(open_store(source), out, rate, codec, progress, packed=packed)
 
 
-def _transcode_file(source: Path, out: Path, rate: Rate, codec: FeatureCodec | None) -> list[tuple[int, int]]:
+def _transcode_file(source: Path, out: Path, rate: Rate, codec: FeatureCodec | None) -> TranscodeResult:
     from clip_feature_codec.codec.transcode import transcode as transcode_streams
+    from clip_feature_codec.store.transcoding import TranscodeResult
 
     bundle, stream = open_stream(source)
     with naming(source):
         (smaller,) = transcode_streams([stream], rate, bundle.codec, codec or bundle.codec)
     write_bytes(smaller, out)
-    return [(len(stream.blob), len(smaller))]
+    return TranscodeResult(1, len(stream.blob), len(smaller))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from clip_feature_codec.embed.deferred import DeferredEmbedder
 from clip_feature_codec.embed.factory import differentiable_embedder_for, embedder_for, load_embedder
 from clip_feature_codec.embed.protocol import DifferentiableEmbedder, Embedder, Preprocess, measured
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ClipEmbedder",
+    "DeferredEmbedder",
     "DifferentiableEmbedder",
     "Embedder",
     "Preprocess",

@@ -19,9 +19,9 @@ from clip_feature_codec.errors import ConfigError, StoreError
 from clip_feature_codec.images import MAX_PIXELS, READ_SUFFIXES
 from clip_feature_codec.progress import Progress, silent
 from clip_feature_codec.sources.folder import FolderScan, count_kinds, scan_folder
-from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.locking import exclusive
 from clip_feature_codec.store.pruning import sync_store
+from clip_feature_codec.store.writing import WritableStore
 
 BATCH_SIZE = 32
 
@@ -40,7 +40,7 @@ class EncodeResult:
         removed: how many were taken out of the store, since they are gone.
     """
 
-    store: FeatureStore
+    store: WritableStore
     added: int
     unchanged: int
     failures: list[tuple[str, str]] = field(default_factory=list)
@@ -57,6 +57,7 @@ def encode_folder(
     rate: Rate = DEFAULT_RATE,
     *,
     sync: bool = False,
+    packed: bool = False,
     batch_size: int = BATCH_SIZE,
     workers: int | None = None,
     max_pixels: int = MAX_PIXELS,
@@ -73,6 +74,7 @@ def encode_folder(
         codec: tables for a new store, by default fitted on its vectors; one that is there keeps its own.
         rate: how large or how good new streams should be, and their layers.
         sync: also take out what was deleted from ``img_dir``, and follow what was moved in it.
+        packed: make a packed store, where there is none yet.
         batch_size: pictures per forward pass.
         workers: processes that read pictures, by default by cores and device (see `default_workers`).
         max_pixels: pictures with more pixels are failures.
@@ -87,12 +89,13 @@ def encode_folder(
     if batch_size < 1:
         raise ConfigError(f"batch size: found {batch_size}, expected at least 1")
     scan = _pictures(img_dir, out_dir)
-    job = EncodingJob(img_dir, out_dir, embedder, codec, rate, workers, max_pixels, progress)
+    job = EncodingJob(img_dir, out_dir, embedder, codec, rate, packed, workers, max_pixels, progress)
     with exclusive(out_dir):
         store = job.open_store()
         synced = sync_store(store, img_dir, scan.pictures) if sync and store is not None else (0, 0)
         todo = [name for name in scan.pictures if store is None or not store.is_current(img_dir / name)]
         store, failures = job.run(store, scan.pictures, todo, batch_size)
+        store.finish()
     added, unchanged = len(todo) - len(failures), len(scan.pictures) - len(todo)
     return EncodeResult(store, added, unchanged, scan.failures + failures, scan.skipped, *synced)
 

@@ -19,9 +19,11 @@ from clip_feature_codec.encode.plan import Chunk, Plan
 from clip_feature_codec.encode.reading import read_chunks
 from clip_feature_codec.errors import ConfigError, StoreError
 from clip_feature_codec.names import CODEC_FILE
+from clip_feature_codec.parallel import in_order
 from clip_feature_codec.progress import Progress
-from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.locking import remove_strays
+from clip_feature_codec.store.opening import create_store, open_store
+from clip_feature_codec.store.writing import WritableStore
 
 _WORK = ".encode"
 
@@ -44,11 +46,13 @@ class EncodingJob:
         embedder: Embedder | None,
         codec: FeatureCodec | None,
         rate: Rate,
+        packed: bool,
         workers: int | None,
         max_pixels: int,
         progress: Progress,
     ) -> None:
         self._img_dir, self._out_dir, self._rate, self._progress = img_dir, out_dir, rate, progress
+        self._packed = packed
         self._work, self._max_pixels = out_dir / _WORK, max_pixels
         self._embedder = embedder if rate.layers != "layout" else None
         self._tables = FeatureCodec.load(out_dir / CODEC_FILE) if (out_dir / CODEC_FILE).exists() else codec
@@ -64,22 +68,22 @@ class EncodingJob:
             self._limits = FeatureCodec.fit(np.eye(2, self._space.dim, dtype=np.float32), self._space)
         else:
             raise ConfigError("tables are fitted on vectors: name a codec to encode layouts alone")
-        self._workers = default_workers(self._embedder) if workers is None else workers
+        self._workers = workers
         self._require_budget([None])
 
-    def open_store(self) -> FeatureStore | None:
+    def open_store(self) -> WritableStore | None:
         """Open the store that is there, without what a killed run has left in it."""
         if self._work.exists():
             remove_strays(self._out_dir)
         if not (self._out_dir / CODEC_FILE).exists():
             return None
-        store = FeatureStore.open(self._out_dir)
+        store = open_store(self._out_dir)
         self._tables = store.codec
         return store
 
     def run(
-        self, store: FeatureStore | None, present: Sequence[str], todo: Sequence[str], batch_size: int
-    ) -> tuple[FeatureStore, list[tuple[str, str]]]:
+        self, store: WritableStore | None, present: Sequence[str], todo: Sequence[str], batch_size: int
+    ) -> tuple[WritableStore, list[tuple[str, str]]]:
         """Code the pictures ``todo`` of those ``present``; give the store, and (path, reason) of what failed.
 
         Raises:
@@ -95,13 +99,16 @@ class EncodingJob:
             tables, chunks = self._tables, self._embedded(plan.chunks, plan)
         else:
             tables, chunks = self._fitted(plan), plan.finished()
+
+        def code(chunk: Chunk) -> tuple[Chunk, list[bytes]]:
+            return chunk, [] if chunk.layers is None else tables.encode(chunk.layers, self._rate)
+
         failures = []
-        for chunk in chunks:
+        for chunk, blobs in in_order(code, chunks):  # while the next is embedded
             failures += chunk.failures
-            if chunk.layers is not None:
-                blobs = tables.encode(chunk.layers, self._rate)
+            if blobs:
                 if store is None:
-                    store = FeatureStore.create(self._out_dir, tables)
+                    store = create_store(self._out_dir, tables, packed=self._packed)
                 failures += store.put(self._img_dir, chunk.pictures, blobs)
         plan.remove()
         if store is None:
@@ -138,11 +145,13 @@ class EncodingJob:
     def _embedded(self, chunks: Sequence[Sequence[str]], plan: Plan) -> Iterator[Chunk]:
         """Read and embed some chunks of a plan, in order."""
         preprocess = self._embedder.preprocess if self._embedder else None
+        workers = default_workers(self._embedder) if self._workers is None else self._workers
         with_layouts = self._rate.layers != "semantic"
         total = sum(map(len, plan.chunks))
         done = total - sum(map(len, chunks))
+        failed = 0
         self._progress("encoding", done, total)
-        reads = read_chunks(self._img_dir, chunks, preprocess, with_layouts, self._max_pixels, self._workers)
+        reads = read_chunks(self._img_dir, chunks, preprocess, with_layouts, self._max_pixels, workers)
         for names, read in zip(chunks, reads, strict=True):
             aspects = [picture.aspect for picture in read.pictures]
             self._require_budget(aspects)
@@ -152,7 +161,8 @@ class EncodingJob:
             layers = Layers(vectors, read.layouts, aspects) if read.pictures else None
             yield Chunk(read.pictures, layers, read.failures, lengths)
             done += len(names)
-            self._progress("encoding", done, total)
+            failed += len(read.failures)
+            self._progress("encoding", done, total, failed)
 
     def _require_budget(self, aspects: Sequence[float | None]) -> None:
         """Find out before anything is embedded whether the byte budget is too small.

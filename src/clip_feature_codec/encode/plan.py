@@ -21,7 +21,7 @@ from clip_feature_codec.codec.bitstream import LAYERS
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.errors import StoreError
 from clip_feature_codec.files import atomic_writer, write_atomic
-from clip_feature_codec.store.feature_store import NewPicture
+from clip_feature_codec.store.writing import NewPicture
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from clip_feature_codec.embed import Preprocess
 from clip_feature_codec.errors import ImageError
 from clip_feature_codec.images import load_image
 from clip_feature_codec.preview import analyse
-from clip_feature_codec.store.feature_store import NewPicture
+from clip_feature_codec.store.writing import NewPicture
 
 _AHEAD = 2  # batches that each process may be ahead of whoever takes them
 

@@ -6,7 +6,7 @@ from clip_feature_codec.images.limits import MAX_PIXELS
 from clip_feature_codec.images.reading import load_image
 from clip_feature_codec.images.shapes import middle_of_strip, output_size, resize_to, squash
 from clip_feature_codec.images.tensors import to_pictures, to_tensor
-from clip_feature_codec.images.writing import has_mark, png_bytes, save_image
+from clip_feature_codec.images.writing import has_mark, note_of, png_bytes, save_image
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -17,6 +17,7 @@ __all__ = [
     "has_mark",
     "load_image",
     "middle_of_strip",
+    "note_of",
     "output_size",
     "picture_kind",
     "png_bytes",

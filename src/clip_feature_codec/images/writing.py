@@ -25,11 +25,16 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def save_image(picture: Image.Image, path: Path) -> None:
+def save_image(picture: Image.Image, path: Path, *, note: str = "") -> None:
     """Write a picture, whole or not at all, in the format that the ending of ``path`` names.
 
     JPEG and WebP are written at quality 95, AVIF at 90. Each file names this program as its maker, as
     `has_mark` finds out; a BMP file has no place for that.
+
+    Args:
+        picture: any that the format can hold.
+        path: the file.
+        note: what the picture was made from, for `note_of`; only a PNG file has a place for it.
 
     Raises:
         ImageError: the ending is none of `IMAGE_SUFFIXES`, the format cannot hold the picture, or the
@@ -40,7 +45,7 @@ def save_image(picture: Image.Image, path: Path) -> None:
         known = " ".join(sorted(IMAGE_SUFFIXES))
         raise ImageError(f"{path}: cannot tell the format from {path.suffix!r}: use one of {known}")
     try:
-        write_atomic(path, _encoded(picture, image_format))
+        write_atomic(path, _encoded(picture, image_format, note))
     except Exception as error:  # Pillow's encoders raise nearly anything, too
         raise ImageError(f"{path}: cannot be written: {reason(error)}") from error
 
@@ -50,9 +55,11 @@ def png_bytes(picture: Image.Image) -> bytes:
     return _encoded(picture, "PNG")
 
 
-def _encoded(picture: Image.Image, image_format: str) -> bytes:
+def _encoded(picture: Image.Image, image_format: str, note: str = "") -> bytes:
     encoded = io.BytesIO()
-    picture.save(encoded, format=image_format, **_OPTIONS.get(image_format, {}), **_marked(image_format))
+    picture.save(
+        encoded, format=image_format, **_OPTIONS.get(image_format, {}), **_marked(image_format, note)
+    )
     return encoded.getvalue()
 
 
@@ -71,7 +78,16 @@ def has_mark(path: Path) -> bool:
         return False
 
 
-def _marked(image_format: str) -> dict[str, Any]:
+def note_of(path: Path) -> str:
+    """The note in a PNG file that `save_image` wrote; nothing where there is none, or no such file."""
+    try:
+        with quiet(), Image.open(path, formats=["PNG"]) as image:
+            return str(image.info.get(_MARK, ""))
+    except Exception:  # as in `has_mark`  # noqa: BLE001
+        return ""
+
+
+def _marked(image_format: str, note: str) -> dict[str, Any]:
     """What `Image.save` is to be told so that the file names its maker."""
     if image_format == "BMP":
         return {}
@@ -80,6 +96,8 @@ def _marked(image_format: str) -> dict[str, Any]:
     if image_format == "PNG":
         info = PngInfo()
         info.add_text("Software", _MARK)
+        if note:
+            info.add_text(_MARK, note)
         return {"pnginfo": info}
     exif = Image.Exif()
     exif[ExifTags.Base.Software] = _MARK

@@ -1,12 +1,13 @@
-"""What is known of stores from their manifests alone: no stream and no table is read."""
+"""What is known of stores from their manifests alone: no stream is read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clip_feature_codec.names import CODEC_FILE, MANIFEST_FILE
+from clip_feature_codec.bundle import has_pictures
+from clip_feature_codec.names import CODEC_FILE
 
 if TYPE_CHECKING:
     from clip_feature_codec.store.manifest import Entry
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def is_store(folder: Path) -> bool:
     """Tell whether a folder is a store with pictures."""
-    return (folder / CODEC_FILE).is_file() and (folder / MANIFEST_FILE).is_file()
+    return (folder / CODEC_FILE).is_file() and has_pictures(folder)
 
 
 def store_of(path: Path) -> Path | None:
@@ -26,8 +27,10 @@ def store_of(path: Path) -> Path | None:
 def is_stream_of(store: Path, path: Path) -> bool:
     """Tell whether a store's manifest names this file in it."""
     real = path.resolve()
-    name = real.relative_to(store.resolve()).with_suffix("").as_posix().casefold()
-    return real.suffix.casefold() == ".clp" and any(e.name.casefold() == name for e in _entries(store))
+    name = real.relative_to(store.resolve()).with_suffix("").as_posix()
+    from clip_feature_codec.store.opening import open_store
+
+    return real.suffix.casefold() == ".clp" and open_store(store).named(name) is not None
 
 
 def sources_of(store: Path) -> Iterator[Path]:
@@ -46,12 +49,12 @@ def foreign(folder: Path) -> list[str]:
     A store whose first run was interrupted has its tables or hidden files, and no manifest yet.
     """
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    if CODEC_FILE in names and (MANIFEST_FILE in names or ".lock" in names):
+    if CODEC_FILE in names and (has_pictures(folder) or ".lock" in names):
         return []
     return [name for name in names if not name.startswith(".") and name != CODEC_FILE]
 
 
-def _entries(store: Path) -> list[Entry]:
-    from clip_feature_codec.store.manifest import read_manifest
+def _entries(store: Path) -> Sequence[Entry]:
+    from clip_feature_codec.store.opening import open_store
 
-    return read_manifest(store / MANIFEST_FILE).entries
+    return open_store(store).entries

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from clip_feature_codec.errors import StoreError
 
-_WRITTEN_WHOLE = (".clp", ".json", ".index")
+_WRITTEN_WHOLE = (".clp", ".json", ".index", ".sqlite", ".parquet")
 """Endings of the files of a store that get their name when they are complete."""
 
 

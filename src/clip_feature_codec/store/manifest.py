@@ -1,22 +1,37 @@
-"""The manifest of a store: JSON Lines, one picture a line, appended to and never rewritten.
+"""The manifest of a store: a table of its pictures in SQLite, whole at any moment whatever is killed.
 
-A later line replaces an earlier one of the same name; ``{"name": ..., "removed": true}`` takes it out. A line
-without its line feed is what an interrupted append leaves behind: it is ignored, and cut off by the next
-append. So whoever reads while another writes sees the store as it was at some moment.
+Others read it as they read any SQLite file: the table ``pictures`` has a row for each picture, and those
+with ``removed`` set are no longer in the store. Rows are found by name and by source through 64-bit keys,
+so that opening a store, looking a picture up and adding one cost the same however large the store is.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+import hashlib
+import re
+import sqlite3
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from clip_feature_codec.errors import StoreError
+from clip_feature_codec.files import atomic_path
+from clip_feature_codec.store.catalogue import Catalogue
 
 IF_MOVED = "put it back, or run clip-codec encode --sync with the folder where it is now"
 """What to do about a picture that a store does not find where it was coded."""
+
+HASH_BYTES = 16
+"""Of a stream's SHA-256, as many bytes are kept: enough to tell streams apart and to see damage."""
+
+_ROWS_AT_ONCE = 1024
+_BUSY = 60.0  # seconds to wait for another process's transaction, which takes milliseconds
 
 
 @dataclass(frozen=True)
@@ -26,10 +41,13 @@ class Entry:
     Attributes:
         name: path of the stream inside the store, POSIX, without ``.clp``.
         source: path of the picture, POSIX, relative to the store's folder (absolute on another drive).
-        sha256: SHA-256 of the stream, in hex.
+        sha256: the first 16 bytes of the stream's SHA-256, in hex.
         bytes: size of the stream.
         width, height: size of the upright picture, in pixels.
         source_bytes, source_mtime_ns: size and modification time of the picture's file when it was coded.
+        semantic_bytes, layout_bytes: what of the stream belongs to each layer; None in the entries of
+            releases that did not write it down.
+        place: where the store keeps the entry; for the store alone.
     """
 
     name: str
@@ -40,93 +58,373 @@ class Entry:
     height: int
     source_bytes: int
     source_mtime_ns: int
+    semantic_bytes: int | None = None
+    layout_bytes: int | None = None
+    place: tuple[int, int] | None = field(default=None, compare=False, repr=False)
 
 
-_TYPES = {field.name: str if field.type == "str" else int for field in fields(Entry)}
+COLUMNS = tuple(item.name for item in fields(Entry) if item.name != "place")
+"""What is kept of an entry, in every kind of store."""
+
+_SCHEMA = """
+    CREATE TABLE IF NOT EXISTS pictures (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL,
+        source TEXT NOT NULL,
+        sha256 BLOB NOT NULL,
+        bytes INTEGER NOT NULL,
+        width INTEGER NOT NULL,
+        height INTEGER NOT NULL,
+        source_bytes INTEGER NOT NULL,
+        source_mtime_ns INTEGER NOT NULL,
+        semantic_bytes INTEGER,
+        layout_bytes INTEGER,
+        name_key INTEGER NOT NULL,
+        source_key INTEGER NOT NULL,
+        removed INTEGER NOT NULL DEFAULT 0,
+        stream BLOB
+    );
+    CREATE INDEX IF NOT EXISTS pictures_by_name ON pictures (name_key);
+    CREATE INDEX IF NOT EXISTS pictures_by_source ON pictures (source_key);
+"""
+SELECT = """
+    SELECT id, name, source, sha256, bytes, width, height, source_bytes, source_mtime_ns,
+        semantic_bytes, layout_bytes, stream
+    FROM pictures
+"""
+"""What `entry_of_row` takes."""
+_INSERT = """
+    INSERT INTO pictures (
+        name, source, sha256, bytes, width, height, source_bytes, source_mtime_ns,
+        semantic_bytes, layout_bytes, name_key, source_key, stream
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_UPDATE = """
+    UPDATE pictures SET name = ?, source = ?, sha256 = ?, bytes = ?, width = ?, height = ?,
+        source_bytes = ?, source_mtime_ns = ?, semantic_bytes = ?, layout_bytes = ?,
+        name_key = ?, source_key = ?, stream = ?
+    WHERE id = ?
+"""
+_SUMS = """
+    SELECT count(*), total(bytes), total(semantic_bytes), total(layout_bytes), total(semantic_bytes IS NULL)
+    FROM pictures WHERE NOT removed
+"""
+_ESCAPED = re.compile("[\ud800-\udfff]")
+_ESCAPE = re.compile("\0([0-9a-f]{4})")
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """What a manifest says.
+class Totals:
+    """Sums over the pictures of a store.
 
     Attributes:
-        entries: one per picture, in the order in which their names first appeared.
-        removed: those that were taken out and whose names did not come back.
+        pictures: how many there are.
+        bytes: of their streams.
+        semantic_bytes, layout_bytes: of these, of each layer.
+        unknown: how many pictures' layers are not written down; they are in ``bytes`` alone.
     """
 
-    entries: list[Entry]
-    removed: list[Entry]
+    pictures: int = 0
+    bytes: int = 0
+    semantic_bytes: int = 0
+    layout_bytes: int = 0
+    unknown: int = 0
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    def __sub__(self, other: Totals) -> Totals:
+        return Totals(*(a - b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Read a manifest; one that is not there is empty.
+class Manifest(Catalogue):
+    """The table, on disk or, until something is written to it, in memory.
+
+    Args:
+        folder: the store's folder.
+        path: the file.
+        entries: what is in it where the file is not there; written to it with the first change.
+    """
+
+    def __init__(self, folder: Path, path: Path, entries: Sequence[Entry] = ()) -> None:
+        super().__init__(folder)
+        self.path = path
+        self._depth = 0
+        self._in_memory = not path.exists()
+        self._connect()
+        if self._in_memory:
+            self._write_schema()
+            with self.transaction():
+                for entry in entries:
+                    self.put(entry)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there is no file yet."""
+        return self._in_memory
+
+    def keep(self) -> None:
+        """Write what is in memory to the file, whole or not at all."""
+        if not self._in_memory:
+            return
+        with self._reported(), atomic_path(self.path) as temporary:
+            copy = sqlite3.connect(temporary)
+            self._connection.backup(copy)
+            copy.close()
+        self._in_memory = False
+        self._connect()
+
+    @contextmanager
+    def transaction(self, *, reading: bool = False) -> Iterator[None]:
+        """Make all changes of the block, or none of them; one within another belongs to that.
+
+        Args:
+            reading: nothing is changed, and what is read is of one moment.
+        """
+        self._depth += 1
+        try:
+            if self._depth == 1:
+                self._run("BEGIN" if reading else "BEGIN IMMEDIATE")
+            yield
+            if self._depth == 1:
+                self._commit()
+        except BaseException:
+            if self._depth == 1 and self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+        finally:
+            self._depth -= 1
+
+    def put(self, entry: Entry, stream: bytes | None = None) -> None:
+        """Add an entry, or put it in the place of the one that has its name.
+
+        Args:
+            entry: what is known of a picture.
+            stream: kept with it, where the store has no other place for it.
+        """
+        known = self._row_named(entry.name)
+        values = _to_row(entry, stream)
+        if known is None:
+            self._run(_INSERT, values)
+        else:
+            self._run(_UPDATE, [*values, known[0]])
+
+    def append(self, entry: Entry, stream: bytes | None = None) -> None:
+        """Add an entry whose name is free, without looking for it."""
+        self._run(_INSERT, _to_row(entry, stream))
+
+    def replace(self, old: Entry, new: Entry) -> None:
+        """Give the entry of a picture another name, source or content, in its place."""
+        known = self._row_named(old.name)
+        if known is not None:
+            self._run(_UPDATE, [*_to_row(new, None), known[0]])
+
+    def remove(self, entries: Sequence[Entry]) -> None:
+        """Mark entries as removed. Their rows stay until `forget`, for those who are reading them."""
+        with self.transaction():
+            for entry in entries:
+                known = self._row_named(entry.name)
+                if known is not None:
+                    self._run("UPDATE pictures SET removed = 1, stream = NULL WHERE id = ?", [known[0]])
+
+    def removed(self) -> list[Entry]:
+        """What was removed and not forgotten."""
+        return [entry_of_row(row) for row in self._run(SELECT + "WHERE removed")]
+
+    def forget(self) -> None:
+        """Drop the rows of what was removed."""
+        self._run("DELETE FROM pictures WHERE removed")
+
+    def named(self, name: str) -> Entry | None:
+        """The entry of a name, whatever its case."""
+        row = self._row_named(name)
+        return None if row is None else entry_of_row(row)
+
+    def of_source(self, source: str) -> Entry | None:
+        """The entry of a picture, by its path as seen from the store."""
+        rows = self._run(SELECT + "WHERE source_key = ? AND NOT removed", [text_key(source)])
+        found = (entry_of_row(row) for row in rows)
+        return next((entry for entry in found if entry.source == source), None)
+
+    def below(self, above: str) -> list[Entry]:
+        """The entries whose sources begin with a text."""
+        sql = SELECT + "WHERE substr(source, 1, ?) = ? AND NOT removed ORDER BY id"
+        text = to_text(above)
+        return [entry_of_row(row) for row in self._run(sql, [len(text), text])]
+
+    def totals(self) -> Totals:
+        """Sums over all entries."""
+        ((*sums,),) = self._run(_SUMS)
+        return Totals(*map(int, sums))
+
+    def entries(self) -> Entries:
+        """All entries as they are now, in the order in which they were first put in."""
+        return Entries(self, self._ids())
+
+    def __len__(self) -> int:
+        ((count,),) = self._run("SELECT count(*) FROM pictures WHERE NOT removed")
+        return int(count)
+
+    def rows(self, first: int, last: int) -> list[Entry]:
+        """The entries of the ids from ``first`` to ``last``, those removed since included."""
+        rows = self._run(SELECT + "WHERE id BETWEEN ? AND ? ORDER BY id", [first, last])
+        return [entry_of_row(row) for row in rows]
+
+    def _ids(self) -> Sequence[int] | NDArray[np.int64]:
+        ((count, first, last),) = self._run(
+            "SELECT count(*), min(id), max(id) FROM pictures WHERE NOT removed"
+        )
+        if not count:
+            return range(0)
+        if last - first + 1 == count:
+            return range(first, last + 1)
+        ids = self._run("SELECT id FROM pictures WHERE NOT removed ORDER BY id")
+        return np.fromiter((row[0] for row in ids), np.int64, count)
+
+    def _row_named(self, name: str) -> tuple[Any, ...] | None:
+        folded = name.casefold()
+        rows = self._run(SELECT + "WHERE name_key = ? AND NOT removed", [name_key(name)])
+        return next((row for row in rows if from_text(row[1]).casefold() == folded), None)
+
+    def _run(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        try:
+            return self._connection.execute(sql, values)
+        except sqlite3.Error as error:
+            raise self._failure(error) from None
+
+    def _commit(self) -> None:
+        self._run("COMMIT")
+
+    def _write_schema(self) -> None:
+        with self._reported():
+            self._connection.executescript(_SCHEMA)
+
+    def _connect(self) -> None:
+        with self._reported():
+            place = ":memory:" if self._in_memory else f"{self.path.resolve().as_uri()}?mode=rw"
+            self._connection = sqlite3.connect(
+                place, timeout=_BUSY, isolation_level=None, check_same_thread=False, uri=True
+            )
+            weakref.finalize(self, self._connection.close)
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            if not self._in_memory:
+                self._connection.execute(SELECT + "WHERE NOT removed LIMIT 0")
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Say which file it is that SQLite finds something wrong with."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._failure(error) from None
+
+    def _failure(self, error: sqlite3.Error) -> StoreError:
+        return StoreError(f"{self.path}: cannot be used: {error}")
+
+
+class Entries(Sequence[Entry]):
+    """Entries of a manifest as they were at some moment, read as they are asked for."""
+
+    def __init__(self, manifest: Manifest, ids: Sequence[int] | NDArray[np.int64]) -> None:
+        self._manifest, self._ids = manifest, ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> Entries: ...
+    def __getitem__(self, index: int | slice) -> Entry | Entries:
+        """An entry, or some of them."""
+        if isinstance(index, slice):
+            return Entries(self._manifest, self._ids[index])
+        wanted = int(self._ids[index])
+        return self._complete(self._manifest.rows(wanted, wanted), 1)[0]
+
+    def __iter__(self) -> Iterator[Entry]:
+        for start in range(0, len(self._ids), _ROWS_AT_ONCE):
+            ids = [int(row) for row in self._ids[start : start + _ROWS_AT_ONCE]]
+            if ids[-1] - ids[0] < 2 * len(ids):
+                wanted = set(ids)
+                rows = self._manifest.rows(ids[0], ids[-1])
+                yield from self._complete([e for e in rows if e.place and e.place[1] in wanted], len(ids))
+            else:  # a few from all over the store
+                for row in ids:
+                    yield from self._complete(self._manifest.rows(row, row), 1)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _complete(self, rows: list[Entry], count: int) -> list[Entry]:
+        if len(rows) != count:
+            raise StoreError(f"{self._manifest.path}: pictures were taken out while it was read: start again")
+        return rows
+
+
+def name_key(name: str) -> int:
+    """What a name is found by, whatever its case: a signed 64-bit number."""
+    return text_key(name.casefold())
+
+
+def text_key(text: str) -> int:
+    """What a text is found by: a signed 64-bit number that two texts hardly ever share."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
+
+
+def to_text(name: str) -> str:
+    r"""A name as text that UTF-8 can hold: a surrogate becomes ``\0dcff``, since names have no NUL."""
+    return _ESCAPED.sub(lambda found: f"\0{ord(found[0]):04x}", name)
+
+
+def from_text(text: str) -> str:
+    """The name that `to_text` was given."""
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 16)), text) if "\0" in text else text
+
+
+def require_inside(name: str) -> None:
+    """Refuse a name that leads out of the store, or is none.
 
     Raises:
-        StoreError: the file cannot be read, a whole line is neither an entry nor a removal, or its name leads
-            out of the store.
+        ValueError: it does.
     """
-    if not path.exists():
-        return Manifest([], [])
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read: {error.strerror}") from None
-    entries: dict[str, Entry] = {}
-    removed: dict[str, Entry] = {}
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            name, entry = _parse(line)
-        except (ValueError, RecursionError) as error:
-            raise StoreError(f"{path}, line {number}: not a manifest entry ({error})") from None
-        if entry:
-            entries[name] = entry
-            removed.pop(name, None)
-        elif name in entries:
-            removed[name] = entries.pop(name)
-    return Manifest(list(entries.values()), list(removed.values()))
-
-
-def _parse(line: bytes) -> tuple[str, Entry | None]:
-    """One line: a name, and its entry or None where it is removed.
-
-    Fields of later versions are passed over. Raises ValueError.
-    """
-    record = json.loads(line)
-    if not isinstance(record, dict):
-        raise ValueError(f"found {type(record).__name__}, expected an object")
-    removed = record.get("removed") is True
-    for field, kind in (("name", str),) if removed else _TYPES.items():
-        if type(record.get(field)) is not kind:
-            raise ValueError(f"{field}: found {record.get(field)!r}, expected {kind.__name__}")
-    name: str = record["name"]
+    if name and "\0" not in name and ".." not in name and name[0] not in "/\\" and ":" not in name:
+        return  # nearly all of them
     path = Path(name)
     if not name or path.anchor or ".." in path.parts or "\0" in name:
         raise ValueError(f"the name {name!r} leads out of the store")
-    return name, None if removed else Entry(*(record[field] for field in _TYPES))
 
 
-def append_to_manifest(path: Path, entries: Sequence[Entry] = (), removed: Sequence[str] = ()) -> None:
-    """Add entries at the end, and then the names that are taken out.
+def stream_hash(blob: bytes) -> str:
+    """What `Entry.sha256` is of a stream."""
+    return hashlib.sha256(blob).digest()[:HASH_BYTES].hex()
 
-    What an interrupted append has left there is cut off before.
+
+def _to_row(entry: Entry, stream: bytes | None) -> list[Any]:
+    """What `_INSERT` and `_UPDATE` take."""
+    numbers = [getattr(entry, column) for column in COLUMNS[3:]]
+    keys = [name_key(entry.name), text_key(entry.source)]
+    return [to_text(entry.name), to_text(entry.source), bytes.fromhex(entry.sha256), *numbers, *keys, stream]
+
+
+def entry_of_row(row: Sequence[Any]) -> Entry:
+    """An entry from a row of `SELECT`.
+
+    Raises:
+        StoreError: its name leads out of the store, or a field is of another kind.
     """
-    records = [vars(entry) for entry in entries]
-    records += [{"name": name, "removed": True} for name in removed]
-    lines = "".join(json.dumps(record) + "\n" for record in records)
-    with path.open("ab+") as file:
-        file.truncate(_whole_lines(path))
-        file.write(lines.encode())
-
-
-def _whole_lines(path: Path) -> int:
-    """Length of the file up to its last line feed, found from the end."""
-    with path.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        while end:
-            start = max(0, end - 4096)
-            file.seek(start)
-            cut = file.read(end - start).rfind(b"\n")
-            if cut >= 0:
-                return start + cut + 1
-            end = start
-    return 0
+    number, name, source, digest, *numbers, _ = row
+    try:
+        name = from_text(name)
+        require_inside(name)
+        if not all(isinstance(value, int) for value in numbers[:5]):
+            raise TypeError(f"found {numbers[:5]}, expected whole numbers")
+        values: list[Any] = [name, from_text(source), digest.hex(), *numbers, (-1, number)]
+        return Entry(*values)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise StoreError(f"manifest, row {number}: not a picture ({error})") from None

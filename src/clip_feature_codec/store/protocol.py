@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.errors import BitstreamError
-from clip_feature_codec.store.manifest import Entry
+from clip_feature_codec.store.manifest import Entry, Totals, stream_hash
 
 
 class Store(Protocol):
     """Streams of one codec with what is known of their pictures; opened by `opening.open_store`.
 
-    A kind of store derives from this class and says how an entry's stream is read.
+    A kind of store derives from this class and says how an entry's stream is fetched.
 
     Attributes:
         folder: where the codec's tables, the trained decoder and the search index lie.
@@ -32,14 +32,25 @@ class Store(Protocol):
     @property
     @abstractmethod
     def entries(self) -> Sequence[Entry]:
-        """One per picture, in the order in which they were first added."""
+        """One per picture, in the order in which they were first added, as the store is now.
+
+        They are read as they are asked for: whoever needs them more than once asks for this once.
+        """
 
     @abstractmethod
-    def read(self, entry: Entry) -> Stream:
-        """An entry's stream, checked against its SHA-256 and taken apart.
+    def named(self, name: str) -> Entry | None:
+        """The entry of a name, if there is one."""
+
+    @abstractmethod
+    def totals(self) -> Totals:
+        """Sums over all entries; no stream is read."""
+
+    @abstractmethod
+    def fetch(self, entry: Entry) -> bytes:
+        """An entry's stream as it lies there, unchecked.
 
         Raises:
-            BitstreamError: it is missing, not the one that was written, or no stream of this store's codec.
+            OSError: it cannot be read.
         """
 
     @abstractmethod
@@ -51,17 +62,53 @@ class Store(Protocol):
         """Where an entry's picture lay when it was coded."""
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return self.totals().pictures
 
-    def whole_streams(self) -> tuple[list[tuple[Entry, Stream]], list[tuple[str, str]]]:
-        """Every stream that is as it was written, with its entry, and (path, reason) of the others."""
-        whole, failures = [], []
-        for entry in self.entries:
+    def blob(self, entry: Entry) -> bytes:
+        """An entry's stream, checked against its SHA-256.
+
+        Raises:
+            BitstreamError: it is missing or not the one that was written.
+        """
+        path = self.stream_path(entry)
+        try:
+            blob = self.fetch(entry)
+        except OSError as error:
+            raise BitstreamError(f"{path}: cannot be read: {error.strerror}") from error
+        if stream_hash(blob) != entry.sha256:
+            raise BitstreamError(
+                f"{path}: SHA-256 differs from the manifest's: the file was changed or damaged"
+            )
+        return blob
+
+    def read(self, entry: Entry) -> Stream:
+        """An entry's stream, checked against its SHA-256 and taken apart.
+
+        Raises:
+            BitstreamError: it is missing, not the one that was written, or no stream of this store's codec.
+        """
+        blob = self.blob(entry)
+        try:
+            return self.codec.parse(blob)
+        except BitstreamError as error:
+            raise BitstreamError(f"{self.stream_path(entry)}: {error}") from None
+
+    def whole_streams(
+        self, failures: list[tuple[str, str]], entries: Sequence[Entry] | None = None
+    ) -> Iterator[tuple[Entry, Stream]]:
+        """Every stream that is as it was written, with its entry, one at a time.
+
+        Args:
+            failures: takes (path, reason) of the others.
+            entries: of these; by default of all.
+        """
+        for entry in self.entries if entries is None else entries:
             try:
-                whole.append((entry, self.read(entry)))
+                stream = self.read(entry)
             except BitstreamError as error:
                 failures.append((str(self.stream_path(entry)), str(error)))
-        return whole, failures
+            else:
+                yield entry, stream
 
     def vectors(self, entries: Sequence[Entry] | None = None) -> NDArray[np.float32]:
         """The decoded vectors of ``entries`` (by default of all): float32 (N, D), unit length.

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from clip_feature_codec.errors import BitstreamError, StoreError
-from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.locking import exclusive
 from clip_feature_codec.store.manifest import Entry
+from clip_feature_codec.store.opening import open_store
 from clip_feature_codec.store.protocol import Store
+from clip_feature_codec.store.writing import WritableStore
 
 
 def missing_pictures(store: Store) -> list[Entry]:
@@ -28,9 +29,9 @@ def prune_store(folder: Path) -> list[Entry]:
         StoreError: there is no store, another process is writing to it, or all of its pictures are missing,
             as they are while a drive is not connected.
     """
-    FeatureStore.open(folder)  # where there is none, nothing is made for the lock
+    open_store(folder)  # where there is none, nothing is made for the lock
     with exclusive(folder):
-        store = FeatureStore.open(folder)
+        store = open_store(folder)
         missing = missing_pictures(store)
         if missing and len(missing) == len(store):
             raise StoreError(
@@ -38,10 +39,11 @@ def prune_store(folder: Path) -> list[Entry]:
                 "or remove the store as a whole"
             )
         store.remove(missing)
+        store.finish()
     return missing
 
 
-def sync_store(store: FeatureStore, img_dir: Path, pictures: Sequence[str]) -> tuple[int, int]:
+def sync_store(store: WritableStore, img_dir: Path, pictures: Sequence[str]) -> tuple[int, int]:
     """Bring a store in line with a folder: follow what was moved in it, take out what was deleted.
 
     A picture that is missing and one that is new are the same when they have the same size and modification
@@ -69,7 +71,7 @@ def sync_store(store: FeatureStore, img_dir: Path, pictures: Sequence[str]) -> t
 
 
 def _moves(
-    store: FeatureStore, img_dir: Path, pictures: Sequence[str], missing: Iterable[Entry]
+    store: WritableStore, img_dir: Path, pictures: Sequence[str], missing: Iterable[Entry]
 ) -> Iterator[tuple[Entry, str]]:
     """Pairs of a missing picture's entry and the new path inside the folder."""
     lost: defaultdict[tuple[int, int], list[Entry]] = defaultdict(list)

@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from clip_feature_codec.codec.bitstream import LAYERS, Stream
+from clip_feature_codec.codec.bitstream import LAYERS, Stream, overhead
 from clip_feature_codec.codec.budget import require_budget
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.codec.transcode import transcode
-from clip_feature_codec.errors import ConfigError, MissingLayerError
+from clip_feature_codec.errors import BitstreamError, ConfigError, MissingLayerError
+from clip_feature_codec.files import write_atomic
 from clip_feature_codec.names import CODEC_FILE
+from clip_feature_codec.parallel import in_order
 from clip_feature_codec.progress import Progress, silent
-from clip_feature_codec.store.feature_store import FeatureStore
-from clip_feature_codec.store.locking import exclusive
+from clip_feature_codec.store.locking import exclusive, remove_strays
 from clip_feature_codec.store.manifest import Entry
+from clip_feature_codec.store.opening import create_store, open_store
 from clip_feature_codec.store.protocol import Store
+from clip_feature_codec.store.writing import WritableStore
 
-_STREAMS_AT_ONCE = 1024
+_STREAMS_AT_ONCE = 256
+_WORK = ".transcode.json"
 
 
-@dataclass(frozen=True)
+@dataclass
 class TranscodeResult:
-    """What `transcode_store` did.
+    """What `transcode_store` did, earlier runs that were interrupted included.
 
     Attributes:
-        sizes: (old, new) bytes of each stream that was coded again.
+        streams: how many were coded again.
+        bytes_before, bytes_after: of these.
         failures: (path, reason) of those that were not: they cannot be decoded, or not be written.
     """
 
-    sizes: list[tuple[int, int]]
-    failures: list[tuple[str, str]]
+    streams: int = 0
+    bytes_before: int = 0
+    bytes_after: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
 
 
 def transcode_store(
@@ -40,11 +50,14 @@ def transcode_store(
     rate: Rate,
     codec: FeatureCodec | None = None,
     progress: Progress = silent,
+    *,
+    packed: bool = False,
 ) -> TranscodeResult:
     """Code every stream of a store again, into another store (see `codec.transcode.transcode`).
 
-    Run again after an interruption, it gives what it would have given at once. Pictures keep their names
-    where no other picture has them in the new store.
+    Streams are written as they are coded, on all cores. Run again after an interruption, it goes on where it
+    was, and gives what it would have given at once. Pictures keep their names where no other picture has
+    them in the new store.
 
     Args:
         store: the streams.
@@ -52,6 +65,7 @@ def transcode_store(
         rate: how large or how good the new streams should be, and which layers they keep.
         codec: the new store's tables, of the same CLIP space; by default the old ones.
         progress: told of the streams that are done.
+        packed: make a packed store, where there is none yet.
 
     Raises:
         ConfigError: the two stores are one, the new one has other tables, or the rate cannot be met.
@@ -61,49 +75,141 @@ def transcode_store(
     codec = codec or store.codec
     if out_dir.resolve() == store.folder.resolve():
         raise ConfigError(f"{out_dir}: found the store itself, expected another folder")
-    whole, failures = _streams(store, rate, codec)
-    result = TranscodeResult([], failures)
-    with exclusive(out_dir):
-        target = _store_there(out_dir, codec)
-        progress("transcoding", 0, len(whole))
-        for start in range(0, max(1, len(whole)), _STREAMS_AT_ONCE):
-            block = whole[start : start + _STREAMS_AT_ONCE]
-            blobs = transcode([stream for _, stream in block], rate, store.codec, codec)
-            if target is None:
-                target = FeatureStore.create(out_dir, codec)
-            failed = dict(target.add_from(store, [entry for entry, _ in block], blobs))
-            result.failures.extend(failed.items())
-            result.sizes.extend(
-                (entry.bytes, len(blob))
-                for (entry, _), blob in zip(block, blobs, strict=True)
-                if str(store.stream_path(entry)) not in failed
-            )
-            progress("transcoding", start + len(block), len(whole))
-    return result
-
-
-def _streams(
-    store: Store, rate: Rate, codec: FeatureCodec
-) -> tuple[list[tuple[Entry, Stream]], list[tuple[str, str]]]:
-    """What `Store.whole_streams` gives; whatever would stop the work later on stops it here."""
     codec.space.require_same(store.codec.space, "the streams to transcode")
-    whole, failures = store.whole_streams()
-    for entry, stream in whole:
-        there = [name for name in LAYERS if stream.payload(name) is not None]
+    entries = store.entries
+    _require_possible(store, entries, rate, codec)
+    with exclusive(out_dir):
+        remove_strays(out_dir)
+        target = _store_there(out_dir, codec) or create_store(out_dir, codec, packed=packed)
+        work = _Work(out_dir / _WORK, store, entries, rate, codec)
+        progress("transcoding", work.done, len(entries), len(work.result.failures))
+        for block, failures, blobs in _coded(store, entries[work.done :], rate, codec):
+            failed = dict(target.add_from(store, [entry for entry, _ in block], blobs))
+            work.add(store, block, blobs, failures, failed)
+            progress("transcoding", work.done, len(entries), len(work.result.failures))
+        target.finish()
+        work.remove()
+    return work.result
+
+
+_Block = list[tuple[Entry, Stream]]
+
+
+def _coded(
+    store: Store, entries: Sequence[Entry], rate: Rate, codec: FeatureCodec
+) -> Iterator[tuple[_Block, list[tuple[str, str]], list[bytes]]]:
+    """Blocks of streams, in order, with what cannot be read of them, and what they were coded to."""
+
+    def blocks() -> Iterator[tuple[_Block, list[tuple[str, str]]]]:
+        for start in range(0, len(entries), _STREAMS_AT_ONCE):
+            failures: list[tuple[str, str]] = []
+            yield list(store.whole_streams(failures, entries[start : start + _STREAMS_AT_ONCE])), failures
+
+    def code(
+        read: tuple[_Block, list[tuple[str, str]]],
+    ) -> tuple[_Block, list[tuple[str, str]], list[bytes]]:
+        block, failures = read
+        return block, failures, transcode([stream for _, stream in block], rate, store.codec, codec)
+
+    return in_order(code, blocks())
+
+
+class _Work:
+    """How far a store has been transcoded, kept on disk so that an interrupted run can be taken up again.
+
+    Attributes:
+        done: how many entries, in their order, need not be looked at again.
+        result: what was done with them.
+    """
+
+    def __init__(
+        self, path: Path, store: Store, entries: Sequence[Entry], rate: Rate, codec: FeatureCodec
+    ) -> None:
+        self._path, self._entries = path, entries
+        self._job = {
+            "store": str(store.folder.resolve()),
+            "tables": [store.codec.tables_sha256, codec.tables_sha256],
+            "rate": asdict(rate),
+        }
+        self.done, self.result = 0, TranscodeResult()
+        record = self._read()
+        if record:
+            self.done = record["done"]
+            failures = [(name, why) for name, why in record["result"].pop("failures")]
+            self.result = TranscodeResult(**record["result"], failures=failures)
+
+    def add(
+        self,
+        store: Store,
+        block: _Block,
+        blobs: Sequence[bytes],
+        unread: list[tuple[str, str]],
+        failed: dict[str, str],
+    ) -> None:
+        """Write down that a block is done."""
+        for (entry, _), blob in zip(block, blobs, strict=True):
+            if str(store.stream_path(entry)) not in failed:
+                self.result.streams += 1
+                self.result.bytes_before += entry.bytes
+                self.result.bytes_after += len(blob)
+        self.result.failures += [*unread, *failed.items()]
+        self.done += len(block) + len(unread)
+        last = self._entries[self.done - 1].name
+        record = {"job": self._job, "done": self.done, "last": last, "result": asdict(self.result)}
+        write_atomic(self._path, json.dumps(record).encode())
+
+    def remove(self) -> None:
+        """Forget the work: all is done."""
+        self._path.unlink(missing_ok=True)
+
+    def _read(self) -> dict[str, Any] | None:
+        """The work of a run that was interrupted; None where there is none that fits."""
+        try:
+            record: dict[str, Any] = json.loads(self._path.read_bytes())
+            done = record["done"]
+            same = record["job"] == self._job and 0 < done <= len(self._entries)
+            return record if same and self._entries[done - 1].name == record["last"] else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def _require_possible(store: Store, entries: Sequence[Entry], rate: Rate, codec: FeatureCodec) -> None:
+    """Find out before anything is written what would stop the work later on; no stream is read for it.
+
+    Streams of before, whose layers nobody wrote down, are read.
+    """
+    if rate.max_bytes is None and rate.layers == "both":
+        return
+    for entry in entries:
+        there, aspect = _layers(store, entry)
         kept = [name for name in there if rate.layers in ("both", name)]
-        if not kept:
+        if there and not kept:
             path = store.stream_path(entry)
             raise MissingLayerError(f"{path}: {rate.layers} layer: found none, expected one to keep")
-        if rate.max_bytes is not None:
-            require_budget(rate.max_bytes, codec.smallest(kept[0], stream.aspect))
-    return whole, failures
+        if kept and rate.max_bytes is not None:
+            require_budget(rate.max_bytes, codec.smallest(kept[0], aspect))
 
 
-def _store_there(folder: Path, codec: FeatureCodec) -> FeatureStore | None:
+def _layers(store: Store, entry: Entry) -> tuple[list[str], float | None]:
+    """The layers and the aspect of a stream; no layers where it is damaged, which its turn will show."""
+    if entry.semantic_bytes is not None and entry.layout_bytes is not None:
+        sizes = {"semantic": entry.semantic_bytes, "layout": entry.layout_bytes}
+        there = [name for name in LAYERS if sizes[name]]
+        header = entry.bytes - sum(sizes.values())
+        shaped = header > overhead(None, len(there))
+        return there, entry.width / entry.height if shaped else None
+    try:
+        stream = store.read(entry)
+    except BitstreamError:
+        return [], None
+    return [name for name in LAYERS if stream.payload(name) is not None], stream.aspect
+
+
+def _store_there(folder: Path, codec: FeatureCodec) -> WritableStore | None:
     """The store that is there already, of the same tables."""
     if not (folder / CODEC_FILE).is_file():
         return None
-    store = FeatureStore.open(folder)
+    store = open_store(folder)
     if store.codec.tables_sha256 != codec.tables_sha256:
         raise ConfigError(f"store {folder} has tables of its own: transcode to a new folder")
     return store

@@ -28,7 +28,7 @@ from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.errors import CodecError
 from clip_feature_codec.files import atomic_writer
 
-KEY_BYTES = 32
+KEY_BYTES = 16
 
 _KEY = "clip-feature-codec search index, version 2"  # of the metadata
 _FINE = 256
@@ -54,7 +54,7 @@ class IndexRows:
     Attributes:
         coarse_error: float32 (N,), distance of each vector from its levels, rounded up.
         fine_error: float32 (N,), distance from its levels and remainders together, rounded up.
-        keys: uint8 (N, 32), SHA-256 of each stream.
+        keys: uint8 (N, 16), the first bytes of the SHA-256 of each stream.
         levels: uint8 (N, D).
         remainders: int8 (N, D), in 256ths of a step.
     """
@@ -92,7 +92,7 @@ class IndexRows:
     def of(
         cls, vectors: NDArray[np.float64], keys: NDArray[np.uint8], quantizer: AffineQuantizer
     ) -> IndexRows:
-        """Quantise unit vectors, at least one: float64 (N, D), with their keys, uint8 (N, 32)."""
+        """Quantise unit vectors, at least one: float64 (N, D), with their keys, uint8 (N, 16)."""
         parts = [
             cls._of_block(vectors[i : i + _ROWS_AT_ONCE], keys[i : i + _ROWS_AT_ONCE], quantizer)
             for i in range(0, len(vectors), _ROWS_AT_ONCE)

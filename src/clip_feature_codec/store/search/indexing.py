@@ -161,13 +161,13 @@ def _new_rows(
 
 
 def rows_of(keys: NDArray[np.uint8]) -> dict[bytes, int]:
-    """The row of each key: of uint8 (N, 32)."""
+    """The row of each key: of uint8 (N, 16)."""
     data = keys.tobytes()
     return {data[KEY_BYTES * i : KEY_BYTES * (i + 1)]: i for i in range(len(keys))}
 
 
 def key_of(entry: Entry) -> bytes:
-    """What a stream is known by: its SHA-256. Where the manifest has none, no stream will match."""
+    """What a stream is known by: what is kept of its SHA-256. Where there is none, no stream will match."""
     try:
         key = bytes.fromhex(entry.sha256)
     except ValueError:

@@ -1,0 +1,243 @@
+"""Shards: Parquet files of some 100,000 streams with what is known of their pictures.
+
+Rows stand in groups of `GROUP_ROWS`, which are what is read at least: a stream's group in a third of a
+millisecond from a mapped file. Names and sources repeat what the one before begins with, numbers take as
+many bits as they need, and streams and hashes, which nothing makes smaller, are left as they are.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clip_feature_codec.errors import StoreError, reason
+from clip_feature_codec.extras import extra
+from clip_feature_codec.files import atomic_writer
+from clip_feature_codec.store.manifest import HASH_BYTES, Entry, Totals, from_text, require_inside, to_text
+
+if TYPE_CHECKING:
+    import pyarrow
+
+SHARD_ROWS = 100_000
+GROUP_ROWS = 1024
+
+_GROUPS_KEPT = 16  # of one shard, in memory
+_DELTA = ("bytes", "semantic_bytes", "layout_bytes", "source_bytes", "source_mtime")
+_SEPARATE = ("stream", "sha256")  # nothing makes them smaller
+_FACTS = (
+    *("name", "source", "sha256", "bytes", "width", "height"),
+    *("source_bytes", "source_mtime", "semantic_bytes", "layout_bytes"),
+)
+"""The columns of an `Entry`, in the order of its fields."""
+
+
+def schema() -> pyarrow.Schema:
+    """The columns of a shard."""
+    pa = _arrow()
+    whole, long = pa.int32(), pa.int64()
+    return pa.schema(
+        [
+            pa.field("name", pa.string(), nullable=False),
+            pa.field("source", pa.string(), nullable=False),
+            pa.field("stream", pa.binary(), nullable=False),
+            pa.field("sha256", pa.binary(), nullable=False),
+            pa.field("bytes", whole, nullable=False),
+            pa.field("semantic_bytes", whole, nullable=False),
+            pa.field("layout_bytes", whole, nullable=False),
+            pa.field("width", whole, nullable=False),
+            pa.field("height", whole, nullable=False),
+            pa.field("aspect", pa.float32(), nullable=False),
+            pa.field("source_bytes", long, nullable=False),
+            pa.field("source_mtime", pa.timestamp("ns", "UTC"), nullable=False),
+        ]
+    )
+
+
+def to_table(rows: Sequence[tuple[Entry, bytes]]) -> pyarrow.Table:
+    """Entries with their streams as the rows of a shard."""
+    pa = _arrow()
+    entries = [entry for entry, _ in rows]
+    columns: dict[str, list[Any]] = {
+        "name": [to_text(entry.name) for entry in entries],
+        "source": [to_text(entry.source) for entry in entries],
+        "stream": [stream for _, stream in rows],
+        "sha256": [bytes.fromhex(entry.sha256) for entry in entries],
+        "aspect": [entry.width / entry.height for entry in entries],
+        "source_mtime": [entry.source_mtime_ns for entry in entries],
+    }
+    wanted = schema()
+    arrays = [
+        pa.array(columns.get(field.name) or [getattr(entry, field.name) for entry in entries], field.type)
+        for field in wanted
+    ]
+    return pa.Table.from_arrays(arrays, schema=wanted)
+
+
+def write_shard(path: Path, table: pyarrow.Table, codec_id: str) -> None:
+    """Write a shard, whole or not at all.
+
+    Args:
+        path: the file.
+        table: its rows, with the columns of `schema`.
+        codec_id: of the tables that the streams are coded with, in hex; for those who find the shard alone.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    from pyarrow import parquet
+
+    names = table.schema.names
+    encodings = dict.fromkeys(("name", "source"), "DELTA_BYTE_ARRAY")
+    encodings |= dict.fromkeys(_SEPARATE, "DELTA_LENGTH_BYTE_ARRAY")
+    encodings |= dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED")
+    metadata = {"clip_feature_codec": "packed store, version 1", "codec_id": codec_id}
+    with atomic_writer(path, durable=True) as file:
+        parquet.write_table(
+            table.replace_schema_metadata(metadata),
+            file,
+            row_group_size=GROUP_ROWS,
+            use_dictionary=["width", "height", "aspect"],
+            column_encoding=encodings,
+            compression={name: "none" if name in _SEPARATE else "zstd" for name in names},
+            write_statistics=["name"],
+        )
+
+
+def joined(first: pyarrow.Table, second: pyarrow.Table) -> pyarrow.Table:
+    """The rows of two tables of shards, one after the other."""
+    wanted = schema()
+    return _arrow().concat_tables([first.cast(wanted), second.cast(wanted)])
+
+
+class Shard:
+    """A shard, mapped: one that is replaced meanwhile is still read.
+
+    Args:
+        path: the file.
+        number: what `Entry.place` calls it.
+        dropped: rows that are no longer in the store.
+
+    Raises:
+        StoreError: there is no such file, or it is no shard.
+    """
+
+    def __init__(self, path: Path, number: int, dropped: set[int]) -> None:
+        self.path, self.number, self.dropped = path, number, dropped
+        self._file = _parquet_file(path)
+        names = self._file.schema_arrow.names
+        missing = [name for name in schema().names if name not in names]
+        if missing:
+            raise StoreError(f"{path}: no shard of a packed store: it has no column {missing[0]!r}")
+        groups: list[int] = [
+            self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)
+        ]
+        self._starts: list[int] = [0, *accumulate(groups)]
+        self._entries_of = lru_cache(_GROUPS_KEPT)(self._read_entries)
+        self._streams_of = lru_cache(_GROUPS_KEPT)(self._read_streams)
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are, dropped ones included."""
+        return self._starts[-1]
+
+    def __len__(self) -> int:
+        return self.rows - len(self.dropped)
+
+    def entry(self, row: int) -> Entry:
+        """The entry of a row."""
+        group = bisect_right(self._starts, row) - 1
+        entry: Entry = self._entries_of(group)[row - self._starts[group]]
+        return entry
+
+    def stream(self, row: int) -> bytes:
+        """The stream of a row. Raises OSError."""
+        group = bisect_right(self._starts, row) - 1
+        found: bytes = self._streams_of(group)[row - self._starts[group]].as_py()
+        return found
+
+    def rows_named(self, name: str) -> Iterator[int]:
+        """The rows of a name, dropped ones included: only groups that may have it are read."""
+        text = to_text(name)
+        place = self._file.schema_arrow.get_field_index("name")
+        for group, start in enumerate(self._starts[:-1]):
+            known = self._file.metadata.row_group(group).column(place).statistics
+            if known is None or not known.has_min_max or known.min <= text <= known.max:
+                names = self._read(group, ["name"])["name"].to_pylist()
+                yield from (start + row for row, found in enumerate(names) if found == text)
+
+    def column(self, name: str) -> list[Any]:
+        """One column of all rows, dropped ones included."""
+        values: list[Any] = self._file.read([name])[name].to_pylist()
+        return values
+
+    def table(self) -> pyarrow.Table:
+        """All rows but the dropped ones."""
+        pa = _arrow()
+        table = self._file.read(schema().names)
+        if not self.dropped:
+            return table
+        return table.filter(pa.array([row not in self.dropped for row in range(self.rows)]))
+
+    def totals(self) -> Totals:
+        """Sums over all rows, dropped ones included."""
+        from pyarrow import compute
+
+        columns = ["bytes", "semantic_bytes", "layout_bytes"]
+        table = self._file.read(columns)
+        return Totals(self.rows, *(compute.sum(table[name]).as_py() or 0 for name in columns))
+
+    def _read(self, group: int, columns: list[str]) -> pyarrow.Table:
+        pa = _arrow()
+        try:
+            return self._file.read_row_group(group, columns=columns, use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise OSError(0, f"{self.path.name}, row group {group}: {error}") from None
+
+    def _read_entries(self, group: int) -> list[Entry]:
+        pa = _arrow()
+        try:
+            table = self._read(group, list(_FACTS))
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot be read: {error.strerror}") from None
+        columns = {name: table[name] for name in _FACTS}
+        columns["source_mtime"] = columns["source_mtime"].cast(pa.int64())
+        rows = zip(*(columns[name].to_pylist() for name in _FACTS), strict=True)
+        start = self._starts[group]
+        return [_entry(self.path, row, (self.number, start + i)) for i, row in enumerate(rows)]
+
+    def _read_streams(self, group: int) -> pyarrow.Array:
+        return self._read(group, ["stream"])["stream"].combine_chunks()
+
+
+def _entry(path: Path, row: Sequence[Any], place: tuple[int, int]) -> Entry:
+    name, source, digest, *numbers = row
+    try:
+        name = from_text(name)
+        require_inside(name)
+        if len(digest) != HASH_BYTES:
+            raise ValueError(f"sha256: found {len(digest)} bytes, expected {HASH_BYTES}")
+    except ValueError as error:
+        raise StoreError(f"{path}, row {place[1]}: not a picture ({error})") from None
+    values: list[Any] = [name, from_text(source), digest.hex(), *numbers, place]
+    return Entry(*values)
+
+
+def _parquet_file(path: Path) -> Any:
+    pa = _arrow()
+    from pyarrow import parquet
+
+    try:
+        return parquet.ParquetFile(path, memory_map=True)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: cannot be read: {reason(error)}") from None
+
+
+def _arrow() -> Any:
+    with extra("packed", "a packed store"):
+        import pyarrow
+
+    return pyarrow

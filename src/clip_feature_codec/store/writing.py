@@ -1,0 +1,242 @@
+"""`WritableStore`: what adds pictures to a store, whatever it keeps their streams in."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.codec.layers import Layers
+from clip_feature_codec.codec.rate import DEFAULT_RATE, Rate
+from clip_feature_codec.store.catalogue import Catalogue
+from clip_feature_codec.store.manifest import Entry, stream_hash
+from clip_feature_codec.store.protocol import Store
+
+
+@dataclass(frozen=True)
+class NewPicture:
+    """What a store has to know of a picture to add it.
+
+    Attributes:
+        inside: its path inside the folder being encoded, POSIX; the stream is named after it.
+        width, height: size of the upright picture, in pixels.
+        source_bytes, source_mtime_ns: size and modification time of the file that was read.
+    """
+
+    inside: str
+    width: int
+    height: int
+    source_bytes: int
+    source_mtime_ns: int
+
+    @property
+    def aspect(self) -> float:
+        """Width / height."""
+        return self.width / self.height
+
+    def is_current(self, img_dir: Path) -> bool:
+        """Whether the file is still the one that was read, as far as its size and time tell."""
+        try:
+            status = (img_dir / self.inside).stat()
+        except OSError:
+            return False
+        return (status.st_size, status.st_mtime_ns) == (self.source_bytes, self.source_mtime_ns)
+
+
+class NewStream(NamedTuple):
+    """A stream on its way into a store.
+
+    Attributes:
+        path: what it is called in a failure.
+        known: the entry that its picture has already.
+        entry: the one that it is to have; of the same name, where there is one.
+        blob: the stream.
+    """
+
+    path: Path
+    known: Entry | None
+    entry: Entry
+    blob: bytes
+
+
+class WritableStore(Store):
+    """A store that pictures are added to and taken out of.
+
+    A kind of store says where its streams go: `_write`, `remove`, `move`, `has_stream`, and `finish`.
+
+    Attributes:
+        folder: the store's folder.
+        codec: the tables all its streams are coded with.
+    """
+
+    _catalogue: Catalogue
+
+    def __init__(self, folder: Path, codec: FeatureCodec) -> None:
+        self.folder = folder
+        self.codec = codec
+
+    @abstractmethod
+    def has_stream(self, entry: Entry) -> bool:
+        """Whether an entry's stream is there, as far as that can be told without reading it."""
+
+    @abstractmethod
+    def remove(self, entries: Sequence[Entry]) -> None:
+        """Take pictures out, and their streams; killed in between, it leaves nothing that readers see."""
+
+    @abstractmethod
+    def move(self, entry: Entry, img_dir: Path, inside: str) -> None:
+        """Follow a picture to another place and name; its stream is not coded again.
+
+        Raises:
+            BitstreamError: its stream is missing or damaged.
+            OSError: it cannot be written under the new name.
+        """
+
+    @abstractmethod
+    def entries_below(self, img_dir: Path) -> list[Entry]:
+        """The entries of pictures that lay in a folder, or in one below it."""
+
+    def finish(self) -> None:
+        """Put what was written into its final form, at the end of a piece of work."""
+
+    @abstractmethod
+    def _write(self, streams: Iterable[NewStream]) -> list[tuple[str, str]]:
+        """Write streams, and all their entries at once; give (path, reason) of those that cannot be.
+
+        The entries before it have been put into the catalogue when the next is asked for.
+        """
+
+    def named(self, name: str) -> Entry | None:
+        """The entry of a name, if there is one."""
+        return self._catalogue.named(name)
+
+    def stream_path(self, entry: Entry) -> Path:
+        """Where an entry's stream lies, or would lie if the store were unpacked."""
+        return self.folder / f"{entry.name}.clp"
+
+    def source_path(self, entry: Entry) -> Path:
+        """Where an entry's picture lay when it was coded."""
+        return self.folder / entry.source
+
+    def entry_of(self, path: Path) -> Entry | None:
+        """The entry of the picture at a path, if it is known."""
+        return self._catalogue.of_picture(path)
+
+    def is_current(self, path: Path) -> bool:
+        """Whether a picture is in the store as it is now: same size and time, and its stream is there."""
+        entry = self.entry_of(path)
+        if entry is None:
+            return False
+        try:
+            source = path.stat()
+        except OSError:
+            return False
+        same = (source.st_size, source.st_mtime_ns) == (entry.source_bytes, entry.source_mtime_ns)
+        return same and self.has_stream(entry)
+
+    def add(
+        self, img_dir: Path, pictures: Sequence[NewPicture], layers: Layers, rate: Rate = DEFAULT_RATE
+    ) -> list[tuple[str, str]]:
+        """Code pictures and add them (see `put`).
+
+        Args:
+            img_dir: the folder being encoded.
+            pictures: N pictures in it.
+            layers: what they are coded from.
+            rate: how large or how good the streams should be, and their layers.
+
+        Returns:
+            (path, reason) of the pictures whose stream's name is too long for the file system.
+
+        Raises:
+            ConfigError: the rate cannot be met.
+        """
+        return self.put(img_dir, pictures, self.codec.encode(layers, rate))
+
+    def put(
+        self, img_dir: Path, pictures: Sequence[NewPicture], blobs: Sequence[bytes]
+    ) -> list[tuple[str, str]]:
+        """Add N pictures with their streams.
+
+        A picture whose file is known already keeps its name, and its stream is replaced. Killed in between,
+        none of them has been added; adding them again writes the same ones.
+
+        Returns:
+            (path, reason) of the pictures whose stream's name is too long for the file system.
+        """
+        streams = (
+            self._new(img_dir / picture.inside, picture, blob)
+            for picture, blob in zip(pictures, blobs, strict=True)
+        )
+        return self._write(streams)
+
+    def add_from(
+        self, other: Store, entries: Sequence[Entry], blobs: Sequence[bytes]
+    ) -> list[tuple[str, str]]:
+        """Add N pictures of another store, with streams of this store's codec.
+
+        They have their names there where those are free, and keep them when they are added again.
+
+        Returns:
+            (path, reason) of the streams whose names are too long for the file system.
+        """
+        streams = (self._new_from(other, entry, blob) for entry, blob in zip(entries, blobs, strict=True))
+        return self._write(streams)
+
+    def has_from(self, other: Store, entry: Entry, sha256: str | None = None) -> bool:
+        """Whether a picture of another store is here already, as it is there.
+
+        Args:
+            other: the other store.
+            entry: its entry there.
+            sha256: that of its stream, where it has to be that very one.
+        """
+        known = self.entry_of(other.source_path(entry))
+        if known is None or (sha256 is not None and known.sha256 != sha256):
+            return False
+        own, theirs = ((e.width, e.height, e.source_bytes, e.source_mtime_ns) for e in (known, entry))
+        return own == theirs and self.has_stream(known)
+
+    def _new(self, path: Path, picture: NewPicture, blob: bytes) -> NewStream:
+        """A new picture's stream; a known one keeps its name."""
+        source = self._catalogue.source(path)
+        known = self._catalogue.of_source(source)
+        entry = Entry(
+            name=known.name if known else self._catalogue.free_name(PurePosixPath(picture.inside)),
+            source=source,
+            sha256="",
+            bytes=0,
+            width=picture.width,
+            height=picture.height,
+            source_bytes=picture.source_bytes,
+            source_mtime_ns=picture.source_mtime_ns,
+        )
+        return NewStream(path, known, self._with_stream(entry, blob), blob)
+
+    def _new_from(self, other: Store, entry: Entry, blob: bytes) -> NewStream:
+        """A stream of another store as one of this; a known picture keeps its name."""
+        path = other.source_path(entry)
+        source = self._catalogue.source(path)
+        known = self._catalogue.of_source(source)
+        inside = PurePosixPath(entry.name + path.suffix)
+        name = known.name if known else self._catalogue.free_name(inside, first_choice=entry.name)
+        moved = replace(entry, name=name, source=source, place=None)
+        return NewStream(other.stream_path(entry), known, self._with_stream(moved, blob), blob)
+
+    def _with_stream(self, entry: Entry, blob: bytes) -> Entry:
+        stream = self.codec.parse(blob)
+        return replace(
+            entry,
+            sha256=stream_hash(blob),
+            bytes=len(blob),
+            semantic_bytes=len(stream.semantic or b""),
+            layout_bytes=len(stream.layout or b""),
+        )
+
+
+def is_below(source: str, above: str) -> bool:
+    """Whether a source lies in a folder, given as it and sources begin (``../photos/``), or below it."""
+    return source.startswith(above) and not source[len(above) :].startswith(("../", "/"))
