@@ -90,13 +90,15 @@ def embedder_for(
     return embedder
 
 
-def differentiable_embedder_for(space: ClipSpace, device: str = "auto") -> DifferentiableEmbedder:
-    """Load the model that ``space`` names, to learn through it (see `embedder_for`).
+def differentiable_embedder_for(
+    space: ClipSpace, device: str = "auto", model: str | None = None, pretrained: str | None = None
+) -> DifferentiableEmbedder:
+    """Load the model that ``space`` names (or the one given), to learn through it (see `embedder_for`).
 
     Raises:
         ConfigError: that model gives no gradients.
     """
-    embedder = _load(*_whereabouts(space, None, None), device, gradients=True)
+    embedder = _load(*_whereabouts(space, model, pretrained), device, gradients=True)
     if not isinstance(embedder, DifferentiableEmbedder):
         raise ConfigError(f"CLIP model {space.label} gives no gradients: train without its loss (clip_w=0)")
     space.require_same(embedder.space, "the CLIP model")
