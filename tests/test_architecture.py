@@ -26,7 +26,8 @@ LEVELS = [
     {"store", "embed", "diffusion", "preview", "sources"},
     {"bundle"},
     {"codec", "images"},
-    {"files", "devices", "packs", "progress", "stream_source", "weights"},
+    {"devices", "hub", "packs", "progress", "stream_source", "weights"},
+    {"files"},
     {"arguments"},
     {"errors", "names", "lazy", "__init__"},
 ]
