@@ -118,12 +118,9 @@ class Repository:
                 f"{missing[0]}; nothing is downloaded offline"
             )
         blobs = _storage(self.name, self.cache) / "blobs"
-        size = sum(
-            file.size for file in map(self.files.get, missing) if file and not (blobs / file.digest).is_file()
-        )
-        log.info(
-            "downloading %s: %d files, %s, into %s", self.pinned, len(missing), _megabytes(size), self.cache
-        )
+        new = [self.files[name].size for name in missing if not (blobs / self.files[name].digest).is_file()]
+        count = f"{len(new)} file{'s' if len(new) != 1 else ''}"
+        log.info("downloading %s: %s, %s, into %s", self.pinned, count, _size(sum(new)), self.cache)
         with _in_one_line(self.name, self.commit):
             snapshot_download(
                 self.name,
@@ -317,5 +314,8 @@ def _literally(name: str) -> str:
     return re.sub(r"([\[*?])", r"[\1]", name)
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
+def _size(count: int) -> str:
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= unit:
+            return f"{count / unit:.3g} {name}"
+    return f"{count} bytes"
