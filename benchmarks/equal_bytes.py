@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--judge", type=Path, help="classifier as an .onnx or .tflite file, for recognition")
     parser.add_argument("--labels", type=Path, help="its classes, a line each, synonyms behind commas")
     parser.add_argument("--pack", type=Path, help="another pack's folder")
-    parser.add_argument("--weights", type=Path, help="another decoder of the same CLIP model")
+    parser.add_argument("--decoder", type=Path, help="another decoder of the same CLIP model")
     parser.add_argument("--steps", type=int, nargs="+", default=[PaintOptions.steps])
     parser.add_argument("--eta", type=float, help="sample by DDIM with this noise")
     parser.add_argument("--fidelity", type=float, default=PaintOptions.fidelity)
@@ -116,10 +116,10 @@ def main() -> None:
     args = parser.parse_args()
     print(describe_machine())
     if args.pack is None:
-        codec = ClipCodec.load(weights=args.weights)
+        codec = ClipCodec.load(decoder=args.decoder)
     else:
-        weights = args.weights or args.pack / PACK_DECODER
-        codec = ClipCodec.load(args.pack / CODEC_FILE, weights=weights, model=str(args.pack / "clip"))
+        decoder = args.decoder or args.pack / PACK_DECODER
+        codec = ClipCodec.load(args.pack / CODEC_FILE, decoder=decoder, model=str(args.pack / "clip"))
     classifier = Classifier.load(args.judge, args.labels) if args.judge else None
     settings = Comparison(budgets=args.budgets, steps=args.steps, baselines=args.baselines)
     for name, parquet, size, count in (

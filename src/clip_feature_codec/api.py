@@ -46,13 +46,13 @@ class ClipCodec:
     def __init__(
         self,
         features: FeatureCodec,
-        weights: Path | None,
+        decoder: str | Path | None,
         model: str | None = None,
         pretrained: str | None = None,
         device: str | None = None,
     ) -> None:
         self.features = features
-        self._weights = weights
+        self._decoder = decoder
         self._model, self._pretrained = model, pretrained
         self._device = device or "auto"
 
@@ -61,7 +61,7 @@ class ClipCodec:
         cls,
         source: str | Path | Bundle = DEFAULT_PACK,
         *,
-        weights: str | Path | None = None,
+        decoder: str | Path | None = None,
         model: str | None = None,
         pretrained: str | None = None,
         device: str | None = None,
@@ -70,7 +70,8 @@ class ClipCodec:
 
         Args:
             source: a pack (``mini``), a store's folder, a ``codec.json``, or what has been found there.
-            weights: decoder checkpoint; by default the pack's, or the one trained in the store.
+            decoder: its file, its folder, or its name on a hub (see `decoders.loading.open_decoder`); by
+                default the pack's, or the one trained in the store.
             model: CLIP model to use instead of the one that the codec names; must be of the same space.
             pretrained: tag or file of its weights.
             device: ``auto`` (also None), ``cpu``, ``cuda`` or ``mps``.
@@ -79,12 +80,11 @@ class ClipCodec:
             StoreError: there is no codec there.
             ConfigError: an argument is of the wrong kind.
         """
-        for name, value in (("weights", weights), ("model", model), ("pretrained", pretrained)):
-            _require_text(name, value, paths=name == "weights")
+        for name, value in (("decoder", decoder), ("model", model), ("pretrained", pretrained)):
+            _require_text(name, value, paths=name == "decoder")
         _require_text("device", device)
         bundle = source if isinstance(source, Bundle) else Bundle.find(source)
-        decoder = Path(weights) if weights else bundle.decoder_file
-        return cls(bundle.codec, decoder, model, pretrained, device)
+        return cls(bundle.codec, decoder or bundle.decoder_file, model, pretrained, device)
 
     def __repr__(self) -> str:
         space = self.features.space
@@ -101,16 +101,15 @@ class ClipCodec:
     @lazy
     def decoder(self) -> Decoder:
         """What paints, loaded at its first use."""
-        from clip_feature_codec.decoders.checkpoint import load_decoder
-        from clip_feature_codec.devices import pick_device
+        from clip_feature_codec.decoders.loading import open_decoder
 
-        if self._weights is None:
+        if self._decoder is None:
             raise CheckpointError(
                 f"there is no {DECODER_FILE} beside the codec of {self.features.space.label}: "
-                "train a decoder, or name a checkpoint with --weights (in Python: weights=)"
+                "train a decoder, or name one with --decoder (in Python: decoder=)"
             )
-        decoder = load_decoder(self._weights, pick_device(self._device))
-        self.features.space.require_same(decoder.space, f"decoder {self._weights}")
+        decoder = open_decoder(self._decoder, self._device)
+        self.features.space.require_same(decoder.space, f"decoder {self._decoder}")
         return decoder
 
     def embed(self, image: Picture) -> NDArray[np.float32]:

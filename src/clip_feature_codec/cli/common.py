@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from clip_feature_codec.cli.paths import NAMED_FILE, NAMED_PATH, OutputPath
+from clip_feature_codec.cli.paths import NAMED_PATH, NamedOrOnHub, OutputPath
 from clip_feature_codec.codec.rate import CHOICES, Rate
 from clip_feature_codec.errors import BitstreamError, ImageError, PartialFailureError
 from clip_feature_codec.files import MAKER, STDIO, write_atomic
@@ -36,6 +37,12 @@ def stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
+def _stay_offline(_: click.Context, __: click.Parameter, chosen: bool) -> None:
+    if chosen:
+        # Read by every library that downloads, when it is imported: none of them is yet.
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 quiet_option = click.option("--quiet", is_flag=True, help="No progress bars and no remarks.")
 json_option = click.option(
@@ -43,6 +50,13 @@ json_option = click.option(
     "json_path",
     type=OutputPath(RESULT),
     help="Write the result as JSON to this file (- is standard output).",
+)
+offline_option = click.option(
+    "--offline",
+    is_flag=True,
+    expose_value=False,
+    callback=_stay_offline,
+    help="Ask nothing of the network, as with HF_HUB_OFFLINE=1.",
 )
 codec_option = click.option(
     "--codec",
@@ -72,10 +86,13 @@ batch_option = click.option(
     show_default=True,
     help="Pictures decoded at a time.",
 )
-weights_option = click.option(
+decoder_option = click.option(
+    "--decoder",
     "--weights",
-    type=NAMED_FILE,
-    help="Decoder checkpoint. [default: the one trained in the store, or the pack's]",
+    "decoder",
+    type=NamedOrOnHub(),
+    help="What paints: a checkpoint, a folder with one, the folder of a pipeline of diffusers, or the name "
+    "of such a folder on the hub. [default: the decoder trained in the store, or the pack's]",
 )
 model_options = stack(
     click.option(

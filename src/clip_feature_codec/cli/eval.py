@@ -14,6 +14,7 @@ from clip_feature_codec.cli.command import Command
 from clip_feature_codec.cli.common import (
     ProgressBars,
     batch_option,
+    decoder_option,
     device_option,
     json_option,
     max_pixels_option,
@@ -21,7 +22,6 @@ from clip_feature_codec.cli.common import (
     quiet_option,
     remark_on_model,
     stack,
-    weights_option,
     write_bytes,
     write_json,
 )
@@ -92,7 +92,7 @@ _options = stack(
         show_default=True,
         help="Times each stream is decoded, from --seed on.",
     ),
-    weights_option,
+    decoder_option,
     sampling_options,
     batch_option,
     max_pixels_option,
@@ -247,7 +247,7 @@ def _prepare(
     require: tuple[str, ...],
     quiet: bool,
     *,
-    weights: Path | None,
+    decoder: str | None,
     model: str | None,
     pretrained: str | None,
     device: str,
@@ -267,7 +267,7 @@ def _prepare(
     check_metric_names(require, list(named.clips))
     store = open_store(store_dir)
     eyes = named.load(device)
-    codec = ClipCodec.load(store_dir, weights=weights, model=model, pretrained=pretrained, device=device)
+    codec = ClipCodec.load(store_dir, decoder=decoder, model=model, pretrained=pretrained, device=device)
     remark_on_model(store.codec.space, quiet)
     evaluator = Evaluator.prepare(
         store,

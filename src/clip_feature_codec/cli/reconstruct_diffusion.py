@@ -15,6 +15,7 @@ from clip_feature_codec.cli.common import (
     ProgressBars,
     batch_option,
     codec_option,
+    decoder_option,
     device_option,
     naming,
     quiet_option,
@@ -22,7 +23,6 @@ from clip_feature_codec.cli.common import (
     remark,
     remark_on_model,
     stack,
-    weights_option,
     write_bytes,
 )
 from clip_feature_codec.cli.painting import make_paint_options, paint_options
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from clip_feature_codec.api import ClipCodec
     from clip_feature_codec.codec.bitstream import Stream
 
-_decode_options = stack(weights_option, paint_options, batch_option, device_option, quiet_option)
+_decode_options = stack(decoder_option, paint_options, batch_option, device_option, quiet_option)
 
 
 @click.command("decode", cls=Command)
@@ -96,7 +96,7 @@ def _decode_file(
     source: Path,
     out: Path,
     codec_path: Path | None,
-    weights: Path | None,
+    decoder: str | None,
     device: str,
     quiet: bool,
     **options: Any,
@@ -105,7 +105,7 @@ def _decode_file(
     from clip_feature_codec.images import save_image
 
     bundle, stream = open_stream(source, codec_path)
-    codec = ClipCodec.load(bundle, weights=weights, device=device)
+    codec = ClipCodec.load(bundle, decoder=decoder, device=device)
     with naming(source):
         picture = next(_pictures([stream], codec, quiet, silent, **options))
     if out == STDIO:
@@ -120,7 +120,7 @@ def _decode_file(
 def _decode_store(
     store_dir: Path,
     out: Path,
-    weights: Path | None,
+    decoder: str | None,
     device: str,
     quiet: bool,
     **options: Any,
@@ -130,7 +130,7 @@ def _decode_store(
     from clip_feature_codec.store.opening import open_store
 
     store = open_store(store_dir)
-    codec = ClipCodec.load(store_dir, weights=weights, device=device)
+    codec = ClipCodec.load(store_dir, decoder=decoder, device=device)
     whole, failures = store.whole_streams()
     if options.get("preview_only"):
         shown = []
