@@ -126,14 +126,8 @@ def test_recipe_makes_a_pack_that_encodes_and_decodes(tmp_path: Path) -> None:
     run("build_pack.py", "--work", work, "--pack", tmp_path / "pack")
 
     from clip_feature_codec import ClipCodec
-    from clip_feature_codec.names import PACK_DECODER
 
-    codec = ClipCodec.load(
-        tmp_path / "pack" / "codec.json",
-        decoder=tmp_path / "pack" / PACK_DECODER,
-        model=str(tmp_path / "pack" / "clip"),
-        device="cpu",
-    )
+    codec = ClipCodec.load(tmp_path / "pack", device="cpu")
     picture = make_picture(1, (40, 20))
     assert codec.decoder.upsampler is not None
     blob = codec.encode(picture)

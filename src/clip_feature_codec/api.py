@@ -84,7 +84,7 @@ class ClipCodec:
             _require_text(name, value, paths=name == "decoder")
         _require_text("device", device)
         bundle = source if isinstance(source, Bundle) else Bundle.find(source)
-        return cls(bundle.codec, decoder or bundle.decoder_file, model, pretrained, device)
+        return cls(bundle.codec, decoder or bundle.decoder, model, pretrained, device)
 
     def __repr__(self) -> str:
         space = self.features.space

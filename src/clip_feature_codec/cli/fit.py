@@ -20,7 +20,7 @@ from clip_feature_codec.cli.common import (
     remark,
     write_json,
 )
-from clip_feature_codec.cli.paths import IN_PATH, NAMED_PATH, OutputPath
+from clip_feature_codec.cli.paths import IN_PATH, NamedOrOnHub, OutputPath
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.outputs.kinds import CODEC
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "--space",
     "space_path",
-    type=NAMED_PATH,
+    type=NamedOrOnHub(),
     help="Store or codec.json of the CLIP model that .npy vectors come from. [default: that of --model]",
 )
 @max_pixels_option
@@ -76,7 +76,7 @@ def _vectors(
     source: Path,
     failures: list[tuple[str, str]],
     progress: Progress,
-    space_path: Path | None,
+    space_path: str | None,
     model: str | None,
     pretrained: str | None,
     device: str,
@@ -113,7 +113,7 @@ def _vectors(
     return embedder.space, picture_blocks(paths, embedder, failures, progress, max_pixels)
 
 
-def _space(space_path: Path | None, model: str | None, pretrained: str | None, device: str) -> ClipSpace:
+def _space(space_path: str | None, model: str | None, pretrained: str | None, device: str) -> ClipSpace:
     """The CLIP space that vectors without a store are said to be of."""
     if space_path and model:
         raise ConfigError("--space and --model both name a CLIP model: leave out one")

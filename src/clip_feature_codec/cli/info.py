@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @codec_option
 @json_option
 @quiet_option
-def info(source: Path, codec_path: Path | None, json_path: Path | None, **_: Any) -> None:
+def info(source: Path, codec_path: str | None, json_path: Path | None, **_: Any) -> None:
     """Show what a .clp file (- is standard input) or a store holds: bytes, codec, CLIP space, dimension."""
     failures: list[tuple[str, str]] = []
     if not source.is_dir():
@@ -47,7 +47,7 @@ def info(source: Path, codec_path: Path | None, json_path: Path | None, **_: Any
     raise_failures(failures, len(failures) + 1)  # what can be said is said: something is done
 
 
-def _stream_facts(source: Path, codec_path: Path | None) -> dict[str, Any]:
+def _stream_facts(source: Path, codec_path: str | None) -> dict[str, Any]:
     bundle, stream = open_stream(source, codec_path)
     with naming(source):
         bundle.codec.decode([stream])

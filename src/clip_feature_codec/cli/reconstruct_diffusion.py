@@ -59,7 +59,7 @@ _decode_options = stack(decoder_option, paint_options, batch_option, device_opti
     is_flag=True,
     help="Show the layout layer alone, blurred, without any network.",
 )
-def decode(source: Path, out: Path, codec_path: Path | None, **options: Any) -> None:
+def decode(source: Path, out: Path, codec_path: str | None, **options: Any) -> None:
     """Paint the picture of a .clp file, or of every stream of a store.
 
     SOURCE is a .clp file (- is standard input) or a store; the pictures of a store become PNG files in the
@@ -89,13 +89,13 @@ def main(store_dir: Path, bitstream: Path | None, out: Path, **options: Any) -> 
     if bitstream is None:
         _decode_store(store_dir, out, **options)
     else:
-        _decode_file(bitstream, out, store_dir, **options)
+        _decode_file(bitstream, out, str(store_dir), **options)
 
 
 def _decode_file(
     source: Path,
     out: Path,
-    codec_path: Path | None,
+    codec_path: str | None,
     decoder: str | None,
     device: str,
     quiet: bool,

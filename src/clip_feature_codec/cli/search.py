@@ -210,7 +210,7 @@ def _embedder(
 
 
 def _image_query(
-    store: Store, image: Path, quiet: bool, codec_path: Path | None, max_pixels: int, **options: Any
+    store: Store, image: Path, quiet: bool, codec_path: str | None, max_pixels: int, **options: Any
 ) -> np.ndarray:
     """The vector of a picture, or of a stream, which needs no CLIP model."""
     from clip_feature_codec.codec.bitstream import MAGIC

@@ -20,7 +20,7 @@ from clip_feature_codec.cli.common import (
     write_bytes,
     write_json,
 )
-from clip_feature_codec.cli.paths import IN_PATH, NAMED_PATH, OutputPath
+from clip_feature_codec.cli.paths import IN_PATH, NamedOrOnHub, OutputPath
 from clip_feature_codec.cli.reporting import resumable
 from clip_feature_codec.cli.streams import open_stream
 from clip_feature_codec.outputs.kinds import STORE, STREAM
@@ -43,13 +43,13 @@ if TYPE_CHECKING:
 @click.option(
     "--codec",
     "codec_path",
-    type=NAMED_PATH,
+    type=NamedOrOnHub(),
     help="Tables of the new streams: a store or a codec.json. [default: those of the old ones]",
 )
 @json_option
 @quiet_option
 def transcode(
-    source: Path, out: Path, codec_path: Path | None, json_path: Path | None, quiet: bool, **options: Any
+    source: Path, out: Path, codec_path: str | None, json_path: Path | None, quiet: bool, **options: Any
 ) -> None:
     """Make the streams of a store, or one .clp file (- is standard input), smaller without their pictures.
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clip_feature_codec.devices import pick_device
 from clip_feature_codec.errors import CheckpointError
 from clip_feature_codec.hub import is_hub_name, look
-from clip_feature_codec.names import ADDED, DECODER_FILE, PACK_DECODER, PIPELINE_FILE
+from clip_feature_codec.names import ADDED, DECODER_FILE, DECODER_FOLDER, PIPELINE_FILE
+from clip_feature_codec.packs import decoder_in, files_of, pack_folder
 
 if TYPE_CHECKING:
     from clip_feature_codec.decoders.protocol import Decoder
@@ -19,10 +19,11 @@ def open_decoder(source: str | Path, device: str = "auto") -> Decoder:
     """Load a decoder.
 
     Args:
-        source: a checkpoint of ours; the folder of a pack or a store, which has one; the folder of a pipeline
-            of diffusers, known by its ``model_index.json``, and behind a ``+`` the file of its IP-Adapter; or
-            such a folder's name on the hub, ``user/name`` or ``user/name@revision``. What lies on this
-            machine goes before what the hub has.
+        source: a checkpoint of ours, a file or a folder; a pack by its name or folder, or a store's folder,
+            which have one; the folder of a pipeline of diffusers, known by its ``model_index.json``, and
+            behind a ``+`` the file of its IP-Adapter; or the name of a pack or pipeline on the hub,
+            ``user/name`` or ``user/name@revision``. What lies on this machine goes before what the hub
+            has.
         device: see `clip_feature_codec.devices.pick_device`.
 
     Raises:
@@ -31,7 +32,7 @@ def open_decoder(source: str | Path, device: str = "auto") -> Decoder:
     """
     target = pick_device(device)
     main, _, adapter = (str(source), "", "") if Path(source).exists() else str(source).partition(ADDED)
-    place = _from_hub(main) if is_hub_name(main) else Path(main)
+    place = _from_hub(main) if is_hub_name(main) else pack_folder(main) or Path(main)
     if (place / PIPELINE_FILE).is_file():
         from clip_feature_codec.decoders.diffusers.loading import load_pipeline
 
@@ -46,28 +47,22 @@ def open_decoder(source: str | Path, device: str = "auto") -> Decoder:
 def _from_hub(name: str) -> Path:
     """The folder in the hub's cache, with the files that a decoder needs."""
     repository = look(name)
-    repository.require_safe()
-    return repository.download(_wanted(name, repository.files.keys()))
-
-
-def _wanted(name: str, files: Collection[str]) -> Collection[str]:
-    """Of a repository's files, those that make a decoder."""
-    if PIPELINE_FILE in files:
+    if PIPELINE_FILE in repository.files:
         from clip_feature_codec.decoders.diffusers.files import wanted_files
 
-        return wanted_files(name, files)
-    if PACK_DECODER in files:
-        return [PACK_DECODER]
-    raise CheckpointError(f"{name}: no decoder there: neither {PIPELINE_FILE} nor {PACK_DECODER}")
+        repository.require_safe()
+        return repository.download(wanted_files(name, repository.files.keys()))
+    repository.require_safe(DECODER_FOLDER)
+    wanted = files_of(DECODER_FOLDER, repository.files)
+    if not wanted:
+        raise CheckpointError(f"{name}: no decoder there: neither {PIPELINE_FILE} nor {DECODER_FOLDER}/")
+    return repository.download(wanted)
 
 
 def _checkpoint_in(place: Path) -> Path:
-    """Our checkpoint: the file itself, or the one in a pack's or a store's folder."""
-    if not place.is_dir():
-        return place
-    files = [place / name for name in (DECODER_FILE, PACK_DECODER)]
-    found = next((file for file in files if file.is_file()), None)
+    """Our checkpoint: the file itself, or the one in the folder of a pack or a store."""
+    found = decoder_in(place) if place.is_dir() else place
     if found is None:
-        names = f"{PIPELINE_FILE}, {PACK_DECODER} or {DECODER_FILE}"
+        names = f"{PIPELINE_FILE}, {DECODER_FOLDER}/ or {DECODER_FILE}"
         raise CheckpointError(f"{place}: no decoder in this folder, expected {names}")
     return found
