@@ -20,7 +20,7 @@ OPEN_CLIP = ROOT / "embed/openclip"
 LEVELS = [
     {"cli"},
     {"api", "evaluate"},
-    {"fit"},
+    {"fit", "sharing"},
     {"encode", "reconstruct", "train", "outputs"},
     {"decoders"},
     {"store", "embed", "diffusion", "preview", "sources"},

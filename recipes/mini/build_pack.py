@@ -30,7 +30,7 @@ def main() -> None:
     upsampler.load_state_dict(learned["average"])
     packed = dataclasses.replace(decoder, upsampler=upsampler, extra=facts)
     save_decoder(args.work / "packed.safetensors", packed, dtype=torch.float16)
-    export_decoder(args.work / "packed.safetensors", args.pack / DECODER_FOLDER)
+    export_decoder(args.work / "packed.safetensors", args.pack / DECODER_FOLDER, packed.space)
     files = [path for path in args.pack.rglob("*") if path.is_file()]
     for path in files:
         print(f"{path.stat().st_size / 1e6:7.2f} MB  {path.relative_to(args.pack)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -73,14 +73,19 @@ class Bundle:
         return cls(str(file), file, str(file.parent.resolve()) if clip_in(file.parent) else None)
 
     @classmethod
-    def of(cls, repository: Repository) -> Bundle:
-        """Make one of a pack on a hub (see `find`)."""
-        tables = files_of("", repository.files)
-        if CODEC_FILE not in tables:
+    def of(cls, repository: Repository, parts: Sequence[str] = ("",)) -> Bundle:
+        """Make one of a pack on a hub (see `find`).
+
+        Args:
+            repository: where it is.
+            parts: what to download now (see `packs.PARTS`).
+        """
+        if CODEC_FILE not in repository.files:
             raise StoreError(f"{repository.name}: no pack: there is no {CODEC_FILE} in it")
         for part in PARTS:
             repository.require_safe(part)
-        file = repository.download(tables) / CODEC_FILE
+        wanted = [name for part in parts for name in files_of(part, repository.files)]
+        file = repository.download(wanted) / CODEC_FILE
         pack = repository.pinned if files_of(CLIP_FOLDER, repository.files) else None
         return cls(repository.pinned, file, pack, repository)
 
@@ -99,7 +104,11 @@ class Bundle:
     @property
     def clip(self) -> Path | None:
         """The folder of the pack's own CLIP model, downloaded now if need be; None where it has none."""
-        return self._part(CLIP_FOLDER) if self.pack else None
+        if self.pack is None:
+            return None
+        if self.repository:
+            self.repository.download(files_of(CLIP_FOLDER, self.repository.files))
+        return self.codec_file.parent / CLIP_FOLDER
 
     @property
     def decoder(self) -> str | Path | None:
@@ -110,17 +119,6 @@ class Bundle:
         if (own := decoder_in(self.codec_file.parent)) or space.pretrained != IN_PACK:
             return own
         return None if space.model == self.pack else _decoder_of(space.model)
-
-    def download(self) -> Path:
-        """Have all parts here, and give their folder."""
-        for part in PARTS:
-            self._part(part)
-        return self.codec_file.parent
-
-    def _part(self, part: str) -> Path:
-        if self.repository:
-            self.repository.download(files_of(part, self.repository.files))
-        return self.codec_file.parent / part
 
 
 def find_pack(model: str) -> Bundle | None:

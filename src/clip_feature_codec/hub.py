@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from clip_feature_codec.errors import HubError, reason
 from clip_feature_codec.files import write_atomic
+from clip_feature_codec.names import CARD_FILE
 
 log = logging.getLogger(__name__)
 
@@ -213,6 +214,51 @@ def look(
     return Repository(name, str(info.sha), files, wanted, cache, token)
 
 
+def upload(
+    folder: Path,
+    name: str,
+    *,
+    message: str,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    revision: str | None = None,
+) -> str:
+    """Put the files of a folder into a repository, in one commit.
+
+    Args:
+        folder: what is uploaded. A model card that the repository has already stays as it is.
+        name: ``user/name``; made if it is not there.
+        message: of the commit.
+        private: of a repository that is made; by default what the user's settings say.
+        token: that may write; None: the one that was stored at login.
+        revision: branch, made if it is not there; by default ``main``.
+
+    Returns:
+        ``user/name@commit``.
+
+    Raises:
+        HubError: the hub cannot be reached, or does not allow it.
+    """
+    from huggingface_hub import HfApi, constants
+
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    log.info("uploading %d files, %s, to %s/%s", len(sizes), _size(sum(sizes)), constants.ENDPOINT, name)
+    api = HfApi(token=token)
+    with _in_one_line(name, revision or constants.DEFAULT_REVISION):
+        api.create_repo(name, private=private, exist_ok=True)
+        if revision:
+            api.create_branch(name, branch=revision, exist_ok=True)
+        known = api.file_exists(name, CARD_FILE, revision=revision)
+        done = api.upload_folder(
+            repo_id=name,
+            folder_path=folder,
+            commit_message=message,
+            revision=revision,
+            ignore_patterns=[CARD_FILE] if known else None,
+        )
+    return f"{name}@{done.oid}"
+
+
 class _UnreachableError(HubError):
     """The hub cannot be asked."""
 
@@ -237,8 +283,9 @@ def _in_one_line(name: str, revision: str) -> Iterator[None]:
     except client.RevisionNotFoundError:
         raise HubError(f"{name} has no revision {revision!r} at {place}") from None
     except client.HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", "no status")
-        raise _UnreachableError(f"{name}: {place} answers with status {status}") from None
+        status = getattr(error.response, "status_code", "unknown")
+        way_out = "; log in with a token that may do this (hf auth login)" if status in (401, 403) else ""
+        raise _UnreachableError(f"{name}: {place} answers with status {status}{way_out}") from None
     except Exception as error:  # what there is depends on the client's version
         raise _UnreachableError(
             f"{name}: it is not here, and {place} cannot be reached: {reason(error)}"

@@ -70,13 +70,14 @@ def save_decoder(
     write_container(path, facts, weights)
 
 
-def export_decoder(source: Path, folder: Path) -> None:
+def export_decoder(source: Path, folder: Path, space: ClipSpace) -> None:
     """Write what `save_decoder` wrote as packs have it; every weight to the bit, in its own precision.
 
     Args:
         source: the file.
         folder: for ``model.safetensors``, which is such a file, and ``config.json``: the same configuration
             once more, where model hubs look for it. Nothing here reads that.
+        space: the decoder's own, with the labels that others are to know it by.
 
     Raises:
         CheckpointError: the source is no whole decoder checkpoint.
@@ -85,11 +86,8 @@ def export_decoder(source: Path, folder: Path) -> None:
     _check_fields(source, content)
     parts = {"unet": content.pop("weights"), "upsampler": content.pop("upsampler_weights")}
     weights = {f"{part}.{name}": value for part, tensors in parts.items() for name, value in tensors.items()}
-    facts = content | {"version": VERSION}
-    if content["version"] == VERSION:
-        write_atomic(folder / WEIGHTS_FILE, source.read_bytes(), durable=True)
-    else:
-        write_container(folder / WEIGHTS_FILE, facts, weights)
+    facts = content | {"version": VERSION, "space": space.to_json()}
+    write_container(folder / WEIGHTS_FILE, facts, weights)
     write_atomic(folder / CONFIG_FILE, json.dumps(facts, indent=1, sort_keys=True).encode() + b"\n")
 
 

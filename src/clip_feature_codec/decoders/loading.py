@@ -32,7 +32,7 @@ def open_decoder(source: str | Path, device: str = "auto") -> Decoder:
     """
     target = pick_device(device)
     main, _, adapter = (str(source), "", "") if Path(source).exists() else str(source).partition(ADDED)
-    place = _from_hub(main) if is_hub_name(main) else pack_folder(main) or Path(main)
+    place = _place(main)
     if (place / PIPELINE_FILE).is_file():
         from clip_feature_codec.decoders.diffusers.loading import load_pipeline
 
@@ -42,6 +42,20 @@ def open_decoder(source: str | Path, device: str = "auto") -> Decoder:
     from clip_feature_codec.decoders.checkpoint import load_decoder
 
     return load_decoder(_checkpoint_in(place), target)
+
+
+def find_checkpoint(source: str | Path) -> Path:
+    """Find the file of a decoder of ours (see `open_decoder`).
+
+    Raises:
+        CheckpointError: there is none, or the decoder is a pipeline of diffusers.
+        HubError: it is on the hub and cannot be had.
+    """
+    return _checkpoint_in(_place(str(source)))
+
+
+def _place(name: str) -> Path:
+    return _from_hub(name) if is_hub_name(name) else pack_folder(name) or Path(name)
 
 
 def _from_hub(name: str) -> Path:

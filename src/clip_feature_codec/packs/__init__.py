@@ -8,7 +8,7 @@ On a model hub it is a repository.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from clip_feature_codec.names import (
     CARD_FILE,
@@ -61,4 +61,9 @@ def files_of(part: str, names: Iterable[str]) -> list[str]:
     if not part:
         return [name for name in names if name in (CODEC_FILE, CARD_FILE)]
     paths = map(PurePosixPath, names)
-    return [str(path) for path in paths if path.parts[0] == part and path.suffix in _ENDINGS]
+    return [str(path) for path in paths if path.parts[0] == part and may_be_shared(path)]
+
+
+def may_be_shared(path: PurePath) -> bool:
+    """Whether a file is of a kind that can be in a pack: no pickle, by its ending."""
+    return path.suffix in _ENDINGS

@@ -41,6 +41,11 @@ class ModelSource:
     preprocessing: dict[str, Any] = field(default_factory=dict)
     known_as: str | None = None
 
+    @property
+    def in_folder(self) -> bool:
+        """Whether configuration and weights lie in one folder, with all that belongs to them."""
+        return self.pretrained in _OWN_WEIGHTS
+
 
 def find_model(model: str, pretrained: str | None) -> ModelSource:
     """Find a model and its weights (see `embed.factory.load_embedder`).
