@@ -27,7 +27,7 @@ from pathlib import Path
 
 from clip_feature_codec import ClipCodec
 from clip_feature_codec.cli.common import ProgressBars
-from clip_feature_codec.decoders.options import PaintOptions
+from clip_feature_codec.decoders.options import OUR_SAMPLING, PaintOptions
 from clip_feature_codec.evaluate.analysis.statistics import interval
 from clip_feature_codec.evaluate.analysis.summary import summarise
 from clip_feature_codec.evaluate.comparison import Comparison
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, help="its classes, a line each, synonyms behind commas")
     parser.add_argument("--pack", default=DEFAULT_PACK, help="another pack's folder")
     parser.add_argument("--decoder", type=Path, help="another decoder of the same CLIP model")
-    parser.add_argument("--steps", type=int, nargs="+", default=[PaintOptions.steps])
+    parser.add_argument("--steps", type=int, nargs="+", default=[OUR_SAMPLING.steps])
     parser.add_argument("--eta", type=float, help="sample by DDIM with this noise")
     parser.add_argument("--fidelity", type=float, default=PaintOptions.fidelity)
     parser.add_argument("--budgets", type=int, nargs="+", default=BUDGETS)

@@ -35,6 +35,17 @@ def is_hub_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None and not Path(text).exists()
 
 
+def split_inside(text: str) -> tuple[str, str]:
+    """Take ``user/name/inside[@revision]`` apart: the repository's name, and a path in it that may be empty.
+
+    The name is empty where the text cannot be such a thing.
+    """
+    path, at, revision = text.partition("@")
+    parts = path.split("/")
+    repository = "/".join(parts[:2]) + at + revision
+    return (repository, "/".join(parts[2:])) if _NAME.fullmatch(repository) else ("", "")
+
+
 class RemoteFile(NamedTuple):
     """What the hub says of a file: its size in bytes, and its SHA-256 or git's SHA-1 in hex."""
 

@@ -28,7 +28,6 @@ from clip_feature_codec.cli.common import (
 from clip_feature_codec.cli.painting import make_paint_options, sampling_options
 from clip_feature_codec.cli.paths import IN_FOLDER, NAMED_FILE, OutputPath
 from clip_feature_codec.cli.reporting import resumable
-from clip_feature_codec.decoders.options import PaintOptions
 from clip_feature_codec.errors import ConfigError, PartialFailureError
 from clip_feature_codec.files import STDIO, encodable
 from clip_feature_codec.outputs.kinds import FIGURES, PAGE, PICTURE, TABLE, WORK
@@ -80,10 +79,9 @@ _options = stack(
     click.option(
         "--steps",
         callback=_numbers,
-        default=str(PaintOptions.steps),
-        show_default=True,
+        default="",
         metavar="N,N,...",
-        help="Network evaluations of our decoder, a curve each.",
+        help="Network evaluations of the decoder, a curve each. [default: the decoder's own]",
     ),
     click.option(
         "--seeds",
@@ -273,7 +271,7 @@ def _prepare(
         store,
         codec.decoder,
         codec.embedder,
-        make_paint_options(options | {"steps": comparison.steps[0]}),
+        make_paint_options(options | {"steps": None}),
         comparison,
         eyes=eyes,
         work=work,
@@ -291,8 +289,6 @@ def _comparison(options: dict[str, Any]) -> Comparison:
 
     names = ("budgets", "steps", "seeds", "baselines", "externals")
     chosen = {name: options.pop(name) for name in names}
-    if not chosen["steps"]:
-        raise ConfigError("steps: found none, expected at least one number")
     return Comparison(**chosen)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from clip_feature_codec.progress import Progress
 
 
+_UNIT = 1e-4
+"""Vectors whose mean length is no farther from 1 were brought to unit length by somebody."""
+
+
 @click.command("fit", cls=Command)
 @click.argument("source", type=IN_PATH)
 @click.option("-o", "--out", type=OutputPath(CODEC), required=True, help="The codec.json.")
@@ -57,7 +62,9 @@ def fit(source: Path, out: Path, json_path: Path | None, quiet: bool, **options:
     bars = ProgressBars(quiet)
     space, blocks = _vectors(source, failures, bars, **options)
     counts: list[int] = []
-    codec = FeatureCodec.fit_klt(_counted(blocks, counts), space)
+    lengths: list[float] = []
+    codec = FeatureCodec.fit_klt(_counted(blocks, counts, lengths), space)
+    codec = replace(codec, vector_length=_mean_length(source, lengths, sum(counts)))
     bars.close()
     codec.save(out)
     record = {
@@ -126,8 +133,24 @@ def _space(space_path: str | None, model: str | None, pretrained: str | None, de
     return load_embedder(str(model), pretrained, device).space
 
 
-def _counted(blocks: Iterator[np.ndarray], counts: list[int]) -> Iterator[np.ndarray]:
-    """The blocks as they are, while their lengths are written down."""
+def _counted(
+    blocks: Iterator[np.ndarray], counts: list[int], lengths: list[float]
+) -> Iterator[np.ndarray]:
+    """The blocks as they are, while it is written down how many vectors they have and how long those are."""
+    from clip_feature_codec.codec.semantic.vectors import lengths as lengths_of
+
     for block in blocks:
         counts.append(len(block))
+        lengths.append(float(lengths_of(block).sum()))
         yield block
+
+
+def _mean_length(source: Path, sums: list[float], count: int) -> float | None:
+    """How long vectors are before coding: of a store, as its tables say; None where all are of unit length."""
+    from clip_feature_codec.bundle import Bundle
+    from clip_feature_codec.names import CODEC_FILE
+
+    if (source / CODEC_FILE).is_file():
+        return Bundle.find(source).codec.vector_length
+    mean = sum(sums) / count
+    return None if abs(mean - 1) < _UNIT else mean

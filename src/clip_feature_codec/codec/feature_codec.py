@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -48,20 +49,27 @@ class FeatureCodec:
         space: where the vectors come from.
         semantic: coder of the vectors.
         layout: coder of the layouts; the package's own unless ``codec.json`` says otherwise.
+        vector_length: mean length of the vectors that the tables were fitted on, before they were brought to
+            unit length, which some decoders want back; None where it is not known. No stream depends on it.
 
     Raises:
-        ConfigError: the tables do not have the space's dimension, or that is over 8192.
+        ConfigError: the tables do not have the space's dimension, that is over 8192, or the length is not
+            positive and finite.
     """
 
     space: ClipSpace
     semantic: SemanticCoder
     layout: LayoutCoder = field(default_factory=LayoutCoder.builtin)
+    vector_length: float | None = None
 
     def __post_init__(self) -> None:
         if self.semantic.dim != self.space.dim:
             raise ConfigError(f"codec tables: found {self.semantic.dim} channels, expected {self.space.dim}")
         if self.dim > bitstream.MAX_DIM:
             raise ConfigError(f"codec, dim: found {self.dim}, expected at most {bitstream.MAX_DIM}")
+        length = self.vector_length
+        if length is not None and not (math.isfinite(length) and length > 0):
+            raise ConfigError(f"codec, vector_length: found {length}, expected a positive number")
 
     @classmethod
     def fit(cls, vectors: NDArray[np.float32], space: ClipSpace) -> FeatureCodec:
@@ -232,6 +240,7 @@ class FeatureCodec:
 
     def to_json(self) -> dict[str, Any]:
         """The codec as a JSON-able dictionary, the contents of ``codec.json``."""
+        known = {} if self.vector_length is None else {"vector_length": self.vector_length}
         return {
             "format": FORMAT,
             "version": _VERSION,
@@ -240,6 +249,7 @@ class FeatureCodec:
             "semantic": self.semantic.to_json(),
             "layout": self.layout.to_json(),
             "tables_sha256": self.tables_sha256,
+            **known,
         }
 
     @classmethod
@@ -259,10 +269,12 @@ class FeatureCodec:
         if coder is None:
             known = " or ".join(map(repr, _CODERS))
             raise StoreError(f"codec, profile: found {data.get('profile')!r}, expected {known}")
-        space = ClipSpace.from_json(data.get("space"))
+        space, length = ClipSpace.from_json(data.get("space")), data.get("vector_length")
+        if length is not None and type(length) not in (int, float):
+            raise StoreError(f"codec, vector_length: found {length!r}, expected a positive number")
         try:
             semantic = coder.from_json(data.get("semantic"))
-            codec = cls(space, semantic, LayoutCoder.from_json(data.get("layout")))
+            codec = cls(space, semantic, LayoutCoder.from_json(data.get("layout")), length)
         except ConfigError as error:
             raise StoreError(str(error)) from None
         if data.get("tables_sha256") != codec.tables_sha256:

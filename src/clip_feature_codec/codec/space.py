@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,31 @@ from clip_feature_codec.errors import ConfigError, SpaceMismatchError, StoreErro
 def canonical_json(value: object) -> bytes:
     """JSON in ASCII with sorted keys and no spaces, so that equal values give equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+@dataclass(frozen=True)
+class SameSpace:
+    """That another model gives the same vectors, as was found by embedding probe pictures with both.
+
+    Attributes:
+        fingerprint: of the other space.
+        label: of the other space, for messages.
+        least_cosine: of the two models' vectors of one picture.
+        pictures: how many were embedded.
+
+    Raises:
+        ConfigError: a field is of the wrong type.
+    """
+
+    fingerprint: str
+    label: str
+    least_cosine: float
+    pictures: int
+
+    def __post_init__(self) -> None:
+        for name, kinds in (("fingerprint", (str,)), ("label", (str,)), ("least_cosine", (float, int))):
+            if type(getattr(self, name)) not in kinds:
+                raise ConfigError(f"same space, {name}: found {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True)
@@ -27,6 +52,7 @@ class ClipSpace:
         dim: length of a vector.
         preprocessing: what happens to a picture before the tower (size, mean, std, interpolation, ...),
             JSON-able. Tuples become lists, so that a space equals its own round trip through JSON.
+        same: other models that were found to have the same vectors, in another format perhaps.
 
     Raises:
         ConfigError: a field is of the wrong type or ``preprocessing`` is not JSON-able.
@@ -37,6 +63,7 @@ class ClipSpace:
     weights_sha256: str
     dim: int
     preprocessing: dict[str, Any]
+    same: tuple[SameSpace, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         for name in ("model", "pretrained", "weights_sha256"):
@@ -68,25 +95,33 @@ class ClipSpace:
         """Name for messages, such as ``ViT-B-32/laion2b_s34b_b79k (space 0123456789abcdef)``."""
         return f"{self.model}/{self.pretrained} (space {self.fingerprint})"
 
+    def is_same(self, other: ClipSpace) -> bool:
+        """Whether two models' vectors are the same: by their fingerprints, or as one of them has on record."""
+        ours, theirs = self.fingerprint, other.fingerprint
+        on_record = {proof.fingerprint for proof in self.same}, {proof.fingerprint for proof in other.same}
+        return ours == theirs or theirs in on_record[0] or ours in on_record[1]
+
     def require_same(self, other: ClipSpace, what: str) -> None:
         """Refuse ``what``, which speaks of ``other``, where this space is expected.
 
         Raises:
-            SpaceMismatchError: the fingerprints differ; both labels are in the message.
+            SpaceMismatchError: they are not the same (`is_same`); both labels are in the message.
         """
-        if other.fingerprint != self.fingerprint:
+        if not self.is_same(other):
             raise SpaceMismatchError(
                 f"{what}: found CLIP space {other.label}, expected {self.label}; use one model for all"
             )
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a JSON-able dictionary."""
+        known = {"same": [asdict(proof) for proof in self.same]} if self.same else {}
         return {
             "model": self.model,
             "pretrained": self.pretrained,
             "weights_sha256": self.weights_sha256,
             "dim": self.dim,
             "preprocessing": self.preprocessing,
+            **known,
         }
 
     @classmethod
@@ -103,6 +138,9 @@ class ClipSpace:
         if missing:
             raise StoreError(f"CLIP space: {missing[0]} is missing, expected {', '.join(names)}")
         try:
-            return cls(**{name: data[name] for name in names})
+            same = tuple(SameSpace(**proof) for proof in data.get("same", ()))
+            return cls(**{name: data[name] for name in names}, same=same)
+        except TypeError:
+            raise StoreError("CLIP space, same: found no list of records, expected one") from None
         except ConfigError as error:
             raise StoreError(str(error)) from None

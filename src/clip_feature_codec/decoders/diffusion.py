@@ -14,7 +14,7 @@ from torch import Tensor
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.decoders.conditions import Conditions
 from clip_feature_codec.decoders.container import content_digest
-from clip_feature_codec.decoders.options import PaintOptions
+from clip_feature_codec.decoders.options import OUR_SAMPLER, OUR_SAMPLING, PaintOptions, Sampling
 from clip_feature_codec.diffusion.plans import Step, sampling_plan
 from clip_feature_codec.diffusion.samplers import noise_generators, sample
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
@@ -68,6 +68,11 @@ class DiffusionDecoder:
         return self.unet.config.layout
 
     @property
+    def usual(self) -> Sampling:
+        """See `protocol.Decoder`."""
+        return OUR_SAMPLING
+
+    @property
     def has_fidelity(self) -> bool:
         """See `protocol.Decoder`: where sampling begins with pure noise, one evaluation gives the mean."""
         return self.scheduler.zero_terminal_snr
@@ -110,8 +115,9 @@ class DiffusionDecoder:
             mean = self._sample(first, conditions, 1.0, options.seed, keys)
             if options.fidelity == 1:
                 return to_pictures(mean)
-        plan = sampling_plan(options.sampler, self.scheduler, options.steps, options.eta)
-        canvases = self._sample(plan, conditions, options.guidance, options.seed, keys)
+        steps, guidance, sampler = options.sampling(OUR_SAMPLING)
+        plan = sampling_plan(sampler or OUR_SAMPLER, self.scheduler, steps, options.eta)
+        canvases = self._sample(plan, conditions, guidance, options.seed, keys)
         if self.upsampler is not None:
             # For small pictures, too: it mends the canvas's own flaws, and a picture is the same at every
             # size.

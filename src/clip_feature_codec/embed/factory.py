@@ -21,7 +21,20 @@ def _open_clip(model: str, pretrained: str | None, device: str) -> Embedder:
     return ClipEmbedder.load(model, pretrained, device)
 
 
-_LOADERS: tuple[Loader, ...] = (_open_clip,)
+def _transformers(model: str, pretrained: str | None, device: str) -> Embedder | None:
+    from clip_feature_codec.embed.transformers.source import find_tower
+
+    source = find_tower(model) if "/" in model or Path(model).is_dir() else None
+    if source is None:
+        return None
+    if pretrained not in (None, "folder"):
+        raise ConfigError(f"model {model!r} has its own weights: leave out pretrained={pretrained!r}")
+    from clip_feature_codec.embed.transformers.tower import VisionTower
+
+    return VisionTower.from_source(source, device)
+
+
+_LOADERS: tuple[Loader, ...] = (_transformers, _open_clip)
 """One for each kind of model, asked in this order; the last refuses what nobody knows."""
 
 
@@ -30,7 +43,9 @@ def load_embedder(model: str = DEFAULT_PACK, pretrained: str | None = None, devi
 
     Args:
         model: the name of a pack (``mini``); a folder with ``open_clip_config.json`` and weights; a name
-            that open_clip knows; or a ``.json`` file with a model configuration of open_clip's form.
+            that open_clip knows; a ``.json`` file with a model configuration of open_clip's form; or the
+            image tower of a diffusers pipeline, or one by itself in transformers' format: a folder, or its
+            name on the hub (see `embed.transformers.source.find_tower`).
         pretrained: with a name or a ``.json`` file: a pretrained tag of open_clip's, which is
             downloaded at its first use, or a local ``.pt`` or ``.safetensors`` file.
         device: see `clip_feature_codec.devices.pick_device`.

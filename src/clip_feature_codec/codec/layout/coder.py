@@ -231,12 +231,13 @@ class LayoutCoder:
             raise BitstreamError(f"layout payload: found {found}, expected at most {2 * _LARGEST}")
         return values
 
-    def render(self, coefficients: NDArray[Any], width: int, height: int) -> NDArray[np.uint8]:
-        """Draw pictures: uint8 (..., height, width, 3).
+    @staticmethod
+    def step_of(payload: bytes) -> float:
+        """How far apart the values are that a payload can tell, in 1/64."""
+        return step_size(payload[0]) / (1 << _STEP_BITS)
 
-        The cosines of `analyse` at the middles of the pixels, k_u cos(pi (2 y + 1) u / (2 height)) and
-        k_v cos(pi (2 x + 1) v / (2 width)), times the coefficients / 64, summed in float32; then the
-        transposed colour rows with their n_c, plus 127.5, clipped and rounded.
+    def render(self, coefficients: NDArray[Any], width: int, height: int) -> NDArray[np.uint8]:
+        """Draw pictures: uint8 (..., height, width, 3), `waves` plus 127.5, clipped and rounded.
 
         Args:
             coefficients: (L,) or (N, L), in 1/64.
@@ -245,18 +246,36 @@ class LayoutCoder:
         """
         if coefficients.ndim == 2:
             return np.stack([self.render(row, width, height) for row in coefficients])
+        pixels = self.waves(coefficients, width, height, _GREY)
+        np.clip(pixels, 0.0, 255.0, out=pixels)
+        pixels += np.float32(0.5)
+        return pixels.astype(np.uint8)
+
+    @staticmethod
+    def waves(
+        coefficients: NDArray[Any], width: int, height: int, level: float = 0.0
+    ) -> NDArray[np.float32]:
+        """Add up cosines: float32 (height, width, 3), in levels of 8 bits.
+
+        Those of `analyse` at the middles of the pixels, k_u cos(pi (2 y + 1) u / (2 height)) and
+        k_v cos(pi (2 x + 1) v / (2 width)), times the coefficients / 64, summed in float32; times the
+        transposed colour rows with their n_c.
+
+        Args:
+            coefficients: (L,), in 1/64.
+            width: pixels, at least 1.
+            height: pixels, at least 1.
+            level: is added.
+        """
         planes = np.zeros((SIDE, SIDE, CHANNELS), np.float32)
         channels, u, v = geometry().places.T
         planes[u, v, channels] = coefficients
         colours = planes @ _DISPLAY  # (u, v, rgb)
-        colours[0, 0] += _GREY
+        colours[0, 0] += level
         across = _synthesis_basis(width) @ colours.swapaxes(0, 1).reshape(SIDE, -1)  # (x, u rgb)
         lines = across.reshape(width, SIDE, CHANNELS).swapaxes(0, 1).reshape(SIDE, -1)
-        pixels = _synthesis_basis(height) @ lines  # (y, x rgb)
-        np.clip(pixels, 0.0, 255.0, out=pixels)
-        pixels += np.float32(0.5)
-        levels: NDArray[np.uint8] = pixels.astype(np.uint8)
-        return levels.reshape(height, width, CHANNELS)
+        pixels: NDArray[np.float32] = _synthesis_basis(height) @ lines  # (y, x rgb)
+        return pixels.reshape(height, width, CHANNELS)
 
     def to_bytes(self) -> bytes:
         """The tables as bytes, to be hashed: `to_json`'s strings, decoded, in its order."""
