@@ -30,6 +30,7 @@ from clip_feature_codec.cli.common import ProgressBars
 from clip_feature_codec.decoders.options import OUR_SAMPLING, PaintOptions
 from clip_feature_codec.evaluate.analysis.statistics import interval
 from clip_feature_codec.evaluate.analysis.summary import summarise
+from clip_feature_codec.evaluate.codecs import Painter
 from clip_feature_codec.evaluate.comparison import Comparison
 from clip_feature_codec.evaluate.evaluation import Evaluator
 from clip_feature_codec.evaluate.instruments import Eyes
@@ -60,7 +61,7 @@ def run(
     names = class_names(parquet) if classifier else {}
     evaluator = Evaluator.prepare(
         make_store(codec, parquet, out, count=count),
-        codec.decoder,
+        [Painter(codec.decoder)],
         codec.embedder,
         options,
         settings,

@@ -209,9 +209,16 @@ class ClipCodec:
                 f"there is no {DECODER_FILE} beside the codec of {self.features.space.label}: "
                 "train a decoder, or name one with --decoder (in Python: decoder=)"
             )
-        decoder = open_decoder(self._decoder, self._device)
+        decoder = open_decoder(self.decoder_source, self._device)
         self.features.space.require_same(decoder.space, f"decoder {self._decoder}")
         return decoder
+
+    @lazy
+    def decoder_source(self) -> str:
+        """How the decoder is found again: a path, or a name on a hub with its commit; empty without one."""
+        from clip_feature_codec.decoders.loading import pinned
+
+        return "" if self._decoder is None else pinned(self._decoder)
 
     def embed(self, image: Picture) -> NDArray[np.float32]:
         """A picture's CLIP vector before coding: float32 (D,), unit length."""

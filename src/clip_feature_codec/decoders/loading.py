@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from clip_feature_codec.devices import pick_device
 from clip_feature_codec.errors import CheckpointError
-from clip_feature_codec.hub import is_hub_name, look
+from clip_feature_codec.hub import is_hub_name, look, split_inside
 from clip_feature_codec.names import ADDED, DECODER_FILE, DECODER_FOLDER, PIPELINE_FILE
 from clip_feature_codec.packs import decoder_in, files_of, pack_folder
 
@@ -42,6 +42,26 @@ def open_decoder(source: str | Path, device: str = "auto") -> Decoder:
     from clip_feature_codec.decoders.checkpoint import load_decoder
 
     return load_decoder(_checkpoint_in(place), target)
+
+
+def pinned(source: str | Path) -> str:
+    """The name of a decoder as it will always mean this one: of what is on a hub, with the commit.
+
+    Raises:
+        HubError: it is on the hub and cannot be had.
+    """
+    text = str(source)
+    if Path(text).exists():
+        return text
+    return ADDED.join(_pinned(part) for part in text.split(ADDED))
+
+
+def _pinned(name: str) -> str:
+    repository, inside = ("", "") if Path(name).exists() else split_inside(name)
+    if not repository:
+        return name
+    found = look(repository)
+    return "/".join(filter(None, (found.name, inside))) + f"@{found.commit}"
 
 
 def find_checkpoint(source: str | Path) -> Path:
