@@ -244,10 +244,12 @@ def _prepare(
     from clip_feature_codec.store.opening import open_store
 
     comparison, named = _comparison(options), NamedEyes.of(options)
+    names = _decoder_names(decoders)
     check_metric_names(require, list(named.clips))
     store = open_store(store_dir)
     eyes = named.load(device)
-    codec, painters = _painters(store_dir, decoders, model=model, pretrained=pretrained, device=device)
+    named_decoders = dict(zip(names, decoders or (None,), strict=True))
+    codec, painters = _painters(store_dir, named_decoders, model=model, pretrained=pretrained, device=device)
     remark_on_model(store.codec.space, quiet)
     evaluator = Evaluator.prepare(
         store,
@@ -266,22 +268,24 @@ def _prepare(
 
 
 def _painters(
-    store_dir: Path, decoders: tuple[str, ...], **options: str | None
+    store_dir: Path, decoders: dict[str, str | None], **options: str | None
 ) -> tuple[ClipCodec, list[Painter]]:
-    """The store's codec, and what paints its streams: the decoders named, or its own."""
+    """The store's codec, and what paints its streams: the decoders named, or, for None, its own."""
     from clip_feature_codec.api import ClipCodec
     from clip_feature_codec.evaluate.codecs import Painter
 
-    codecs = [ClipCodec.load(store_dir, decoder=decoder, **options) for decoder in decoders or (None,)]
-    names = _decoder_names(decoders) if len(decoders) > 1 else [""]
-    painters = [
-        Painter(codec.decoder, name, codec.decoder_source) for name, codec in zip(names, codecs, strict=True)
-    ]
-    return codecs[0], painters
+    codecs = {name: ClipCodec.load(store_dir, decoder=one, **options) for name, one in decoders.items()}
+    painters = [Painter(codec.decoder, name, codec.decoder_source) for name, codec in codecs.items()]
+    return next(iter(codecs.values())), painters
 
 
 def _decoder_names(given: tuple[str, ...]) -> list[str]:
-    """What decoders are called in results: the last part of each name, or all of it if these are the same."""
+    """What decoders are called in results: the last part of each name, or all of it if these are the same.
+
+    A single one, or the store's own, needs no name.
+    """
+    if len(given) < 2:
+        return [""]
     last = [path.stem if path.is_file() else path.name for path in map(Path, given)]
     names = [encodable(name) for name in (last if len(set(last)) == len(last) else given)]
     for name in names:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME
@@ -11,7 +10,7 @@ from safetensors.torch import save
 
 from clip_feature_codec.embed.openclip.network import build
 from clip_feature_codec.embed.openclip.source import find_model
-from clip_feature_codec.files import write_atomic
+from clip_feature_codec.files import copy_atomic, write_atomic
 from clip_feature_codec.packs import may_be_shared
 
 
@@ -31,10 +30,9 @@ def save_model(model: str, pretrained: str | None, folder: Path) -> None:
     """
     source = find_model(model, pretrained)
     weights = Path(source.weights)
-    folder.mkdir(parents=True, exist_ok=True)
     if source.in_folder:
         for path in filter(may_be_shared, weights.parent.iterdir()):
-            shutil.copyfile(path, folder / path.name)
+            copy_atomic(path, folder / path.name)
     else:
         described = {"model_cfg": source.config, "preprocess_cfg": source.preprocessing}
         write_atomic(folder / HF_CONFIG_NAME, json.dumps(described, indent=1).encode() + b"\n")
@@ -42,4 +40,4 @@ def save_model(model: str, pretrained: str | None, folder: Path) -> None:
         tensors = {name: value.contiguous() for name, value in build(source).state_dict().items()}
         write_atomic(folder / HF_SAFE_WEIGHTS_NAME, save(tensors, {"format": "pt"}))
     elif not source.in_folder:
-        shutil.copyfile(weights, folder / HF_SAFE_WEIGHTS_NAME)
+        copy_atomic(weights, folder / HF_SAFE_WEIGHTS_NAME)
