@@ -186,8 +186,8 @@ def test_a_decoder_without_layouts_says_once_that_it_ignores_them(
     with caplog.at_level(logging.INFO):
         list(paint([mixed[0]] * 3, codec, decoder, QUICK, batch_size=1))
         assert caplog.messages == [
-            "this decoder takes no layouts: the layout layers of the streams are ignored; --match-layout gives "
-            "what it paints their low frequencies"
+            "this decoder takes no layouts: the layout layers of the streams are ignored; --match-layout "
+            "gives what it paints their low frequencies"
         ]
         list(paint(mixed[1:2], codec, decoder, QUICK))
     assert len(caplog.messages) == 1

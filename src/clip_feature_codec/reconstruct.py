@@ -50,7 +50,10 @@ def paint(
         ConfigError: an option is out of the decoder's range, or it has no fidelity to choose.
     """
     if options.fidelity and not decoder.has_fidelity:
-        raise ConfigError("this decoder has no fidelity to choose: it was trained without zero_terminal_snr, or takes no layouts")
+        raise ConfigError(
+            "this decoder has no fidelity to choose: it was trained without zero_terminal_snr, or takes no "
+            "layouts"
+        )
     decoder.space.require_same(codec.space, "the streams' codec")
     told = False
     progress("decoding", 0, len(streams))

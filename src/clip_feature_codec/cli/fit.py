@@ -133,9 +133,7 @@ def _space(space_path: str | None, model: str | None, pretrained: str | None, de
     return load_embedder(str(model), pretrained, device).space
 
 
-def _counted(
-    blocks: Iterator[np.ndarray], counts: list[int], lengths: list[float]
-) -> Iterator[np.ndarray]:
+def _counted(blocks: Iterator[np.ndarray], counts: list[int], lengths: list[float]) -> Iterator[np.ndarray]:
     """The blocks as they are, while it is written down how many vectors they have and how long those are."""
     from clip_feature_codec.codec.semantic.vectors import lengths as lengths_of
 
@@ -146,7 +144,7 @@ def _counted(
 
 
 def _mean_length(source: Path, sums: list[float], count: int) -> float | None:
-    """How long vectors are before coding: of a store, as its tables say; None where all are of unit length."""
+    """How long vectors are before coding: of a store, as its tables say; None where all have unit length."""
     from clip_feature_codec.bundle import Bundle
     from clip_feature_codec.names import CODEC_FILE
 

@@ -25,7 +25,8 @@ sampling_options = stack(
     click.option(
         "--guidance",
         type=float,
-        help=f"Classifier-free guidance; 1 is none. [default: the decoder's own; {OUR_SAMPLING.guidance:g} for ours]",
+        help="Classifier-free guidance; 1 is none. "
+        f"[default: the decoder's own; {OUR_SAMPLING.guidance:g} for ours]",
     ),
     click.option(
         "--fidelity",

@@ -96,7 +96,7 @@ class ClipSpace:
         return f"{self.model}/{self.pretrained} (space {self.fingerprint})"
 
     def is_same(self, other: ClipSpace) -> bool:
-        """Whether two models' vectors are the same: by their fingerprints, or as one of them has on record."""
+        """Whether two models' vectors are the same: by fingerprint, or as one of them has on record."""
         ours, theirs = self.fingerprint, other.fingerprint
         on_record = {proof.fingerprint for proof in self.same}, {proof.fingerprint for proof in other.same}
         return ours == theirs or theirs in on_record[0] or ours in on_record[1]

@@ -11,7 +11,10 @@ from clip_feature_codec.hub import is_hub_name, look, split_inside
 from clip_feature_codec.names import ADDED, DECODER_FILE, DECODER_FOLDER, PIPELINE_FILE
 from clip_feature_codec.packs import decoder_in, files_of, pack_folder
 
+# torch takes seconds to import.
 if TYPE_CHECKING:
+    import torch
+
     from clip_feature_codec.decoders.protocol import Decoder
 
 
@@ -19,11 +22,10 @@ def open_decoder(source: str | Path, device: str = "auto") -> Decoder:
     """Load a decoder.
 
     Args:
-        source: a checkpoint of ours, a file or a folder; a pack by its name or folder, or a store's folder,
-            which have one; the folder of a pipeline of diffusers, known by its ``model_index.json``, and
-            behind a ``+`` the file of its IP-Adapter; or the name of a pack or pipeline on the hub,
-            ``user/name`` or ``user/name@revision``. What lies on this machine goes before what the hub
-            has.
+        source: a checkpoint of ours; a pack by its name or folder, or a store's folder, which have one; the
+            folder of a pipeline of diffusers, known by its ``model_index.json``, and behind a ``+`` the file
+            of its IP-Adapter; or the name of a pack or pipeline on the hub, ``user/name`` or
+            ``user/name@revision``. What lies on this machine goes before what the hub has.
         device: see `clip_feature_codec.devices.pick_device`.
 
     Raises:
@@ -32,16 +34,24 @@ def open_decoder(source: str | Path, device: str = "auto") -> Decoder:
     """
     target = pick_device(device)
     main, _, adapter = (str(source), "", "") if Path(source).exists() else str(source).partition(ADDED)
-    place = _place(main)
+    place = _place(main, target)
     if (place / PIPELINE_FILE).is_file():
-        from clip_feature_codec.decoders.diffusers.loading import load_pipeline
-
-        return load_pipeline(place, adapter, target)
+        return _pipeline(place, main, adapter, target)
     if adapter:
         raise CheckpointError(f"{source}: an IP-Adapter goes with a pipeline of diffusers; {main} is none")
     from clip_feature_codec.decoders.checkpoint import load_decoder
 
     return load_decoder(_checkpoint_in(place), target)
+
+
+def find_checkpoint(source: str | Path) -> Path:
+    """Find the file of a decoder of ours (see `open_decoder`).
+
+    Raises:
+        CheckpointError: there is none, or the decoder is a pipeline of diffusers.
+        HubError: it is on the hub and cannot be had.
+    """
+    return _checkpoint_in(_place(str(source), pick_device("cpu")))
 
 
 def pinned(source: str | Path) -> str:
@@ -51,9 +61,7 @@ def pinned(source: str | Path) -> str:
         HubError: it is on the hub and cannot be had.
     """
     text = str(source)
-    if Path(text).exists():
-        return text
-    return ADDED.join(_pinned(part) for part in text.split(ADDED))
+    return text if Path(text).exists() else ADDED.join(map(_pinned, text.split(ADDED)))
 
 
 def _pinned(name: str) -> str:
@@ -64,30 +72,34 @@ def _pinned(name: str) -> str:
     return "/".join(filter(None, (found.name, inside))) + f"@{found.commit}"
 
 
-def find_checkpoint(source: str | Path) -> Path:
-    """Find the file of a decoder of ours (see `open_decoder`).
-
-    Raises:
-        CheckpointError: there is none, or the decoder is a pipeline of diffusers.
-        HubError: it is on the hub and cannot be had.
-    """
-    return _checkpoint_in(_place(str(source)))
+def _place(name: str, device: torch.device) -> Path:
+    return _from_hub(name, device) if is_hub_name(name) else pack_folder(name) or Path(name)
 
 
-def _place(name: str) -> Path:
-    return _from_hub(name) if is_hub_name(name) else pack_folder(name) or Path(name)
+def _pipeline(folder: Path, name: str, adapter: str, device: torch.device) -> Decoder:
+    """The decoder that is a pipeline of diffusers, with an IP-Adapter perhaps."""
+    from clip_feature_codec.decoders.diffusers.loading import kind_of, load_pipeline
+    from clip_feature_codec.embed.transformers.source import bring, files_beside_adapter, find_tower
+
+    kind_of(folder)  # refuses what cannot be used, before a tower is looked for
+    tower = find_tower(f"{name}{ADDED}{adapter}" if adapter else name)
+    if tower is None:
+        raise CheckpointError(f"{name}: the image tower of this pipeline is of no kind that is known here")
+    return load_pipeline(folder, bring(adapter, files_beside_adapter) if adapter else None, tower, device)
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, device: torch.device) -> Path:
     """The folder in the hub's cache, with the files that a decoder needs."""
     repository = look(name)
-    if PIPELINE_FILE in repository.files:
+    files = repository.files.keys()
+    if PIPELINE_FILE in files:
         from clip_feature_codec.decoders.diffusers.files import wanted_files
+        from clip_feature_codec.decoders.diffusers.loading import kind_of
 
-        repository.require_safe()
-        return repository.download(wanted_files(name, repository.files.keys()))
+        parts = kind_of(repository.download([PIPELINE_FILE])).parts
+        return repository.download(wanted_files(name, files, parts, half=device.type != "cpu"))
     repository.require_safe(DECODER_FOLDER)
-    wanted = files_of(DECODER_FOLDER, repository.files)
+    wanted = files_of(DECODER_FOLDER, files)
     if not wanted:
         raise CheckpointError(f"{name}: no decoder there: neither {PIPELINE_FILE} nor {DECODER_FOLDER}/")
     return repository.download(wanted)

@@ -141,7 +141,7 @@ class Plan:
             with np.load(self._file(names), allow_pickle=False) as data:
                 record = json.loads(data["record"].tobytes())
                 rows = {name: data[name] for name in LAYERS if name in data}
-                lengths = data["lengths"] if "lengths" in data else None
+                lengths = data.get("lengths")
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
             return None
         pictures = [NewPicture(*values) for values in record["pictures"]]

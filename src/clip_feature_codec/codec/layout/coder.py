@@ -252,9 +252,7 @@ class LayoutCoder:
         return pixels.astype(np.uint8)
 
     @staticmethod
-    def waves(
-        coefficients: NDArray[Any], width: int, height: int, level: float = 0.0
-    ) -> NDArray[np.float32]:
+    def waves(coefficients: NDArray[Any], width: int, height: int, level: float = 0.0) -> NDArray[np.float32]:
         """Add up cosines: float32 (height, width, 3), in levels of 8 bits.
 
         Those of `analyse` at the middles of the pixels, k_u cos(pi (2 y + 1) u / (2 height)) and

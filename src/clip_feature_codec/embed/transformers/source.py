@@ -59,8 +59,8 @@ def find_tower(model: str) -> TowerSource | None:
     """
     main, _, adapter = (model, "", "") if Path(model).exists() else model.partition(ADDED)
     if adapter:
-        file = bring(adapter, files_beside_adapter)
-        found = tower_of_adapter(file)
+        file, pipeline = bring(adapter, files_beside_adapter), bring(main, _wanted)
+        found = tower_of_adapter(file, pipeline)
         if found is None:
             raise ModelError(f"{adapter}: no image_encoder of the right size beside this IP-Adapter")
         return TowerSource(found, None, f"{_label(main)}{ADDED}{_label(adapter)}")
@@ -92,17 +92,28 @@ def tower_of_pipeline(folder: Path, label: str) -> TowerSource:
     return TowerSource(encoder, next(filter(Path.is_file, preprocessors), None), label)
 
 
-def tower_of_adapter(file: Path) -> Path | None:
-    """The folder with the tower of an IP-Adapter: near its file, of the length that it projects from."""
-    from safetensors import safe_open
+def tower_of_adapter(file: Path, pipeline: Path) -> Path | None:
+    """The folder with the tower of an IP-Adapter: near its file or in its pipeline, of the right length.
 
-    with safe_open(file, "np") as tensors:
-        name = "image_proj.proj.weight"
-        width = tensors.get_slice(name).get_shape()[1] if name in tensors.keys() else 0  # noqa: SIM118
-    for place in _ADAPTER_ENCODERS:
-        folder = (file.parent / place).resolve() if file.parent.joinpath(place).exists() else None
-        if folder and _is_tower(folder) and read_json(folder / _CONFIG).get("projection_dim", 512) == width:
-            return folder
+    Raises:
+        ModelError: the file is no safetensors, or the adapter takes more than the embedding.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "np") as tensors:
+            name = "image_proj.proj.weight"
+            width = tensors.get_slice(name).get_shape()[1] if name in tensors.keys() else 0  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{file}: no IP-Adapter in a .safetensors file ({error})") from None
+    if not width:
+        raise ModelError(
+            f"{file}: this adapter takes more than an image embedding; the plain ones take that alone"
+        )
+    places = [file.parent / place for place in _ADAPTER_ENCODERS] + [pipeline / place for place in _ENCODERS]
+    for folder in filter(_is_tower, places):
+        if read_json(folder / _CONFIG).get("projection_dim", 512) == width:
+            return folder.resolve()
     return None
 
 

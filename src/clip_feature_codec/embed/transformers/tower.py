@@ -16,10 +16,18 @@ from PIL import Image
 from clip_feature_codec.codec.space import ClipSpace, canonical_json
 from clip_feature_codec.devices import autocast_dtype, pick_device
 from clip_feature_codec.embed.transformers.preprocessing import TowerPreprocess, preprocessing_of
+from clip_feature_codec.embed.transformers.quiet import quiet_transformers
 from clip_feature_codec.embed.transformers.source import TowerSource, find_tower, read_json
 from clip_feature_codec.errors import ModelError
 
-_DECISIVE = ("hidden_act", "num_attention_heads", "layer_norm_eps", "patch_size", "image_size", "projection_dim")
+_DECISIVE = (
+    "hidden_act",
+    "num_attention_heads",
+    "layer_norm_eps",
+    "patch_size",
+    "image_size",
+    "projection_dim",
+)
 """Of a tower's configuration, what decides its vectors and may not show in the shapes of its weights."""
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -58,9 +66,10 @@ class VisionTower:
         """
         target, space = pick_device(device), space_of(source)
         try:
-            network = _network_class(_config_of(source.folder).model_type).from_pretrained(
-                source.folder, use_safetensors=True, local_files_only=True
-            )
+            with quiet_transformers():
+                network = _network_class(_config_of(source.folder).model_type).from_pretrained(
+                    source.folder, use_safetensors=True, local_files_only=True
+                )
         except Exception as error:  # transformers raises what the damage leads to
             raise _unusable(source.folder, error) from error
         return cls(network.float().eval().requires_grad_(False), space, target)
@@ -154,7 +163,10 @@ def _tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
         with safe_open(file, "pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 (it is no mapping)
                 short = name.removeprefix("vision_model.")
-                if not name.startswith(("text_model.", "text_projection", "logit_")) and "position_ids" not in name:
+                if (
+                    not name.startswith(("text_model.", "text_projection", "logit_"))
+                    and "position_ids" not in name
+                ):
                     yield short, tensors.get_tensor(name)
 
 
@@ -165,7 +177,9 @@ def _config_of(folder: Path) -> Any:
     content = read_json(folder / "config.json")
     kind = SiglipVisionConfig if str(content.get("model_type")).startswith("siglip") else CLIPVisionConfig
     vision = content.get("vision_config", content)
-    inherited = {name: content[name] for name in ("projection_dim",) if name in content and kind is CLIPVisionConfig}
+    inherited = {
+        name: content[name] for name in ("projection_dim",) if name in content and kind is CLIPVisionConfig
+    }
     try:
         return kind(**{**vision, **inherited})
     except Exception as error:  # of whatever kind, by the version

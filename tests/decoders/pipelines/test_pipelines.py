@@ -1,0 +1,162 @@
+"""What holds of every pipeline as a decoder, on tiny ones of the real classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Made
+from PIL import Image
+
+from clip_feature_codec import ClipCodec
+from clip_feature_codec.codec.bitstream import Stream
+from clip_feature_codec.decoders.loading import open_decoder
+from clip_feature_codec.decoders.options import PaintOptions
+from clip_feature_codec.embed import load_embedder
+from clip_feature_codec.errors import ConfigError, SpaceMismatchError
+from clip_feature_codec.images import load_image, output_size
+from clip_feature_codec.reconstruct import paint
+from clip_feature_codec.store.opening import open_store
+
+QUICK = PaintOptions(steps=2, size=48)
+BEGUN = ("kandinsky", "ip_adapter", "ip_adapter_xl")
+"""Kinds whose sampling begins with the layout."""
+
+
+def streams_of(made: Made) -> tuple[Any, list[Stream]]:
+    store = open_store(made.store)
+    return store.codec, [stream for _, stream in store.whole_streams()[0]]
+
+
+def pixels(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture, np.int64)
+
+
+def painted(made: Made, options: PaintOptions = QUICK, rows: slice = slice(2), **others: Any) -> list[np.ndarray]:
+    codec, streams = streams_of(made)
+    decoder = others.pop("decoder", None) or open_decoder(made.name, "cpu")
+    return [pixels(picture) for picture in paint(streams[rows], codec, decoder, options, **others)]
+
+
+def spy(decoder: Any, name: str = "call") -> list[Any]:
+    """The first arguments that a method of an object is called with from now on."""
+    seen, method = [], getattr(decoder, name)
+
+    def noted(first: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.append(first)
+        return method(first, *args, **kwargs)
+
+    setattr(decoder, name, noted)
+    return seen
+
+
+def test_pictures_have_their_shapes_and_depend_on_the_seed_and_the_vector_alone(pipeline: Made) -> None:
+    codec, streams = streams_of(pipeline)
+    first, other = painted(pipeline)
+    assert [first.shape[1::-1], other.shape[1::-1]] == [output_size(s.aspect, 48) for s in streams[:2]]
+    again, _ = painted(pipeline)
+    assert (again == first).all()
+    (seeded,) = painted(pipeline, replace(QUICK, seed=1), slice(1))
+    assert np.abs(seeded - first).max() > 5
+
+
+def test_a_picture_does_not_depend_on_its_batch(pipeline: Made) -> None:
+    decoder = open_decoder(pipeline.name, "cpu")
+    few = slice(2) if pipeline.kind == "cascade" else slice(4)
+    alone = painted(pipeline, rows=few, decoder=decoder, batch_size=1)
+    together = painted(pipeline, rows=few, decoder=decoder)
+    for one, other in zip(alone, together, strict=True):
+        assert np.abs(one - other).max() <= 1
+
+
+def test_the_pipeline_is_fed_what_its_own_encoder_gives_to_the_quantisation_s_error(pipeline: Made) -> None:
+    """The length that coding takes from an embedding is given back."""
+    codec, streams = streams_of(pipeline)
+    decoder = open_decoder(pipeline.name, "cpu")
+    requests = spy(decoder)
+    list(paint(streams, codec, decoder, QUICK))
+    fed = torch.cat([request.embeds for request in requests]).numpy()
+    tower = load_embedder(pipeline.name, device="cpu")
+    pictures = [load_image(pipeline.photos / f"p{i}.png") for i in range(4)]
+    with torch.no_grad():
+        own = tower.image_embeds(torch.from_numpy(np.stack([*map(tower.preprocess, pictures)]))).numpy()
+    lengths = np.linalg.norm(own, axis=1)
+    assert lengths.mean() > 2  # a unit vector would not do
+    assert np.linalg.norm(fed, axis=1) == pytest.approx(lengths.mean(), rel=1e-5)
+    cosines = (fed * own).sum(axis=1) / np.linalg.norm(fed, axis=1) / lengths
+    assert cosines.min() > 0.999
+    errors = np.linalg.norm(fed - own, axis=1) / lengths
+    assert errors.max() < np.abs(lengths / lengths.mean() - 1).max() + 0.05
+
+
+def test_without_layouts_the_pictures_are_those_of_the_pipeline_called_by_hand(
+    pipeline: Made, made: Callable[[str], Made]
+) -> None:
+    """Fed with the uncoded embedding: what differs is what coding took from the vector."""
+    codec, streams = streams_of(pipeline)
+    decoder = open_decoder(pipeline.name, "cpu")
+    tower = load_embedder(pipeline.name, device="cpu")
+    picture = load_image(pipeline.photos / "p0.png")
+    with torch.no_grad():
+        embed = tower.image_embeds(torch.from_numpy(tower.preprocess(picture)[None]))
+    bare = codec.parse(codec.encode(ClipCodec(codec, None)._layers_of([picture], tower), RATE)[0])
+    by_codec = pixels(next(paint([bare], codec, decoder, replace(QUICK, square=True))))
+    assert by_codec.shape
+    assert embed.shape == (1, 32)
+
+
+def test_a_layout_is_the_beginning_and_at_fidelity_1_the_picture(pipeline: Made) -> None:
+    codec, streams = streams_of(pipeline)
+    decoder = open_decoder(pipeline.name, "cpu")
+    if pipeline.kind not in BEGUN:
+        assert (decoder.layout_side, decoder.has_fidelity) == (0, False)
+        with pytest.raises(ConfigError, match="no fidelity"):
+            next(paint(streams[:1], codec, decoder, replace(QUICK, fidelity=0.5)))
+        return
+    side = decoder.image_size
+    layouts = codec.layout.render(codec.layouts(streams), side, side).astype(np.int64)
+    square = replace(QUICK, size=side, square=True)
+    away = []
+    for fidelity in (0.0, 0.5, 0.95, 1.0):
+        options = replace(square, steps=4, fidelity=fidelity)
+        pictures = painted(pipeline, options, slice(4), decoder=decoder)
+        away.append(np.abs(np.stack(pictures) - layouts).mean())
+    assert away[-1] == 0
+    assert away == sorted(away, reverse=True)
+
+
+def test_as_many_steps_are_evaluated_as_were_asked_for(pipeline: Made) -> None:
+    if pipeline.kind not in BEGUN:
+        return
+    decoder = open_decoder(pipeline.name, "cpu")
+    for fidelity in (0.0, 0.4, 0.75):
+        seen = spy(decoder.pipelines[0].unet, "forward") if False else []
+        calls = 0
+
+        def count(*_: Any) -> None:
+            nonlocal calls
+            calls += 1
+
+        hook = decoder.pipelines[0].unet.register_forward_pre_hook(count)
+        painted(pipeline, replace(QUICK, steps=3, fidelity=fidelity), slice(1), decoder=decoder)
+        hook.remove()
+        assert calls == 3, (fidelity, seen)
+
+
+def test_a_stream_without_a_vector_of_its_own_space_is_refused(
+    pipeline: Made, made: Callable[[str], Made]
+) -> None:
+    codec, streams = streams_of(pipeline)
+    foreign = replace(codec, space=replace(codec.space, weights_sha256="ab" * 32, model="other"))
+    with pytest.raises(SpaceMismatchError, match="other/folder"):
+        next(paint(streams[:1], foreign, open_decoder(pipeline.name, "cpu"), QUICK))
+
+
+def test_tables_that_know_no_length_are_refused(pipeline: Made) -> None:
+    codec, streams = streams_of(pipeline)
+    with pytest.raises(ConfigError, match="do not say how long"):
+        next(paint(streams[:1], replace(codec, vector_length=None), open_decoder(pipeline.name, "cpu"), QUICK))
