@@ -275,6 +275,9 @@ def test_its_name_stands_wherever_a_pack_s_does(
     stream = shutil.copy(tmp_path / "new/p0.clp", tmp_path / "lone.clp")
     command(f"decode {stream} -o {tmp_path}/a.png --codec ann/pack {quick}")
     command(f"decode {stream} -o {tmp_path}/b.png --codec {tmp_path}/new --decoder ann/pack {quick}")
+    command(f"eval {tmp_path}/new --decoder ann/pack --limit 1 --json {tmp_path}/r.json {quick}")
+    made = json.loads((tmp_path / "r.json").read_bytes())["provenance"]["settings"]
+    assert [one["source"] for one in made["decoders"]] == [pushed]
     command(f"info {stream} --codec {pushed}")
     command(f"encode {photos}/p0.png -o {tmp_path}/c.clp --model ann/pack --device cpu")
     whole = (tmp_path / "out/p0.png").read_bytes()

@@ -51,7 +51,11 @@ def find_checkpoint(source: str | Path) -> Path:
         CheckpointError: there is none, or the decoder is a pipeline of diffusers.
         HubError: it is on the hub and cannot be had.
     """
-    return _checkpoint_in(_place(str(source), pick_device("cpu")))
+    main = str(source) if Path(source).exists() else str(source).partition(ADDED)[0]
+    place = _place(main, pick_device("cpu"))
+    if (place / PIPELINE_FILE).is_file():
+        raise CheckpointError(f"{source} is a pipeline of diffusers: packs are shared without those")
+    return _checkpoint_in(place)
 
 
 def pinned(source: str | Path) -> str:
