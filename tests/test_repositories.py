@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from clip_feature_codec.hub import is_hub_name
 from hub_server import Hub, running_hub
 
 WEIGHTS, TABLES = "decoder/model.safetensors", "codec.json"
@@ -160,7 +161,7 @@ def test_a_download_that_is_killed_is_never_used_and_begun_anew(hub: Hub, ask: A
     assert any(tmp_path.rglob("*.incomplete"))
     hub.cut.clear()
     (line,) = ask("ann/pack", "offline")
-    assert line.startswith("refused: ann/pack: main is not in the cache"), line
+    assert line.startswith("refused: ann/pack is neither here nor, as main, in the cache"), line
     *_, folder = ask("ann/pack")
     assert contents(folder) == FILES
 
@@ -192,9 +193,29 @@ def test_without_a_network_what_is_in_the_cache_is_taken(ask: Ask, tmp_path: Pat
     with asked_of("http://127.0.0.1:9") as alone:  # where nobody listens
         put(alone, tmp_path, "ann/pack")
         (line,) = answer(alone)
-        assert line.startswith("refused: ann/pack: it is not here, and http://127.0.0.1:9/ann/pack cannot be")
+        assert line.startswith("refused: ann/pack: http://127.0.0.1:9/ann/pack cannot be reached: ")
         *_, pinned, folder = ask("ann/pack")
         put(alone, tmp_path, "ann/pack")
         remark, *found = answer(alone)
     assert "taking what is in the cache, commit" in remark
     assert found == [pinned, folder]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ann/pack", True),
+        ("ann/pack-1.5_x@v1.0", True),
+        ("ann/pack@refs/pr/1", True),
+        ("mini", False),
+        ("/ann/pack", False),
+        ("../pack", False),
+        ("ann/deep/pack", False),
+        ("store/codec.json", False),
+        ("store/diffusion_unet_final.pt", False),
+        (f"{Path(__file__).parent.name}/golden", False),
+    ],
+)
+def test_a_name_on_a_hub_is_told_from_a_path(text: str, expected: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(Path(__file__).parents[1])
+    assert is_hub_name(text) is expected

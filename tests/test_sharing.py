@@ -297,7 +297,7 @@ def test_offline_nothing_is_asked_for(
             [*command, "--preview", "--offline"], env=far | {"HF_HOME": home}, capture_output=True, text=True
         )
         assert done.returncode == status, done.stderr
-    assert done.stderr.startswith("error: ann/pack: main is not in the cache")
+    assert done.stderr.startswith("error: ann/pack is neither here nor, as main, in the cache")
     assert done.stderr.count("\n") == 1
     assert hub.requests == []
 

@@ -27,12 +27,16 @@ _NAME = re.compile(r"(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w.-]+(/
 _COMMIT = re.compile("[0-9a-f]{40}")
 _SHA256_DIGITS = 64
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_OURS = (".clp", ".json", ".safetensors", ".pt", ".npy")
 _BLOCK = 1 << 20
 
 
 def is_hub_name(text: str) -> bool:
-    """Whether a text may be ``user/name`` or ``user/name@revision`` on a hub, and is nothing that is here."""
-    return _NAME.fullmatch(text) is not None and not Path(text).exists()
+    """Whether a text may be ``user/name`` or ``user/name@revision`` on a hub, and is nothing that is here.
+
+    What ends as our files do is not looked for on a hub: it is one that is missing here.
+    """
+    return _NAME.fullmatch(text) is not None and not text.endswith(_OURS) and not Path(text).exists()
 
 
 def split_inside(text: str) -> tuple[str, str]:
@@ -209,7 +213,9 @@ def look(
     if cached and (offline or cached.commit == wanted):
         return cached
     if offline:
-        raise HubError(f"{name}: {wanted} is not in the cache ({cache}), and nothing is downloaded offline")
+        raise HubError(
+            f"{name} is neither here nor, as {wanted}, in the cache ({cache}); nothing is downloaded offline"
+        )
     try:
         with _in_one_line(name, wanted):
             info = HfApi(token=token).model_info(name, revision=wanted, files_metadata=True)
@@ -298,9 +304,7 @@ def _in_one_line(name: str, revision: str) -> Iterator[None]:
         way_out = "; log in with a token that may do this (hf auth login)" if status in (401, 403) else ""
         raise _UnreachableError(f"{name}: {place} answers with status {status}{way_out}") from None
     except Exception as error:  # what there is depends on the client's version
-        raise _UnreachableError(
-            f"{name}: it is not here, and {place} cannot be reached: {reason(error)}"
-        ) from error
+        raise _UnreachableError(f"{name}: {place} cannot be reached: {reason(error)}") from error
 
 
 class _Record(NamedTuple):
