@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+LOOPS := hatch_build.py $(shell find src -name '*.[ch]')
 
 .PHONY: demo test test-all lint bench clean
 
@@ -24,7 +25,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/sampler.py
 	$(BIN)/python benchmarks/unet_cost.py
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml $(LOOPS)
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Python 3.11 to 3.13 is needed: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable ".[dev]"

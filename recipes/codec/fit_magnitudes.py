@@ -18,8 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.codec.entropy.compiled import compiled
-from clip_feature_codec.codec.entropy.machine import Machine, following
 from clip_feature_codec.codec.entropy.magnitudes import (
     DIRECT,
     ESCAPE,
@@ -31,8 +29,9 @@ from clip_feature_codec.codec.entropy.magnitudes import (
     code_lengths,
 )
 from clip_feature_codec.codec.semantic.klt import KltCoder
-from clip_feature_codec.codec.semantic.levels import drift_after, drifted_address, fill_gains
-from clip_feature_codec.codec.semantic.trellis import MACHINE, Work, quantise, workspace
+from clip_feature_codec.codec.semantic.levels import fill_gains
+from clip_feature_codec.codec.semantic.payloads import addresses
+from clip_feature_codec.codec.semantic.trellis import MACHINE, quantise, workspace
 
 ROUNDS = 4
 WEIGHT = 1750
@@ -41,36 +40,26 @@ PRIOR = 20.0  # what the former round's table counts, in symbols
 MAX_SCORE = 600
 
 
-@compiled
 def observe(
     targets: NDArray[np.int64],
-    scales: NDArray[np.int64],
-    steps: NDArray[np.int64],
-    weights: NDArray[np.int64],
+    levels: NDArray[np.int64],
     tables: Magnitudes,
-    machine: Machine,
-    work: Work,
     counts: NDArray[np.float64],
     offsets: NDArray[np.float64],
 ) -> None:
     """Add up how often each symbol is chosen, and how far its values lie from its grid point."""
-    width = targets.shape[1]
-    gains, symbols = np.zeros(width, np.int64), np.zeros(width, np.int64)
-    for i in range(len(targets)):
-        levels = scales - steps[i]
-        count = fill_gains(levels, tables.information, gains)
-        coded, target = symbols[:count], targets[i, :count]
-        quantise(target, levels[:count], gains[:count], weights[i], tables, machine, work, coded)
-        state, drift = 0, 0
-        for j in range(count):
-            row, shift = drifted_address(levels[j], drift)
-            q, magnitude = machine.quantisers[state], abs(symbols[j])
-            symbol = min(magnitude >> shift, ESCAPE)
-            counts[row, q, symbol] += 1
-            if magnitude > 0:
-                offsets[row, q, symbol] += abs(targets[i, j]) - ((2 * magnitude - q) << 8)
-            drift = drift_after(drift, gains[j], row, shift, q, magnitude, tables)
-            state = following(state, magnitude, machine.parities)
+    gains, work = np.empty_like(levels), workspace(len(levels))
+    coded = fill_gains(levels, tables, gains)
+    levels, gains, symbols = levels[:coded], gains[:coded], np.empty(coded, np.int64)
+    for target in targets[:, :coded]:
+        quantise(target, levels, gains, WEIGHT, tables, MACHINE, work, symbols)
+        row, shift, quantiser = addresses(symbols, levels, gains, tables, MACHINE).T
+        magnitude = np.abs(symbols)
+        at = row, quantiser, np.minimum(magnitude >> shift, ESCAPE)
+        np.add.at(counts, at, 1)
+        np.add.at(
+            offsets, at, np.where(magnitude > 0, np.abs(target) - ((2 * magnitude - quantiser) << 8), 0)
+        )
 
 
 def first_tables() -> Magnitudes:
@@ -133,9 +122,7 @@ def count(
     coefficients = transform._coefficients(unit) / 2.0**30
     for step in steps.tolist():
         targets = np.rint(coefficients / 2 ** (step / 16 - 1) * 256).astype(np.int64)
-        at = np.full(len(unit), step)
-        weights, work = np.full(len(unit), WEIGHT), workspace(targets.shape[1])
-        observe(targets, scales, at, weights, tables, MACHINE, work, counts, offsets)
+        observe(targets, scales - step, tables, counts, offsets)
     return counts, offsets
 
 

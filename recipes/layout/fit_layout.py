@@ -3,7 +3,7 @@
     python recipes/layout/fit_layout.py photos-*.parquet -o src/clip_feature_codec/codec/layout/tables.json
 
 Pictures are coded at steps from fine to coarse with the tables so far. Then a small model is fitted to what
-was coded: a level that is linear in the features of `context`, with an offset for each coefficient
+was coded: a level that is linear in the features of context.h, with an offset for each coefficient
 and weights for each group, and a smooth function from levels to probabilities, by their code length. It is
 frozen as tables. The encoder weighs rates by those very tables, so this goes round a few times.
 """
@@ -19,7 +19,6 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import softplus
@@ -33,10 +32,9 @@ from clip_feature_codec.codec.entropy.magnitudes import (
     SYMBOLS,
     Magnitudes,
 )
-from clip_feature_codec.codec.entropy.quantisers import address
 from clip_feature_codec.codec.layout import coder as layout
 from clip_feature_codec.codec.layout.coder import LayoutCoder
-from clip_feature_codec.codec.layout.context import RUNNING, level_at, look, note, score_of, select, turn
+from clip_feature_codec.codec.layout.payloads import addresses
 from clip_feature_codec.codec.layout.tables import FEATURES, LayoutTables, geometry
 from clip_feature_codec.codec.layout.trellis import MACHINE, quantise, workspace
 from clip_feature_codec.images import load_image, squash
@@ -58,7 +56,7 @@ class Coded(NamedTuple):
     Attributes:
         coefficient: which one.
         start: where its level started, in 1/256 octave.
-        features: (n, 8), see `context.look`.
+        features: (n, 8), see `look` in context.h.
         quantiser, shift, row: which table its symbol was coded with.
         symbol: of that table; the escape is not cut off.
         offset: from the symbol's grid point to the value, in 1/256 of the step.
@@ -74,46 +72,28 @@ class Coded(NamedTuple):
     offset: NDArray[np.int64]
 
 
-@njit(cache=True)
-def observe(targets, step, weight, tables, geometry, machine, paths, found, features):  # type: ignore[no-untyped-def]
-    """Code one picture; fill ``found`` (7, L) and ``features`` (L, 8), and return how many are filled."""
-    size = len(targets)
-    symbols, quantisers = np.zeros(size, np.int64), np.zeros(size, np.int64)
-    quantise(targets, step, weight, tables, geometry, machine, paths, symbols, quantisers)
-    coded, starts = np.empty(size, np.int64), np.empty(size, np.int64)
-    count = select(tables.scales, step, coded, starts)
-    scores, before = np.zeros(size + 1, np.int64), np.zeros(size + 1, np.int64)
-    running = np.zeros(RUNNING, np.int64)
-    last = -1
-    for j in range(count):
-        i, q = coded[j], quantisers[coded[j]]
-        magnitude = abs(symbols[i])
-        if turn(i, last, geometry, running):
-            before[:] = scores
-        look(i, geometry, scores, before, running, features[j])
-        level = level_at(starts[i], tables.weights[geometry.groups[i]], features[j])
-        row, shift = address(level)
-        grid = ((2 * magnitude - q) << 8) if magnitude > 0 else 0
-        value = abs(targets[i]) if (targets[i] < 0) == (symbols[i] < 0) else -abs(targets[i])
-        found[:, j] = (i, starts[i], q, shift, magnitude >> shift, row, value - grid)
-        score, information = score_of(starts[i], magnitude, q, tables.magnitudes)
-        note(i, score, information, scores, running)
-        last = i
-    return count
+def observe(
+    targets: NDArray[np.int64], step: int, tables: LayoutTables
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Code one picture, (L,): the fields of `Coded` without the features, (7, n), and those, (n, 8)."""
+    symbols, quantisers = np.zeros((2, len(targets)), np.int64)
+    work = workspace(len(targets))
+    quantise(targets, step, WEIGHT, tables, geometry(), MACHINE, work, symbols, quantisers)
+    places, features = addresses(symbols, step, tables, geometry(), MACHINE)
+    i, start, quantiser, shift, row = places.T
+    magnitude, target = np.abs(symbols[i]), targets[i]
+    grid = np.where(magnitude > 0, (2 * magnitude - quantiser) << 8, 0)
+    value = np.where((target < 0) == (symbols[i] < 0), np.abs(target), -np.abs(target))
+    return np.stack([i, start, quantiser, shift, magnitude >> shift, row, value - grid]), features
 
 
 def code_all(rows: NDArray[np.int64], tables: LayoutTables, pictures: int, rng: np.random.Generator) -> Coded:
     """Code some pictures at every step."""
-    width = rows.shape[1]
     parts: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
-    found, features = np.empty((7, width), np.int64), np.empty((width, FEATURES), np.int64)
-    paths = workspace(width)
     for step in STEPS:
         size = layout.step_size(step)
-        for picture in rng.choice(len(rows), min(pictures, len(rows)), replace=False):
-            targets = (rows[picture] << 21) // size
-            count = observe(targets, step, WEIGHT, tables, geometry(), MACHINE, paths, found, features)
-            parts.append((found[:, :count].copy(), features[:count].copy()))
+        chosen = rng.choice(len(rows), min(pictures, len(rows)), replace=False)
+        parts += [observe((rows[picture] << 21) // size, step, tables) for picture in chosen]
     index, start, q, shift, symbol, row, offset = np.concatenate([part[0] for part in parts], axis=1)
     return Coded(index, start, np.concatenate([part[1] for part in parts]), q, shift, symbol, row, offset)
 

@@ -51,6 +51,10 @@ class ConfigError(CodecError):
     """An option's value makes no sense, alone or beside another."""
 
 
+class BuildError(CodecError):
+    """The compiled part of the package is missing: a checkout that was not installed."""
+
+
 class OutputError(CodecError):
     """An output cannot be written, or would replace what must not be lost."""
 

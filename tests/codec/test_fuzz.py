@@ -143,12 +143,12 @@ REACHED = {
 }
 
 
-def hammer(codec: FeatureCodec, seeds: list[bytes], count: int) -> None:
+def hammer(codec: FeatureCodec, seeds: list[bytes], count: int, slowest: float = 0.5) -> None:
     """Every second stream has its checksum made right again, to reach what lies behind it."""
     rng = random.Random(20240229)
     seen: Counter[str] = Counter()
-    slowest = 0.0
-    for blob in seeds:  # what is compiled or loaded at its first use does not count
+    longest = 0.0
+    for blob in seeds:  # what is loaded at its first use does not count
         outcome(codec, blob)
     for number in range(count):
         blob = mutated(rng, seeds)
@@ -156,8 +156,8 @@ def hammer(codec: FeatureCodec, seeds: list[bytes], count: int) -> None:
             blob = resealed(codec, blob)
         begun = time.thread_time()
         seen[outcome(codec, blob)] += 1
-        slowest = max(slowest, time.thread_time() - begun)
-    assert slowest < 0.5
+        longest = max(longest, time.thread_time() - begun)
+    assert longest < slowest
     # The mutations reach every check, so none of the above passes for want of being tried.
     assert REACHED[codec.profile] <= seen.keys()
 

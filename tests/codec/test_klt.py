@@ -2,12 +2,8 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -313,40 +309,3 @@ def test_wrong_tables_are_refused(transform: KltCoder):
         dataclasses.replace(transform, mean=np.zeros((2, 2)))
     with pytest.raises(ConfigError, match=r"^klt basis and scales: found shapes"):
         dataclasses.replace(transform, mean=np.zeros(3))
-
-
-OTHERWISE = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import numpy as np
-from test_klt import KltCoder, vectors
-transform = KltCoder.from_json(__import__("json").loads(sys.stdin.read()))
-unit = vectors(4, 17, 12)
-payloads = transform.encode(unit, np.array([60, 90, 120, 150]))
-payloads += transform.encode_to_bytes(unit[:1], np.array([9]))
-print([payload.hex() for payload in payloads], transform.decode(payloads).tobytes().hex())
-"""
-
-
-def test_python_gives_what_compiled_code_gives():
-    import json
-
-    text = json.dumps(KltCoder.fit(vectors(100, 18, 12)).to_json())
-    printed = []
-    for disabled in ("0", "1"):
-        command = [sys.executable, "-c", OTHERWISE, str(Path(__file__).parent)]
-        environment = {**os.environ, "NUMBA_DISABLE_JIT": disabled}
-        done = subprocess.run(
-            command, input=text, capture_output=True, text=True, check=False, timeout=120, env=environment
-        )
-        assert done.returncode == 0, done.stderr
-        printed.append(done.stdout)
-    assert printed[0] == printed[1]
-
-
-def test_importing_it_does_not_load_the_compiler():
-    code = "import clip_feature_codec.codec.semantic.klt, sys; print('numba' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert done.stdout == "False\n"

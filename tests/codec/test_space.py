@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from clip_feature_codec.codec.space import ClipSpace
+from clip_feature_codec.codec.space import ClipSpace, SameSpace
 from clip_feature_codec.errors import ConfigError, SpaceMismatchError, StoreError
 
 
@@ -84,3 +84,24 @@ def test_not_an_object() -> None:
 def test_preprocessing_must_be_jsonable(space: ClipSpace) -> None:
     with pytest.raises(ConfigError, match="preprocessing"):
         dataclasses.replace(space, preprocessing={"mean": {1, 2}})
+
+
+def test_a_space_on_record_is_the_same_from_either_side(space: ClipSpace) -> None:
+    other = dataclasses.replace(space, weights_sha256="cd" * 32)
+    third = dataclasses.replace(space, weights_sha256="ef" * 32)
+    proof = SameSpace(other.fingerprint, "other/folder", 0.9999999, 16)
+    told = dataclasses.replace(space, same=(proof,))
+    assert told.fingerprint == space.fingerprint
+    assert ClipSpace.from_json(told.to_json()).same == (proof,)
+    told.require_same(other, "a decoder")
+    other.require_same(told, "the tables")
+    with pytest.raises(SpaceMismatchError):
+        told.require_same(third, "a decoder")
+    with pytest.raises(SpaceMismatchError):
+        space.require_same(other, "a decoder")
+
+
+@pytest.mark.parametrize("same", [3, [3], [{}], [{"fingerprint": 3}], [["fingerprint"]]])
+def test_malformed_records_are_refused(space: ClipSpace, same: object) -> None:
+    with pytest.raises(StoreError, match="same"):
+        ClipSpace.from_json(space.to_json() | {"same": same})

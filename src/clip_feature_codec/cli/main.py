@@ -14,6 +14,7 @@ from clip_feature_codec.cli.fit import fit
 from clip_feature_codec.cli.info import info
 from clip_feature_codec.cli.prune import prune
 from clip_feature_codec.cli.reconstruct_diffusion import decode
+from clip_feature_codec.cli.same import same
 from clip_feature_codec.cli.search import search
 from clip_feature_codec.cli.train import train
 from clip_feature_codec.cli.transcode import transcode
@@ -25,5 +26,5 @@ def main() -> None:
     """Pictures as CLIP features in a few hundred bytes, painted again by a diffusion model."""
 
 
-for command in (encode, decode, info, search, transcode, prune, fit, train, evaluate, compare, demo):
+for command in (encode, decode, info, search, transcode, prune, fit, same, train, evaluate, compare, demo):
     main.add_command(command)

@@ -36,9 +36,12 @@ class SameSpace:
     pictures: int
 
     def __post_init__(self) -> None:
-        for name, kinds in (("fingerprint", (str,)), ("label", (str,)), ("least_cosine", (float, int))):
-            if type(getattr(self, name)) not in kinds:
-                raise ConfigError(f"same space, {name}: found {getattr(self, name)!r}")
+        kinds = {"fingerprint": str, "label": str, "least_cosine": float, "pictures": int}
+        for name, kind in kinds.items():
+            if type(getattr(self, name)) is not kind:
+                raise ConfigError(
+                    f"same space, {name}: found {getattr(self, name)!r}, expected {kind.__name__}"
+                )
 
 
 @dataclass(frozen=True)

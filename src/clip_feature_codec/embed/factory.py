@@ -24,7 +24,7 @@ def _open_clip(model: str, pretrained: str | None, device: str) -> Embedder:
 def _transformers(model: str, pretrained: str | None, device: str) -> Embedder | None:
     from clip_feature_codec.embed.transformers.source import find_tower
 
-    source = find_tower(model) if "/" in model or Path(model).is_dir() else None
+    source = None if model.endswith(".json") else find_tower(model)
     if source is None:
         return None
     if pretrained not in (None, "folder"):

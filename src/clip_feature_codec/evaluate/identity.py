@@ -35,7 +35,8 @@ def made_of(
     return {
         "settings": asdict(options)
         | {
-            "steps": list(comparison.steps) or options.steps,
+            "steps": list(comparison.steps)
+            or [options.sampling(painter.decoder.usual).steps for painter in painters],
             "seeds": comparison.seeds,
             "budgets": budgets,
             "pictures": len(entries),
@@ -56,9 +57,9 @@ def made_of(
 def _described(painter: Painter, options: PaintOptions) -> dict[str, Any]:
     """Which decoder it is, and what was left to it."""
     decoder = painter.decoder
-    sampling = options.sampling(decoder.usual)._asdict()
-    named = {"name": painter.name, "source": painter.source}
-    return {**named, "canvas": decoder.image_size, **sampling}
+    sampling = options.sampling(decoder.usual)
+    named = {"name": painter.name, "source": painter.source, "canvas": decoder.image_size}
+    return named | {"guidance": sampling.guidance, "sampler": sampling.sampler}
 
 
 def identity(

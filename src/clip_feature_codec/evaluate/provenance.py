@@ -12,7 +12,7 @@ from clip_feature_codec import __version__
 from clip_feature_codec.devices import usable_cores
 
 PACKAGES = (
-    *("torch", "torchvision", "open_clip_torch", "timm", "numpy", "numba", "scipy", "scikit-image", "Pillow"),
+    *("torch", "torchvision", "open_clip_torch", "timm", "numpy", "scipy", "scikit-image", "Pillow"),
     *("torchmetrics", "lpips", "bjontegaard", "imagecodecs", "blurhash-python"),
     *("onnxruntime", "ai-edge-litert", "pi-heif"),
 )

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
 import tiny_pipelines as tiny
+from made_pipelines import Made
+
 from samples import make_picture
 
-KINDS = ("unclip", "kandinsky", "ip_adapter", "ip_adapter_xl", "cascade")
-
-
-@dataclass(frozen=True)
-class Made:
-    """A pipeline's folder as a decoder's name, and a store beside it whose CLIP model is the pipeline's."""
-
-    kind: str
-    name: str
-    photos: Path
-    store: Path
+KINDS = ("unclip", "kandinsky", "ip_adapter", "lcm", "ip_adapter_xl", "cascade")
 
 
 @pytest.fixture(scope="session")

@@ -96,7 +96,8 @@ def unet(**changes: Any) -> diffusers.UNet2DConditionModel:
 
 
 def vae() -> diffusers.AutoencoderKL:
-    return seeded(
+    """One that, as a trained one, is sure of its latents: without that, noise would be all that they are."""
+    network = seeded(
         lambda: diffusers.AutoencoderKL(
             block_out_channels=[8, 16],
             down_block_types=["DownEncoderBlock2D"] * 2,
@@ -106,6 +107,9 @@ def vae() -> diffusers.AutoencoderKL:
         ),
         3,
     )
+    with torch.no_grad():
+        network.quant_conv.weight[4:], network.quant_conv.bias[4:] = 0, -20
+    return network
 
 
 def ddim(**changes: Any) -> diffusers.DDIMScheduler:
@@ -180,15 +184,33 @@ def save_kandinsky(folder: Path) -> Path:
     return folder
 
 
-def save_ip_adapter(folder: Path, scheduler: Any = None, **changes: Any) -> str:
+def save_ip_adapter(folder: Path) -> str:
     """Stable Diffusion 1.5 with an IP-Adapter beside it; the name of both."""
-    network = unet(**changes)
+    network = unet()
     diffusers.StableDiffusionPipeline(
         vae=vae(),
         text_encoder=text_encoder(),
         tokenizer=tokenizer(folder / "tokenizer"),
         unet=network,
-        scheduler=scheduler or ddim(),
+        scheduler=ddim(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return f"{folder}+{save_adapter(folder.with_name(f'{folder.name}-ip') / 'models', network)}"
+
+
+def save_lcm(folder: Path) -> str:
+    """A latent consistency model, which is told the guidance, with an IP-Adapter beside it."""
+    network = unet(time_cond_proj_dim=16)
+    diffusers.LatentConsistencyModelPipeline(
+        vae=vae(),
+        text_encoder=text_encoder(),
+        tokenizer=tokenizer(folder / "tokenizer"),
+        unet=network,
+        scheduler=diffusers.LCMScheduler(
+            beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False
+        ),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -252,7 +274,7 @@ def save_adapter(folder: Path, network: diffusers.UNet2DConditionModel) -> Path:
 def save_cascade(folder: Path) -> Path:
     """Stable Cascade with both of its stages in one folder."""
     from diffusers.models import StableCascadeUNet
-    from diffusers.pipelines.deprecated.wuerstchen import PaellaVQModel
+    from diffusers.pipelines.stable_cascade.pipeline_stable_cascade import PaellaVQModel
 
     words, scheduler = tokenizer(folder / "tokenizer"), diffusers.DDPMWuerstchenScheduler()
     prior = StableCascadeUNet(
@@ -302,3 +324,28 @@ def save_cascade(folder: Path) -> Path:
         prior_image_encoder=image_encoder(),
     ).save_pretrained(folder)
     return folder
+
+
+def cascade_by_hand(folder: Path) -> tuple[Any, Any]:
+    """Both stages of what `save_cascade` wrote."""
+    from diffusers.models import StableCascadeUNet
+    from diffusers.pipelines.stable_cascade.pipeline_stable_cascade import PaellaVQModel
+
+    words, scheduler = (
+        CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        diffusers.DDPMWuerstchenScheduler(),
+    )
+    prior = diffusers.StableCascadePriorPipeline(
+        tokenizer=words,
+        text_encoder=CLIPTextModelWithProjection.from_pretrained(folder / "prior_text_encoder"),
+        prior=StableCascadeUNet.from_pretrained(folder / "prior_prior").eval(),
+        scheduler=scheduler,
+    )
+    decoder = diffusers.StableCascadeDecoderPipeline(
+        decoder=StableCascadeUNet.from_pretrained(folder / "decoder").eval(),
+        tokenizer=words,
+        text_encoder=CLIPTextModelWithProjection.from_pretrained(folder / "text_encoder"),
+        scheduler=scheduler,
+        vqgan=PaellaVQModel.from_pretrained(folder / "vqgan").eval(),
+    )
+    return prior, decoder

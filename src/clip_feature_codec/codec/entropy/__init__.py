@@ -1,1 +1,1 @@
-"""Integers to bytes and back: arithmetic coder, frozen tables, compiled loops."""
+"""Integers to bytes and back: arithmetic coder, frozen tables, the two quantisers."""

@@ -10,12 +10,12 @@ in the encoder. docs/clp-format.md numbers the states otherwise.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.codec.entropy.compiled import inlined
+from clip_feature_codec.codec.native import address, record
 
 
 class Machine(NamedTuple):
@@ -46,9 +46,6 @@ class Machine(NamedTuple):
 
         return cls(summed(h1), summed(h0))
 
-
-@inlined
-def following(state: int, magnitude: int, parities: NDArray[np.int32]) -> int:
-    """The state after a magnitude or symbol; ``parities`` are the machine's."""
-    newest: int = (magnitude & 1) ^ parities[state]
-    return (2 * state | newest) & len(parities) - 1
+    def record(self, states: int) -> Any:
+        """``struct machine`` of machine.h, for loops that know the number of states."""
+        return record(*(address(table, np.int32, states) for table in self))

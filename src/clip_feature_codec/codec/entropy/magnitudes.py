@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_feature_codec.codec.entropy.tables import from_base64, to_base64
+from clip_feature_codec.codec.native import address, record
 from clip_feature_codec.errors import StoreError
 
 PRECISION = 15  # a table's frequencies add up to 2^15
@@ -31,7 +32,7 @@ _SHAPE = (ROWS, 2, SYMBOLS)
 
 
 class Magnitudes(NamedTuple):
-    """The tables, as compiled code takes them. Row, quantiser and symbol are the axes in this order.
+    """The tables, as the loops in C take them. Row, quantiser and symbol are the axes in this order.
 
     Attributes:
         starts: int64 (65, 2, 21), cumulative frequencies from 0 to 2^15; symbol 0 comes first.
@@ -68,6 +69,21 @@ class Magnitudes(NamedTuple):
         points = centroids + grid
         points[..., 0] = 0
         return cls(starts, scores, information, centroids, costs, points)
+
+    def addresses(self) -> list[int]:
+        """What ``struct magnitudes`` of magnitudes.h holds."""
+        return [
+            address(self.starts, np.int64, *_SHAPE[:2], SYMBOLS + 1),
+            address(self.scores, np.int64, *_SHAPE),
+            address(self.information, np.int64, ROWS),
+            address(self.centroids, np.int64, *_SHAPE),
+            address(self.costs, np.int64, *_SHAPE),
+            address(self.points, np.int64, *_SHAPE),
+        ]
+
+    def record(self) -> Any:
+        """``struct magnitudes`` of magnitudes.h."""
+        return record(*self.addresses())
 
     def to_bytes(self) -> bytes:
         """What decoding depends on, for a hash: the arrays of `to_json`, joined."""

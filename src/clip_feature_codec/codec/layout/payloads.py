@@ -1,26 +1,19 @@
-"""Layout symbols to an arithmetic-coded stream and back. All of it is integer arithmetic."""
+"""Layout symbols to an arithmetic-coded stream and back.
+
+All of it is integer arithmetic, in ``payloads.c``.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from clip_feature_codec.codec.entropy.arithmetic import complete, flush, reader, writer
-from clip_feature_codec.codec.entropy.compiled import compiled
-from clip_feature_codec.codec.entropy.machine import Machine, following
-from clip_feature_codec.codec.entropy.quantisers import (
-    MAX_SYMBOL,
-    Bytes,
-    Ints,
-    address,
-    point,
-    put_magnitude,
-    take_magnitude,
-)
-from clip_feature_codec.codec.layout.context import RUNNING, level_at, look, note, score_of, select, turn
+from clip_feature_codec.codec.entropy.machine import Machine
+from clip_feature_codec.codec.entropy.quantisers import ROOM
 from clip_feature_codec.codec.layout.tables import FEATURES, Geometry, LayoutTables
+from clip_feature_codec.codec.layout.trellis import STATES
+from clip_feature_codec.codec.native import Bytes, Ints, address, loops, place
 
 
-@compiled
 def write(
     symbols: Ints,
     step: int,
@@ -30,7 +23,7 @@ def write(
     buffer: Bytes,
     values: Ints,
 ) -> int:
-    """Code the symbols of the coefficients that `select` names.
+    """Code the symbols of the coefficients whose scale is wide enough for the step.
 
     Args:
         symbols: int64 (L,), magnitudes with signs.
@@ -44,29 +37,20 @@ def write(
     Returns:
         How many bytes the stream has.
     """
-    size = len(symbols)
-    coded, starts = np.empty(size, np.int64), np.empty(size, np.int64)
-    count = select(tables.scales, step, coded, starts)
-    scores, before = np.zeros(size + 1, np.int64), np.zeros(size + 1, np.int64)
-    running, features = np.zeros(RUNNING, np.int64), np.empty(FEATURES, np.int64)
-    coder = writer()
-    values[:] = 0
-    state, last = 0, -1
-    for i in coded[:count]:
-        if turn(i, last, geometry, running):
-            before[:] = scores
-        look(i, geometry, scores, before, running, features)
-        row, shift = address(level_at(starts[i], tables.weights[geometry.groups[i]], features))
-        quantiser, symbol = machine.quantisers[state], symbols[i]
-        put_magnitude(coder, symbol, shift, tables.magnitudes.starts[row, quantiser], buffer)
-        values[i] = point(symbol, quantiser, shift, tables.magnitudes.centroids[row, quantiser])
-        score, information = score_of(starts[i], abs(symbol), quantiser, tables.magnitudes)
-        note(i, score, information, scores, running)
-        state, last = following(state, symbol, machine.parities), i
-    return flush(coder, buffer)
+    size, work = len(symbols), _workspace(len(symbols))
+    end: int = loops().layout_write(
+        address(symbols, np.int64, size),
+        step,
+        tables.record(size),
+        geometry.record(size),
+        machine.record(STATES),
+        place(work, np.int64, work.size),
+        place(buffer, np.uint8, ROOM * (size + 1)),
+        place(values, np.int64, size),
+    )
+    return end
 
 
-@compiled
 def read(
     data: Bytes, step: int, tables: LayoutTables, geometry: Geometry, machine: Machine, values: Ints
 ) -> bool:
@@ -83,25 +67,52 @@ def read(
     Returns:
         True, or False where the bytes are no stream of ours.
     """
-    end, size = len(data), len(values)
-    coded, starts = np.empty(size, np.int64), np.empty(size, np.int64)
-    count = select(tables.scales, step, coded, starts)
-    scores, before = np.zeros(size + 1, np.int64), np.zeros(size + 1, np.int64)
-    running, features = np.zeros(RUNNING, np.int64), np.empty(FEATURES, np.int64)
-    coder = reader(data, 0, end)
-    values[:] = 0
-    state, last = 0, -1
-    for i in coded[:count]:
-        if turn(i, last, geometry, running):
-            before[:] = scores
-        look(i, geometry, scores, before, running, features)
-        row, shift = address(level_at(starts[i], tables.weights[geometry.groups[i]], features))
-        quantiser = machine.quantisers[state]
-        symbol = take_magnitude(coder, shift, tables.magnitudes.starts[row, quantiser], data, end)
-        if abs(symbol) >= MAX_SYMBOL:
-            return False
-        values[i] = point(symbol, quantiser, shift, tables.magnitudes.centroids[row, quantiser])
-        score, information = score_of(starts[i], abs(symbol), quantiser, tables.magnitudes)
-        note(i, score, information, scores, running)
-        state, last = following(state, symbol, machine.parities), i
-    return complete(coder, data, 0, end)
+    size, work = len(values), _workspace(len(values))
+    whole: bool = loops().layout_read(
+        address(data, np.uint8, len(data)),
+        len(data),
+        step,
+        tables.record(size),
+        geometry.record(size),
+        machine.record(STATES),
+        place(work, np.int64, work.size),
+        place(values, np.int64, size),
+    )
+    return whole
+
+
+def addresses(
+    symbols: Ints, step: int, tables: LayoutTables, geometry: Geometry, machine: Machine
+) -> tuple[Ints, Ints]:
+    """What the symbols are coded with, and what their levels follow from.
+
+    Args:
+        symbols: as in `write`.
+        step: as in `write`.
+        tables: as in `write`.
+        geometry: as in `write`.
+        machine: as in `write`.
+
+    Returns:
+        int64 (n, 5), for each symbol that is coded its coefficient, where its level starts in 1/256 octave,
+        its quantiser, how many low bits are coded apart, and its row of the tables; and the features,
+        int64 (n, 8).
+    """
+    size, work = len(symbols), _workspace(len(symbols))
+    places, features = np.empty((size, 5), np.int64), np.empty((size, FEATURES), np.int64)
+    count: int = loops().layout_addresses(
+        address(symbols, np.int64, size),
+        step,
+        tables.record(size),
+        geometry.record(size),
+        machine.record(STATES),
+        place(work, np.int64, work.size),
+        place(places, np.int64, size, 5),
+        place(features, np.int64, size, FEATURES),
+    )
+    return places[:count], features[:count]
+
+
+def _workspace(size: int) -> Ints:
+    """Memory for L coefficients."""
+    return np.empty(loops().layout_walk_size(size), np.int64)

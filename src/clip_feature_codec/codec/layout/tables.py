@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from clip_feature_codec.codec.entropy.magnitudes import Magnitudes
 from clip_feature_codec.codec.entropy.tables import from_base64, to_base64
+from clip_feature_codec.codec.native import address, record
 from clip_feature_codec.errors import StoreError
 
 CHANNELS = 3
 RADII = (1640, 650, 650)  # a channel has the frequencies (u, v) with u^2 + v^2 up to this
 SIDE = 41  # frequencies 0 to 40 in each direction
 _BANDS = (9, 49, 169)  # u^2 + v^2 at which the next set of weights begins
-FEATURES = 8  # what a coefficient's spread is estimated from (see trellis)
+GROUPS = CHANNELS * (len(_BANDS) + 1)
+FEATURES = 8  # what a coefficient's spread is estimated from (see context.h)
 _SAME_CHANNEL = ((-1, 0), (0, -1), (-2, 0), (0, -2), (-1, 1), (-2, 2), (-3, 0), (0, -3))
 LOOKED_AT = len(_SAME_CHANNEL)
 
@@ -29,21 +31,29 @@ class Geometry(NamedTuple):
 
     Attributes:
         places: int64 (L, 3), channel, vertical frequency u and horizontal frequency v.
-        neighbours: int64 (L, 10), the coefficients at (u, v) + (-1, 0), (0, -1), (-2, 0), (0, -2), (-1, 1),
+        neighbours: uint16 (L, 10), the coefficients at (u, v) + (-1, 0), (0, -1), (-2, 0), (0, -2), (-1, 1),
             (-2, 2), (-3, 0), (0, -3) of the same channel, and at (u, v) of channel 0 and of channel 1 where
             those are earlier ones; L where there is none.
         diagonals: int64 (L,), a number that changes with u + v.
         channels: int64 (L,).
         groups: int64 (L,), 4 * channel + band: which row of weights a coefficient has.
-        reach: how far back a neighbour in the same channel may lie.
     """
 
     places: NDArray[np.int64]
-    neighbours: NDArray[np.int64]
+    neighbours: NDArray[np.uint16]
     diagonals: NDArray[np.int64]
     channels: NDArray[np.int64]
     groups: NDArray[np.int64]
-    reach: int
+
+    def record(self, size: int) -> Any:
+        """``struct geometry`` of context.h, for loops over L = ``size`` coefficients."""
+        return record(
+            address(self.neighbours, np.uint16, size, LOOKED_AT + 2),
+            address(self.diagonals, np.int64, size),
+            address(self.channels, np.int64, size),
+            address(self.groups, np.int64, size),
+            size,
+        )
 
 
 @cache
@@ -65,11 +75,9 @@ def geometry() -> Geometry:
         for earlier in range(min(channel, 2)):
             neighbours[i, LOOKED_AT + earlier] = index.get((earlier, u, v), none)
     table = np.array(places, np.int64)
-    channels, squares = table[:, 0], table[:, 1] ** 2 + table[:, 2] ** 2
+    channels, squares = table[:, 0].copy(), table[:, 1] ** 2 + table[:, 2] ** 2
     groups = channels * (len(_BANDS) + 1) + np.digitize(squares, _BANDS)
-    near = neighbours[:, :LOOKED_AT]
-    reach = int((np.arange(none) - np.where(near < none, near, none).min(axis=1)).max())
-    return Geometry(table, neighbours.astype(np.uint16), table[:, 1] + table[:, 2], channels, groups, reach)
+    return Geometry(table, neighbours.astype(np.uint16), table[:, 1] + table[:, 2], channels, groups)
 
 
 class LayoutTables(NamedTuple):
@@ -86,6 +94,12 @@ class LayoutTables(NamedTuple):
     weights: NDArray[np.int64]
     mean: NDArray[np.int64]
     magnitudes: Magnitudes
+
+    def record(self, size: int) -> Any:
+        """``struct layout_tables`` of context.h, for loops over L = ``size`` coefficients."""
+        scales = address(self.scales, np.int64, size)
+        weights = address(self.weights, np.int64, GROUPS, FEATURES)
+        return record(scales, weights, *self.magnitudes.addresses())
 
     def to_json(self) -> dict[str, Any]:
         """The tables as a JSON-able dictionary of base64 strings, little-endian int16 inside."""
@@ -114,7 +128,7 @@ class LayoutTables(NamedTuple):
         try:
             mean[_mean_places()] = from_base64(data, "mean", (len(_mean_places()),))
             scales = from_base64(data, "scales", (count,))
-            weights = from_base64(data, "weights", (12, FEATURES))
+            weights = from_base64(data, "weights", (GROUPS, FEATURES))
             magnitudes = Magnitudes.from_json(data)
         except StoreError as error:
             raise StoreError(f"layout, {error}") from None

@@ -1,81 +1,19 @@
-"""Vectors to arithmetic-coded streams and back, each at its own step. All of it is integer arithmetic."""
+"""Vectors to arithmetic-coded streams and back, each at its own step.
+
+All of it is integer arithmetic, in ``payloads.c``.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from clip_feature_codec.codec.entropy.arithmetic import complete, flush, reader, writer
-from clip_feature_codec.codec.entropy.compiled import compiled
-from clip_feature_codec.codec.entropy.machine import Machine, following
+from clip_feature_codec.codec.entropy.machine import Machine
 from clip_feature_codec.codec.entropy.magnitudes import Magnitudes
-from clip_feature_codec.codec.entropy.quantisers import (
-    MAX_SYMBOL,
-    Bytes,
-    Ints,
-    point,
-    put_magnitude,
-    take_magnitude,
-)
-from clip_feature_codec.codec.semantic.levels import drift_after, drifted_address, fill_gains
-from clip_feature_codec.codec.semantic.trellis import Work, quantise
+from clip_feature_codec.codec.entropy.quantisers import ROOM
+from clip_feature_codec.codec.native import Bytes, Ints, address, loops, memory, place
+from clip_feature_codec.codec.semantic.trellis import STATES
 
 
-@compiled
-def _write(
-    symbols: Ints, levels: Ints, gains: Ints, tables: Magnitudes, machine: Machine, buffer: Bytes
-) -> int:
-    """Code symbols; returns the number of bytes in ``buffer``, which has ROOM for each and once more.
-
-    Args:
-        symbols: int64 (n,), those that are coded.
-        levels: int64 (n,), theirs.
-        gains: int64 (n,), theirs.
-        tables: the frozen tables.
-        machine: `trellis.MACHINE`.
-        buffer: uint8 (ROOM (n + 1),).
-    """
-    coder = writer()
-    state, drift = 0, 0
-    for j in range(len(symbols)):
-        row, shift = drifted_address(levels[j], drift)
-        q = machine.quantisers[state]
-        put_magnitude(coder, symbols[j], shift, tables.starts[row, q], buffer)
-        drift = drift_after(drift, gains[j], row, shift, q, abs(symbols[j]), tables)
-        state = following(state, symbols[j], machine.parities)
-    return flush(coder, buffer)
-
-
-@compiled
-def _read(
-    data: Bytes,
-    span: tuple[int, int],
-    levels: Ints,
-    gains: Ints,
-    tables: Magnitudes,
-    machine: Machine,
-    values: Ints,
-) -> bool:
-    """Decode ``data[span[0]:span[1]]`` into ``values``, int64 (n,), in 2^-8 of the step.
-
-    Returns:
-        True, or False where the bytes are no stream of ours.
-    """
-    begin, end = span
-    coder = reader(data, begin, end)
-    state, drift = 0, 0
-    for j in range(len(levels)):
-        row, shift = drifted_address(levels[j], drift)
-        q = machine.quantisers[state]
-        symbol = take_magnitude(coder, shift, tables.starts[row, q], data, end)
-        if abs(symbol) >= MAX_SYMBOL:
-            return False
-        values[j] = point(symbol, q, shift, tables.centroids[row, q])
-        drift = drift_after(drift, gains[j], row, shift, q, abs(symbol), tables)
-        state = following(state, symbol, machine.parities)
-    return complete(coder, data, begin, end)
-
-
-@compiled
 def code(
     targets: Ints,
     scales: Ints,
@@ -83,7 +21,7 @@ def code(
     weights: Ints,
     tables: Magnitudes,
     machine: Machine,
-    work: Work,
+    work: Ints,
     out: Bytes,
 ) -> Ints:
     """Quantise and code vectors, each at its own step.
@@ -102,19 +40,24 @@ def code(
         int64 (N,), bytes of each stream.
     """
     count, width = targets.shape
-    sizes = np.zeros(count, np.int64)
-    gains, symbols, coded = np.empty(width, np.int64), np.empty(width, np.int64), 0
-    for i in range(count):
-        levels = scales - steps[i]
-        if i == 0 or steps[i] != steps[i - 1]:
-            coded = fill_gains(levels, tables.information, gains)
-        these = symbols[:coded]
-        quantise(targets[i, :coded], levels[:coded], gains[:coded], weights[i], tables, machine, work, these)
-        sizes[i] = _write(these, levels[:coded], gains[:coded], tables, machine, out[i])
+    sizes = np.empty(count, np.int64)
+    loops().semantic_code(
+        address(targets, np.int64, count, width),
+        count,
+        width,
+        address(scales, np.int64, width),
+        address(steps, np.int64, count),
+        address(weights, np.int64, count),
+        tables.record(),
+        machine.record(STATES),
+        memory(work, loops().semantic_code_size(width)),
+        place(out, np.uint8, count, ROOM * (width + 1)),
+        ROOM * (width + 1),
+        place(sizes, np.int64, count),
+    )
     return sizes
 
 
-@compiled
 def decode(
     data: Bytes, ends: Ints, scales: Ints, steps: Ints, tables: Magnitudes, machine: Machine, values: Ints
 ) -> int:
@@ -132,13 +75,47 @@ def decode(
     Returns:
         The number of the first stream that is none of ours, or -1.
     """
-    gains, coded = np.empty(values.shape[1], np.int64), 0
-    values[:] = 0
-    for i in range(len(steps)):
-        levels = scales - steps[i]
-        if i == 0 or steps[i] != steps[i - 1]:
-            coded = fill_gains(levels, tables.information, gains)
-        span = ends[i], ends[i + 1]
-        if not _read(data, span, levels[:coded], gains[:coded], tables, machine, values[i, :coded]):
-            return i
-    return -1
+    count, width = values.shape
+    if not 0 <= ends[0] <= ends[-1] <= len(data) or (np.diff(ends) < 0).any():
+        raise ValueError(f"ends: found {ends}, expected rising numbers from 0 to {len(data)}")
+    work = np.empty((2, width), np.int64)
+    first: int = loops().semantic_decode(
+        address(data, np.uint8, len(data)),
+        address(ends, np.int64, count + 1),
+        count,
+        width,
+        address(scales, np.int64, width),
+        address(steps, np.int64, count),
+        tables.record(),
+        machine.record(STATES),
+        place(work, np.int64, 2, width),
+        place(values, np.int64, count, width),
+    )
+    return first
+
+
+def addresses(symbols: Ints, levels: Ints, gains: Ints, tables: Magnitudes, machine: Machine) -> Ints:
+    """What each symbol of a vector is coded with.
+
+    Args:
+        symbols: int64 (n,), those that are coded.
+        levels: int64 (n,), theirs.
+        gains: int64 (n,), from `levels.fill_gains`.
+        tables: as in `code`.
+        machine: as in `code`.
+
+    Returns:
+        int64 (n, 3): row of the tables, low bits that are coded apart, and quantiser.
+    """
+    width = len(symbols)
+    found = np.empty((width, 3), np.int64)
+    loops().semantic_addresses(
+        address(symbols, np.int64, width),
+        address(levels, np.int64, width),
+        address(gains, np.int64, width),
+        width,
+        tables.record(),
+        machine.record(STATES),
+        place(found, np.int64, width, 3),
+    )
+    return found

@@ -43,6 +43,7 @@ class Cascade(PipelineDecoder):
     takes_layouts = False
     takes_samplers = False
     at_once = 1  # the prior would repeat the embeddings of N pictures N times
+    slices_attention = False
     half = torch.bfloat16  # the prior overflows in float16
     usual = Sampling(steps=20, guidance=4.0, sampler=None)
 

@@ -68,7 +68,7 @@ def weights_among(where: str, names: Collection[str], *, half: bool) -> list[str
 
 
 def _is_half(name: str) -> bool:
-    """Whether weights are in half precision; in several files, they are called ``x.fp16-00001-of-00002.x``."""
+    """Whether weights are in half precision; if in several files, ``x.fp16-00001-of-00002.x``."""
     return ".fp16." in name or ".fp16-" in name
 
 

@@ -24,7 +24,8 @@ class IpAdapter(PipelineDecoder):
     How many steps are usual follows from the scheduler that comes with the folder: few for distilled ones.
     """
 
-    parts = ("unet", "vae", "scheduler", "text_encoder", "tokenizer")
+    parts: ClassVar[tuple[str, ...]] = ("unet", "vae", "scheduler", "text_encoder", "tokenizer")
+    slices_attention = False  # diffusers would put other attention in the place of the adapter's
     classes: ClassVar[tuple[str, str]] = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
     """The pipelines that begin with noise and with a picture."""
     left_out: ClassVar[dict[str, Any]] = {

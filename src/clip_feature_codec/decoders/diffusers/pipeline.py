@@ -103,6 +103,8 @@ class PipelineDecoder(ABC):
     """Pictures that it can paint in one call; None: any number."""
     half: ClassVar[torch.dtype] = torch.float16
     """Its half precision."""
+    slices_attention: ClassVar[bool] = True
+    """Whether its attention can work on a part at a time."""
 
     def __init__(self, files: PipelineFiles, *pipelines: Any, image_size: int) -> None:
         self.space = files.space
@@ -189,12 +191,26 @@ class PipelineDecoder(ABC):
         """
         if self._on_device is not pipeline:
             self._on_device = pipeline
-            _put(pipeline, self._files.device, self._files.memory)
+            self._put(pipeline)
         try:
             return pipeline(**arguments)
         except ValueError as error:  # how pipelines refuse arguments
             why = " ".join(str(error).split())[:200]
             raise ConfigError(f"{type(pipeline).__name__} cannot paint this: {why}") from error
+
+    def _put(self, pipeline: Any) -> None:
+        """Bring a pipeline to its device as its memory plan says."""
+        device, memory = self._files.device, self._files.memory
+        if memory.offload:
+            pipeline.enable_model_cpu_offload(device=device)
+        else:
+            pipeline.to(device)
+        if memory.slices:
+            if self.slices_attention:
+                pipeline.enable_attention_slicing()
+            for part in pipeline.components.values():
+                if hasattr(part, "enable_slicing"):
+                    part.enable_slicing()
 
     def _check(self, chosen: Sampling) -> None:
         if chosen.sampler and not self.takes_samplers:
@@ -226,7 +242,7 @@ class PipelineDecoder(ABC):
         if length is None and conditions.vectors.any():
             raise ConfigError(
                 "this decoder wants vectors as long as its CLIP model makes them, and the streams' tables do "
-                "not say how long: encode with tables fitted on pictures (clip-codec fit PICTURES --model ...)"
+                "not say how long: take tables fitted on pictures (clip-codec fit PICTURES --model ...)"
             )
         vectors = torch.from_numpy(np.asarray(conditions.vectors * np.float32(length or 0.0)))
         return vectors.to(self._files.device, self._files.memory.dtype)
@@ -234,7 +250,7 @@ class PipelineDecoder(ABC):
 
 @contextmanager
 def quiet_diffusers() -> Iterator[None]:
-    """Keep remarks about versions and bars of loading off the terminal: they are none of a person's affair."""
+    """Keep off the terminal what diffusers says of versions, and its bars of loading."""
     diffusers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
     with warnings.catch_warnings(), quiet_transformers():
@@ -265,19 +281,7 @@ def load_parts(pipeline_class: Any, files: PipelineFiles, **given: Any) -> Any:
     return pipeline
 
 
-def _put(pipeline: Any, device: torch.device, memory: MemoryPlan) -> None:
-    """Bring a pipeline to its device as its memory plan says."""
-    if memory.offload:
-        pipeline.enable_model_cpu_offload(device=device)
-    else:
-        pipeline.to(device)
-    for part in pipeline.components.values():
-        if memory.slices and hasattr(part, "enable_slicing"):
-            part.enable_slicing()
-
-
 def _layouts(conditions: Conditions) -> dict[int, Image.Image]:
     """The layouts as pictures, by their rows."""
-    rows = [] if conditions.layouts is None else conditions.layouts
-    there = conditions.present.tolist()
-    return {row: Image.fromarray(layout) for row, layout in enumerate(rows) if there[row]}
+    layouts, rows = conditions.layouts, np.flatnonzero(conditions.present).tolist()
+    return {} if layouts is None else {row: Image.fromarray(layouts[row]) for row in rows}

@@ -18,7 +18,7 @@ _BICUBIC = int(Image.Resampling.BICUBIC)
 
 
 def preprocessing_of(config: Path | None, model_type: str, side: int) -> dict[str, Any]:
-    """The preprocessing that a ``preprocessor_config.json`` describes, JSON-able, in one form for all of them.
+    """The preprocessing that a ``preprocessor_config.json`` describes, JSON-able, in one form for all.
 
     What a file leaves out has the default of transformers' `CLIPImageProcessor` or `SiglipImageProcessor`.
 

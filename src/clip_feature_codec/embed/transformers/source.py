@@ -175,7 +175,8 @@ def _prior_of(folder: Path) -> str | None:
     from huggingface_hub import ModelCard
 
     prior = getattr(ModelCard.load(card).data, "prior", None)
-    return prior[0] if isinstance(prior, list) and prior else prior
+    first = prior[0] if isinstance(prior, list) and prior else prior
+    return first if isinstance(first, str) else None
 
 
 def _label(name: str) -> str:

@@ -117,8 +117,8 @@ class VisionTower:
             ModelError: always.
         """
         raise ModelError(
-            f"CLIP model {self.space.model!r} has an image tower only: search with words where the same model "
-            "is known in open_clip's format, or with a picture"
+            f"CLIP model {self.space.model!r} has no words, only an image tower: name the same model in "
+            "open_clip's format, or search with a picture"
         )
 
 
