@@ -30,6 +30,7 @@ from clip_feature_codec.cli.common import ProgressBars
 from clip_feature_codec.decoders.options import OUR_SAMPLING, PaintOptions
 from clip_feature_codec.evaluate.analysis.statistics import interval
 from clip_feature_codec.evaluate.analysis.summary import summarise
+from clip_feature_codec.evaluate.codecs import Painter
 from clip_feature_codec.evaluate.comparison import Comparison
 from clip_feature_codec.evaluate.evaluation import Evaluator
 from clip_feature_codec.evaluate.instruments import Eyes
@@ -39,7 +40,7 @@ from clip_feature_codec.evaluate.provenance import describe_machine
 from clip_feature_codec.evaluate.report import html_page, text_table, write_figure, write_figures
 from clip_feature_codec.evaluate.results import Evaluation
 from clip_feature_codec.files import write_atomic
-from clip_feature_codec.names import CODEC_FILE, PACK_DECODER
+from clip_feature_codec.packs import DEFAULT_PACK
 from stores import class_names, make_store
 
 BUDGETS = (64, 140, 222, 340)
@@ -60,7 +61,7 @@ def run(
     names = class_names(parquet) if classifier else {}
     evaluator = Evaluator.prepare(
         make_store(codec, parquet, out, count=count),
-        codec.decoder,
+        [Painter(codec.decoder)],
         codec.embedder,
         options,
         settings,
@@ -104,7 +105,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for stores and results")
     parser.add_argument("--judge", type=Path, help="classifier as an .onnx or .tflite file, for recognition")
     parser.add_argument("--labels", type=Path, help="its classes, a line each, synonyms behind commas")
-    parser.add_argument("--pack", type=Path, help="another pack's folder")
+    parser.add_argument("--pack", default=DEFAULT_PACK, help="another pack's folder")
     parser.add_argument("--decoder", type=Path, help="another decoder of the same CLIP model")
     parser.add_argument("--steps", type=int, nargs="+", default=[OUR_SAMPLING.steps])
     parser.add_argument("--eta", type=float, help="sample by DDIM with this noise")
@@ -115,11 +116,7 @@ def main() -> None:
     parser.add_argument("--small-count", type=int, default=200, help="the same of the small pictures")
     args = parser.parse_args()
     print(describe_machine())
-    if args.pack is None:
-        codec = ClipCodec.load(decoder=args.decoder)
-    else:
-        decoder = args.decoder or args.pack / PACK_DECODER
-        codec = ClipCodec.load(args.pack / CODEC_FILE, decoder=decoder, model=str(args.pack / "clip"))
+    codec = ClipCodec.load(args.pack, decoder=args.decoder)
     classifier = Classifier.load(args.judge, args.labels) if args.judge else None
     settings = Comparison(budgets=args.budgets, steps=args.steps, baselines=args.baselines)
     for name, parquet, size, count in (

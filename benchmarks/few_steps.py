@@ -17,6 +17,7 @@ import numpy as np
 from clip_feature_codec import ClipCodec
 from clip_feature_codec.decoders.options import OUR_SAMPLING, PaintOptions
 from clip_feature_codec.evaluate.analysis.statistics import Interval, intervals
+from clip_feature_codec.evaluate.codecs import Painter
 from clip_feature_codec.evaluate.comparison import Comparison
 from clip_feature_codec.evaluate.evaluation import Evaluator
 from clip_feature_codec.evaluate.instruments import Eyes
@@ -64,7 +65,12 @@ def main() -> None:
     found, times = {}, {}
     for title, options in SAMPLERS.items():
         evaluator = Evaluator.prepare(
-            store, codec.decoder, codec.embedder, options, Comparison(budgets=[BYTES]), eyes=Eyes(judge)
+            store,
+            [Painter(codec.decoder)],
+            codec.embedder,
+            options,
+            Comparison(budgets=[BYTES]),
+            eyes=Eyes(judge),
         )
         rows = evaluator.run().rows
         found[title] = values(rows, args.skip)

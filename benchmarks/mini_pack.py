@@ -23,6 +23,7 @@ from PIL import Image, ImageOps
 from clip_feature_codec import ClipCodec
 from clip_feature_codec.decoders.options import OUR_SAMPLING, PaintOptions
 from clip_feature_codec.evaluate.analysis.summary import summarise
+from clip_feature_codec.evaluate.codecs import Painter
 from clip_feature_codec.evaluate.comparison import Comparison
 from clip_feature_codec.evaluate.contact_sheet import CELL, Tile, contact_sheet
 from clip_feature_codec.evaluate.evaluation import Evaluator
@@ -50,7 +51,7 @@ def decoder_figures(
     """Print the figures of the decoder and of a WebP file at 140 bytes, and save the best and the worst."""
     evaluator = Evaluator.prepare(
         store,
-        codec.decoder,
+        [Painter(codec.decoder)],
         codec.embedder,
         options,
         Comparison(budgets=[BYTES], baselines=["layout", "webp"]),

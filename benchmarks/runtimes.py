@@ -63,9 +63,9 @@ def main() -> None:
     torch.set_num_threads(args.threads)
 
     bundle = Bundle.find(DEFAULT_PACK)
-    file = bundle.decoder_file
-    if file is None:
+    if bundle.decoder is None:
         raise SystemExit(f"{DEFAULT_PACK} has no decoder")
+    file = Path(bundle.decoder)
     embedders: list[Embedder] = [load_embedder(DEFAULT_PACK, device="cpu"), ClipEmbedder.load(device="cpu")]
     decoders: list[Decoder] = [load_checkpoint(file, "cpu"), load_decoder(file)]
     pictures = photographs(args.count)

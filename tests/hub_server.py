@@ -28,6 +28,7 @@ class Hub(ThreadingHTTPServer):
 
     Attributes:
         repositories: name -> commit -> file's name -> contents.
+        branches: (name, branch) -> commit, of those beside ``main``, which is the last commit.
         requests: method and path of everything that was asked for.
         damaged: names of files that arrive with a bit turned.
         cut: names of files of which half is sent, and then nothing until `let_go` is set.
@@ -39,6 +40,7 @@ class Hub(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repositories: dict[str, dict[str, dict[str, bytes]]] = {}
+        self.branches: dict[tuple[str, str], str] = {}
         self.uploads: dict[str, bytes] = {}
         self.requests: list[str] = []
         self.damaged: set[str] = set()
@@ -104,6 +106,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._api("/".join(parts[2:4]), parts[4:], parse_qs(url.query))
         elif parts == ["api", "repos", "create"]:
             self._create()
+        elif parts == ["api", "validate-yaml"]:
+            self._json({"errors": [], "warnings": []})
         elif parts[0] == "uploads":
             self.server.uploads[parts[1]] = self.body
             self._send(200, b"")
@@ -120,14 +124,15 @@ class _Handler(BaseHTTPRequestHandler):
         if commits is None:
             self._json({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
             return None
-        commit = list(commits)[-1] if revision == "main" and commits else revision
+        head = list(commits)[-1] if revision == "main" and commits else revision
+        commit = self.server.branches.get((name, revision), head)
         if commit not in commits and not (revision == "main" and not commits):
             self._json({"error": "no such revision"}, 404, {"X-Error-Code": "RevisionNotFound"})
             return None
         return commit, commits.get(commit, {})
 
     def _api(self, name: str, rest: list[str], query: dict[str, list[str]]) -> None:
-        revision = unquote(rest[1]) if len(rest) > 1 else "main"
+        revision = rest[1] if len(rest) > 1 and rest[0] != "branch" else "main"
         found = self._files(name, revision)
         if found is None:
             return
@@ -149,8 +154,11 @@ class _Handler(BaseHTTPRequestHandler):
                 for file in asked
             ]
             self._json({"files": modes})
+        elif kind == "branch":
+            self.server.branches[name, rest[1]] = list(self.server.repositories[name])[-1]
+            self._json({})
         elif kind == "commit":
-            self._commit(name, files)
+            self._commit(name, rest[1], files)
         else:
             self._json({"error": f"this hub knows no {kind}"}, 404)
 
@@ -169,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
         ]
         self._json({"transfer": "basic", "objects": objects})
 
-    def _commit(self, name: str, files: dict[str, bytes]) -> None:
+    def _commit(self, name: str, branch: str, files: dict[str, bytes]) -> None:
         files = dict(files)
         for line in self.body.splitlines():
             operation = json.loads(line)
@@ -181,6 +189,8 @@ class _Handler(BaseHTTPRequestHandler):
                 assert hashlib.sha256(data).hexdigest() == value["oid"]
                 files[value["path"]] = data
         commit = self.server.add(name, files)
+        if branch != "main":
+            self.server.branches[name, branch] = commit
         self._json(
             {
                 "success": True,

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clip_feature_codec.bundle import Bundle, bundle_of, bundles_near
+from clip_feature_codec.bundle import Bundle, bundle_of, bundles_near, find_pack
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
-from clip_feature_codec.names import CODEC_FILE, DECODER_FILE, OLD_MANIFEST_FILE, PACK_DECODER
+from clip_feature_codec.names import CLIP_FOLDER, CODEC_FILE, DECODER_FILE, OLD_MANIFEST_FILE
 from clip_feature_codec.packs import DEFAULT_PACK, pack_folder, pack_names
 
 SPACE = ClipSpace("some-model", "some-weights", "ab" * 32, 8, {})
@@ -39,10 +39,11 @@ def test_a_pack_a_folder_and_a_file_are_found(tmp_path: Path, as_text: bool):
     for source in (tmp_path, tmp_path / CODEC_FILE):
         bundle = Bundle.find(str(source) if as_text else source)
         assert (bundle.codec_file, bundle.codec.tables_sha256) == (tmp_path / CODEC_FILE, codec.tables_sha256)
-        assert bundle.decoder_file is None
+        assert (bundle.decoder, bundle.clip) == (None, None)
     pack = Bundle.find(DEFAULT_PACK)
     assert (pack.name, pack.codec.space.pretrained) == (DEFAULT_PACK, "pack")
-    assert pack.decoder_file == pack_folder(DEFAULT_PACK) / PACK_DECODER
+    assert pack.decoder == pack_folder(DEFAULT_PACK) / "decoder/model.safetensors"
+    assert pack.clip == pack_folder(DEFAULT_PACK) / CLIP_FOLDER
 
 
 @pytest.mark.parametrize("source", [None, 3, b"mini", ["mini"], np.zeros(3)])
@@ -54,10 +55,24 @@ def test_what_is_no_name_is_refused(source: object):
 def test_the_decoder_beside_the_tables_comes_before_the_pack_s(tmp_path: Path):
     shutil.copy(pack_folder(DEFAULT_PACK) / CODEC_FILE, tmp_path)
     bundle = Bundle.find(tmp_path)
-    assert bundle.decoder_file == pack_folder(DEFAULT_PACK) / PACK_DECODER
-    for name in (PACK_DECODER, DECODER_FILE):
+    assert bundle.decoder == pack_folder(DEFAULT_PACK) / "decoder/model.safetensors"
+    (tmp_path / "decoder").mkdir()
+    for name in ("decoder.safetensors", "decoder/model.safetensors", DECODER_FILE):
         (tmp_path / name).touch()
-        assert bundle.decoder_file == tmp_path / name
+        assert bundle.decoder == tmp_path / name
+
+
+def test_a_pack_s_space_says_where_its_clip_model_is(tmp_path: Path):
+    codec = save_codec(tmp_path)
+    (tmp_path / CLIP_FOLDER).mkdir()
+    assert Bundle.find(tmp_path).codec.space == SPACE  # a folder of that name is not enough
+    (tmp_path / CLIP_FOLDER / "open_clip_config.json").write_text("{}")
+    found = Bundle.find(tmp_path)
+    assert (found.codec.space.model, found.codec.space.pretrained) == (str(tmp_path), "pack")
+    assert found.codec.tables_sha256 == codec.tables_sha256
+    assert (found.clip, found.decoder) == (tmp_path / CLIP_FOLDER, None)
+    assert find_pack(str(tmp_path)).pack == str(tmp_path)
+    assert (find_pack("ViT-B-32"), find_pack(str(tmp_path / CLIP_FOLDER))) == (None, None)
 
 
 def test_tables_are_looked_for_up_to_the_store_and_then_in_the_packs(tmp_path: Path):

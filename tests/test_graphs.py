@@ -21,12 +21,13 @@ from clip_feature_codec.embed import ClipEmbedder, differentiable_embedder_for, 
 from clip_feature_codec.embed.onnx.embedder import GraphEmbedder
 from clip_feature_codec.errors import ConfigError, ModelError
 from clip_feature_codec.graphs import Graphs
-from clip_feature_codec.names import CLIP_FOLDER, GRAPHS_FILE, PACK_DECODER
+from clip_feature_codec.names import CLIP_FOLDER, DECODER_FOLDER, GRAPHS_FILE, WEIGHTS_FILE
 from clip_feature_codec.packs import DEFAULT_PACK, pack_folder
 from clip_feature_codec.reconstruct import paint
 from samples import make_picture
 
 PACK = pack_folder(DEFAULT_PACK)
+DECODER = f"{DECODER_FOLDER}/{WEIGHTS_FILE}"
 assert PACK is not None
 PICTURES = [make_picture(seed, size) for seed, size in enumerate([(48, 36), (64, 64), (300, 200), (1, 1)])]
 TEXTS = [
@@ -51,7 +52,7 @@ def theirs() -> ClipEmbedder:
 
 @pytest.fixture(scope="module")
 def decoders() -> tuple[GraphDecoder, DiffusionDecoder]:
-    file = PACK / PACK_DECODER
+    file = PACK / DECODER
     ours = load_checkpoint(file, "cpu")
     assert isinstance(ours, GraphDecoder)
     return ours, load_decoder(file)
@@ -168,17 +169,17 @@ def test_both_decoders_are_one_identity(decoders: tuple[GraphDecoder, DiffusionD
 def test_a_gpu_and_learning_go_through_torch(theirs: ClipEmbedder, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(differentiable_embedder_for(theirs.space, "cpu"), ClipEmbedder)
     monkeypatch.setattr(graphs, "is_cpu", lambda name: name == "cpu")
-    assert Graphs.find(PACK / PACK_DECODER, "cuda") is None
-    assert Graphs.find(PACK / PACK_DECODER, "cpu") is not None
+    assert Graphs.find(PACK / DECODER, "cuda") is None
+    assert Graphs.find(PACK / DECODER, "cpu") is not None
     assert GraphEmbedder.find(DEFAULT_PACK, None, "cuda") is None
 
 
 def test_weights_without_graphs_go_through_torch(pack: Path) -> None:
-    other = pack / "other.safetensors"
-    shutil.copy(pack / PACK_DECODER, other)
+    other = pack / DECODER_FOLDER / "other.safetensors"
+    shutil.copy(pack / DECODER, other)
     assert isinstance(load_checkpoint(other, "cpu"), DiffusionDecoder)  # the graphs are another file's
-    (pack / GRAPHS_FILE).unlink()
-    assert isinstance(load_checkpoint(pack / PACK_DECODER, "cpu"), DiffusionDecoder)
+    (pack / DECODER_FOLDER / GRAPHS_FILE).unlink()
+    assert isinstance(load_checkpoint(pack / DECODER, "cpu"), DiffusionDecoder)
     (pack / CLIP_FOLDER / GRAPHS_FILE).unlink()
     assert isinstance(load_embedder(str(pack / CLIP_FOLDER), device="cpu"), ClipEmbedder)
 
@@ -199,7 +200,7 @@ def test_a_pack_works_from_anywhere_and_through_links(
     assert isinstance(embedder, GraphEmbedder)
     assert embedder.space.model == str((folder / CLIP_FOLDER).resolve())
     assert np.array_equal(embedder.embed_images(PICTURES), ours.embed_images(PICTURES))
-    assert isinstance(load_checkpoint(folder / PACK_DECODER, "cpu"), GraphDecoder)
+    assert isinstance(load_checkpoint(folder / DECODER, "cpu"), GraphDecoder)
 
 
 # ---------------------------------------------------------------- refusals
@@ -210,7 +211,7 @@ def use(pack: Path) -> None:
     embedder = load_embedder(str(pack / CLIP_FOLDER), device="cpu")
     embedder.embed_images(PICTURES[:1])
     embedder.embed_text("a bus")
-    load_checkpoint(pack / PACK_DECODER, "cpu")
+    load_checkpoint(pack / DECODER, "cpu")
 
 
 FILES = sorted(
@@ -238,11 +239,11 @@ def test_files_that_do_not_belong_together_are_refused(pack: Path, name: str) ->
     "content", [b"", b"[]", b"{}", b'{"format": "clip-feature-codec graphs", "version": 2}']
 )
 def test_a_list_of_graphs_that_is_none_is_refused(pack: Path, content: bytes) -> None:
-    for folder in (pack, pack / CLIP_FOLDER):
+    for folder in (pack / DECODER_FOLDER, pack / CLIP_FOLDER):
         (folder / GRAPHS_FILE).write_bytes(content)
     for load in (
         lambda: load_embedder(str(pack / CLIP_FOLDER), device="cpu"),
-        lambda: load_checkpoint(pack / PACK_DECODER, "cpu"),
+        lambda: load_checkpoint(pack / DECODER, "cpu"),
     ):
         with pytest.raises(ModelError, match=GRAPHS_FILE):
             load()

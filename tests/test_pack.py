@@ -15,7 +15,6 @@ import torch
 from safetensors.torch import load_file
 
 from clip_feature_codec import ClipCodec
-from clip_feature_codec.names import PACK_DECODER
 from clip_feature_codec.packs import DEFAULT_PACK, pack_folder
 from samples import make_picture
 
@@ -78,17 +77,18 @@ def test_all_parts_are_of_one_space(folder: Path, codec: ClipCodec):
 
 
 def test_the_weights_load_without_running_anything(folder: Path):
-    for name in ("clip/open_clip_model.safetensors", PACK_DECODER):
+    for name in ("clip/open_clip_model.safetensors", "decoder/model.safetensors"):
         weights = load_file(folder / name)
         assert len(weights) > 10
         assert all(torch.isfinite(tensor).all() for tensor in weights.values())
-    json.loads((folder / "clip/open_clip_config.json").read_bytes())
+    for name in ("clip/open_clip_config.json", "decoder/config.json"):
+        json.loads((folder / name).read_bytes())
 
 
 def test_the_pack_is_small(folder: Path):
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 56_000_000
-    assert (folder / PACK_DECODER).stat().st_size <= 28_000_000
+    assert (folder / "decoder/model.safetensors").stat().st_size <= 28_000_000
     assert {path.suffix for path in files} <= {".json", ".safetensors", ".md", ".onnx", ".gz"}
 
 

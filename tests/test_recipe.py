@@ -129,18 +129,12 @@ def test_recipe_makes_a_pack_that_encodes_and_decodes(tmp_path: Path) -> None:
     from clip_feature_codec.decoders.checkpoint import load_decoder
     from clip_feature_codec.decoders.graphs import GraphDecoder
     from clip_feature_codec.embed.onnx.embedder import GraphEmbedder
-    from clip_feature_codec.names import PACK_DECODER
 
-    codec = ClipCodec.load(
-        tmp_path / "pack" / "codec.json",
-        decoder=tmp_path / "pack" / PACK_DECODER,
-        model=str(tmp_path / "pack" / "clip"),
-        device="cpu",
-    )
+    codec = ClipCodec.load(tmp_path / "pack", device="cpu")
     picture = make_picture(1, (40, 20))
     assert isinstance(codec.embedder, GraphEmbedder)
     assert isinstance(codec.decoder, GraphDecoder)
-    whole = load_decoder(tmp_path / "pack" / PACK_DECODER)
+    whole = load_decoder(tmp_path / "pack/decoder/model.safetensors")
     assert whole.upsampler is not None
     assert codec.decoder.identity() == whole.identity()
     blob = codec.encode(picture)

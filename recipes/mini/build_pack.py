@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from clip_feature_codec.decoders.checkpoint import load_decoder, save_decoder
+from clip_feature_codec.decoders.checkpoint import export_decoder, load_decoder, save_decoder
 from clip_feature_codec.diffusion.upsampler import Upsampler
-from clip_feature_codec.names import CODEC_FILE, DECODER_FILE, PACK_DECODER
+from clip_feature_codec.names import CODEC_FILE, DECODER_FILE, DECODER_FOLDER
 from export_graphs import export_pack
 
 
@@ -30,7 +30,8 @@ def main() -> None:
     upsampler = Upsampler(**learned["config"])
     upsampler.load_state_dict(learned["average"])
     packed = dataclasses.replace(decoder, upsampler=upsampler, extra=facts)
-    save_decoder(args.pack / PACK_DECODER, packed, dtype=torch.float16)
+    save_decoder(args.work / "packed.safetensors", packed, dtype=torch.float16)
+    export_decoder(args.work / "packed.safetensors", args.pack / DECODER_FOLDER, packed.space)
     export_pack(args.pack)
     files = [path for path in args.pack.rglob("*") if path.is_file()]
     for path in files:

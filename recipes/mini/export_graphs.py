@@ -29,11 +29,12 @@ from clip_feature_codec.files import write_atomic
 from clip_feature_codec.graphs import Graph, Graphs
 from clip_feature_codec.names import (
     CLIP_FOLDER,
+    DECODER_FOLDER,
     IMAGE_GRAPH,
-    PACK_DECODER,
     TEXT_GRAPH,
     UNET_GRAPH,
     UPSAMPLER_GRAPH,
+    WEIGHTS_FILE,
 )
 
 _OPSET = 17  # the first with LayerNormalization
@@ -181,7 +182,7 @@ def export_decoder(path: Path) -> None:
 def export_pack(pack: Path) -> None:
     """Give graphs to all networks of a pack."""
     export_clip(pack / CLIP_FOLDER)
-    export_decoder(pack / PACK_DECODER)
+    export_decoder(pack / DECODER_FOLDER / WEIGHTS_FILE)
 
 
 def _package(name: str) -> Path:

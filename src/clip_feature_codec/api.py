@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -24,10 +25,11 @@ from clip_feature_codec.codec.transcode import transcode
 from clip_feature_codec.decoders.options import PaintKeywords, PaintOptions
 from clip_feature_codec.errors import CheckpointError, ConfigError, StoreError
 from clip_feature_codec.extras import extra
+from clip_feature_codec.hub import is_hub_name, look
 from clip_feature_codec.images import Picture, as_picture
 from clip_feature_codec.lazy import lazy
 from clip_feature_codec.names import DECODER_FILE
-from clip_feature_codec.packs import DEFAULT_PACK, pack_folder
+from clip_feature_codec.packs import DEFAULT_PACK, PARTS, pack_folder
 from clip_feature_codec.preview import analyse, preview
 from clip_feature_codec.progress import Progress, silent
 from clip_feature_codec.stream_source import StreamSource, named, read_stream
@@ -92,7 +94,7 @@ class ClipCodec:
             _require_text(name, value, paths=name == "decoder")
         _require_text("device", device)
         bundle = source if isinstance(source, Bundle) else Bundle.find(source)
-        codec = cls(bundle.codec, decoder or bundle.decoder_file, model, pretrained, device)
+        codec = cls(bundle.codec, decoder or bundle.decoder, model, pretrained, device)
         codec._origin = _Origin.of(bundle, decoder)
         return codec
 
@@ -109,6 +111,105 @@ class ClipCodec:
             return None
         with Path(self._decoder).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path = DEFAULT_PACK,
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        decoder: str | Path | None = None,
+        device: str | None = None,
+    ) -> ClipCodec:
+        """Load a pack from a model hub, all of it, or from a folder.
+
+        Each file from a hub is checked by its hash. Weights that are no safetensors are refused.
+
+        Args:
+            source: ``user/name`` or ``user/name@revision``; a folder that `save_pretrained` made, or any
+                other source of `load`.
+            revision: branch, tag or commit; by default ``main``.
+            cache_dir: the hub's cache; by default that of all programs (``HF_HUB_CACHE``).
+            token: for private repositories; by default the one that was stored at login.
+            local_files_only: ask nothing of the network.
+            decoder: as for `load`.
+            device: as for `load`.
+
+        Raises:
+            HubError: the repository cannot be had, or holds other things than it should.
+            StoreError: there is no pack.
+        """
+        if not is_hub_name(str(source)):
+            return cls.load(source, decoder=decoder, device=device)
+        repository = look(
+            str(source),
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+        )
+        bundle = Bundle.of(repository, PARTS)
+        # In a cache of its own, it would not be found again by its name.
+        return cls.load(repository.folder if cache_dir else bundle, decoder=decoder, device=device)
+
+    def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> None:
+        """Save as a pack: tables, decoder, a model card, and the CLIP model where it has no public name.
+
+        Args:
+            folder: see `sharing.save_pack`.
+            license: of the weights, as hubs call it, such as ``mit``.
+
+        Raises:
+            OutputError: something is there that would be lost.
+            CheckpointError: the decoder is not one of ours.
+        """
+        from clip_feature_codec.sharing import save_pack
+
+        save_pack(Path(folder), self.features, self._checkpoint(), license=license)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str = "Upload a pack of clip-feature-codec",
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        license: str | None = None,
+    ) -> str:
+        """Upload as a pack (see `save_pretrained`); a model card that is there stays as it is.
+
+        Args:
+            repo_id: ``user/name``; made if it is not there.
+            commit_message: of the one commit.
+            private: of a repository that is made; by default what the user's settings say.
+            token: that may write; by default the one that was stored at login.
+            revision: branch to commit to, made if it is not there; by default ``main``.
+            license: as for `save_pretrained`.
+
+        Returns:
+            ``user/name@commit``, a name that always means what was uploaded.
+
+        Raises:
+            HubError: the hub cannot be reached, or does not allow it.
+        """
+        from clip_feature_codec.hub import upload
+        from clip_feature_codec.sharing import save_pack
+
+        with TemporaryDirectory() as folder:
+            save_pack(Path(folder), self.features, self._checkpoint(), name=repo_id, license=license)
+            return upload(
+                Path(folder), repo_id, message=commit_message, private=private, token=token, revision=revision
+            )
+
+    def _checkpoint(self) -> Path | None:
+        """The file of the decoder, if there is one."""
+        from clip_feature_codec.decoders.loading import find_checkpoint
+
+        return None if self._decoder is None else find_checkpoint(self._decoder)
 
     def __repr__(self) -> str:
         space = self.features.space
@@ -135,9 +236,16 @@ class ClipCodec:
         if self._expected_decoder not in (None, self._decoder_sha256):
             raise CheckpointError(f"{self._decoder}: not the decoder that the codec had when it was pickled")
         with extra("clip", f"decoder {self._decoder}"):
-            decoder = open_decoder(self._decoder, self._device)
+            decoder = open_decoder(self.decoder_source, self._device)
         self.features.space.require_same(decoder.space, f"decoder {self._decoder}")
         return decoder
+
+    @lazy
+    def decoder_source(self) -> str:
+        """How the decoder is found again: a path, or a name on a hub with its commit; empty without one."""
+        from clip_feature_codec.decoders.loading import pinned
+
+        return "" if self._decoder is None else pinned(self._decoder)
 
     def embed(self, image: Picture) -> NDArray[np.float32]:
         """A picture's CLIP vector before coding: float32 (D,), unit length."""

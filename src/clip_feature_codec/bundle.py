@@ -2,47 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from clip_feature_codec.arguments import describe
 from clip_feature_codec.codec.bitstream import Stream, read_codec_id
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
+from clip_feature_codec.hub import Repository, is_hub_name, look
 from clip_feature_codec.lazy import lazy
 from clip_feature_codec.names import (
+    CLIP_FOLDER,
     CODEC_FILE,
-    DECODER_FILE,
+    DECODER_FOLDER,
     MANIFEST_FILES,
-    PACK_DECODER,
     SHARDS,
     SHARDS_FOLDER,
 )
-from clip_feature_codec.packs import DEFAULT_PACK, pack_folder, pack_names
+from clip_feature_codec.packs import (
+    DEFAULT_PACK,
+    PARTS,
+    clip_in,
+    decoder_in,
+    files_of,
+    pack_folder,
+    pack_names,
+)
+
+IN_PACK = "pack"
+"""What a space says in place of a tag, where its ``model`` is a pack and the weights are in it."""
+IN_FOLDER = "folder"
+"""The same, where it is the folder of the model alone."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A pack, a store, or a ``codec.json`` by itself: tables, and perhaps a decoder, in one folder.
+    """A pack, a store, or a ``codec.json`` by itself: tables, and perhaps a CLIP model and a decoder.
 
     Attributes:
         name: what it is called in messages: a pack's name, or the path of its tables.
         codec_file: its tables, read when they are first asked for.
+        pack: how the pack is found again, if it is one: its name, its folder, or ``user/name@commit``.
+        repository: where the rest of it is, if that is on a hub: it is downloaded part by part.
     """
 
     name: str
     codec_file: Path
+    pack: str | None = None
+    repository: Repository | None = None
 
     @classmethod
     def find(cls, source: str | Path) -> Bundle:
-        """Find a bundle.
+        """Find a bundle. Of one on a hub, the tables are downloaded; what lies here goes before.
 
         Args:
-            source: a pack (``mini``), a store's folder, or a ``codec.json``.
+            source: a pack by its name (``mini``), its folder, or its name on a hub (``user/name`` or
+                ``user/name@revision``); a store's folder; or a ``codec.json``.
 
         Raises:
             StoreError: there is no codec there.
+            HubError: the repository cannot be had, or its weights are no safetensors.
             ConfigError: ``source`` is no path or name at all.
         """
         if not isinstance(source, str | Path):
@@ -50,30 +71,98 @@ class Bundle:
                 f"source: found {describe(source)}, expected a pack's name, a store's folder or a codec.json"
             )
         if pack := pack_folder(str(source)):
-            return cls(str(source), pack / CODEC_FILE)
+            return cls(str(source), pack / CODEC_FILE, str(source))
+        if is_hub_name(str(source)):
+            return cls.of(look(str(source)))
         path = Path(source)
         file = path / CODEC_FILE if path.is_dir() else path
         if not file.is_file():
             raise StoreError(
                 f"{source} is neither a pack ({DEFAULT_PACK}), nor a store's folder, nor a codec.json"
             )
-        return cls(str(file), file)
+        return cls(str(file), file, str(file.parent.resolve()) if clip_in(file.parent) else None)
+
+    @classmethod
+    def of(cls, repository: Repository, parts: Sequence[str] = ("",)) -> Bundle:
+        """Make one of a pack on a hub (see `find`).
+
+        Args:
+            repository: where it is.
+            parts: what to download now (see `packs.PARTS`).
+        """
+        if CODEC_FILE not in repository.files:
+            raise StoreError(f"{repository.name}: no pack: there is no {CODEC_FILE} in it")
+        for part in PARTS:
+            repository.require_safe(part)
+        wanted = [name for part in parts for name in files_of(part, repository.files)]
+        file = repository.download(wanted) / CODEC_FILE
+        pack = repository.pinned if files_of(CLIP_FOLDER, repository.files) else None
+        return cls(repository.pinned, file, pack, repository)
 
     @lazy
     def codec(self) -> FeatureCodec:
-        """The tables.
+        """The tables; where the pack has a CLIP model of its own, their space says where that is.
 
         Raises:
             StoreError: they are malformed.
         """
-        return FeatureCodec.load(self.codec_file)
+        codec = FeatureCodec.load(self.codec_file)
+        if self.pack is None:
+            return codec
+        return replace(codec, space=replace(codec.space, model=self.pack, pretrained=IN_PACK))
 
     @property
-    def decoder_file(self) -> Path | None:
-        """The decoder that lies beside the tables, else that of the pack whose CLIP space it is."""
-        folders = [self.codec_file.parent, pack_folder(self.codec.space.model)]
-        files = [folder / name for folder in folders if folder for name in (DECODER_FILE, PACK_DECODER)]
-        return next((file for file in files if file.is_file()), None)
+    def clip(self) -> Path | None:
+        """The folder of the pack's own CLIP model, downloaded now if need be; None where it has none."""
+        if self.pack is None:
+            return None
+        if self.repository:
+            self.repository.download(files_of(CLIP_FOLDER, self.repository.files))
+        return self.codec_file.parent / CLIP_FOLDER
+
+    @property
+    def decoder(self) -> str | Path | None:
+        """How to open what paints: the decoder beside the tables, else that of the pack whose space it is."""
+        if self.repository:
+            return self.repository.pinned if files_of(DECODER_FOLDER, self.repository.files) else None
+        space = self.codec.space
+        if (own := decoder_in(self.codec_file.parent)) or space.pretrained != IN_PACK:
+            return own
+        return None if space.model == self.pack else _decoder_of(space.model)
+
+
+class OwnClip(NamedTuple):
+    """A CLIP model in a folder: that, and by what model and ``pretrained`` it is found again."""
+
+    folder: Path
+    model: str
+    pretrained: str
+
+
+def find_clip(model: str) -> OwnClip | None:
+    """The CLIP model in the pack or folder of this name; None where the name is of something else."""
+    pack = find_pack(model)
+    if pack and pack.pack and (folder := pack.clip):
+        return OwnClip(folder, pack.pack, IN_PACK)
+    folder = Path(model)
+    return OwnClip(folder, str(folder.resolve()), IN_FOLDER) if model and folder.is_dir() else None
+
+
+def find_pack(model: str) -> Bundle | None:
+    """The pack of this name that has a CLIP model of its own; None where the name is of something else."""
+    if is_hub_name(model):
+        repository = look(model)
+        return Bundle.of(repository) if files_of(CLIP_FOLDER, repository.files) else None
+    folder = pack_folder(model) or Path(model)
+    return Bundle.find(model) if (folder / CODEC_FILE).is_file() and clip_in(folder) else None
+
+
+def _decoder_of(pack: str) -> str | Path | None:
+    """That of the pack by which a space is called; what a hub has is looked for when it is opened."""
+    if is_hub_name(pack):
+        return pack
+    folder = pack_folder(pack) or Path(pack)
+    return decoder_in(folder) if folder.is_dir() else None
 
 
 def has_pictures(folder: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,6 +94,12 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
     """Write ``data`` to ``path``, whole or not at all (see `atomic_writer`)."""
     with atomic_writer(path, durable=durable) as file:
         file.write(data)
+
+
+def copy_atomic(source: Path, path: Path) -> None:
+    """Write a copy of a file of any size to ``path``, which may be that file, whole or not at all."""
+    with source.open("rb") as file, atomic_writer(path) as copy:
+        shutil.copyfileobj(file, copy)
 
 
 def try_writing(path: Path) -> None:

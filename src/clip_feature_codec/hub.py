@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from clip_feature_codec.errors import HubError, reason
 from clip_feature_codec.files import write_atomic
+from clip_feature_codec.names import CARD_FILE
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +27,16 @@ _NAME = re.compile(r"(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w.-]+(/
 _COMMIT = re.compile("[0-9a-f]{40}")
 _SHA256_DIGITS = 64
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_OURS = (".clp", ".json", ".safetensors", ".pt", ".npy")
 _BLOCK = 1 << 20
 
 
 def is_hub_name(text: str) -> bool:
-    """Whether a text may be ``user/name`` or ``user/name@revision`` on a hub, and is nothing that is here."""
-    return _NAME.fullmatch(text) is not None and not Path(text).exists()
+    """Whether a text may be ``user/name`` or ``user/name@revision`` on a hub, and is nothing that is here.
+
+    What ends as our files do is not looked for on a hub: it is one that is missing here.
+    """
+    return _NAME.fullmatch(text) is not None and not text.endswith(_OURS) and not Path(text).exists()
 
 
 def split_inside(text: str) -> tuple[str, str]:
@@ -129,12 +134,9 @@ class Repository:
                 f"{missing[0]}; nothing is downloaded offline"
             )
         blobs = _storage(self.name, self.cache) / "blobs"
-        size = sum(
-            file.size for file in map(self.files.get, missing) if file and not (blobs / file.digest).is_file()
-        )
-        log.info(
-            "downloading %s: %d files, %s, into %s", self.pinned, len(missing), _megabytes(size), self.cache
-        )
+        new = [self.files[name].size for name in missing if not (blobs / self.files[name].digest).is_file()]
+        count = f"{len(new)} file{'s' if len(new) != 1 else ''}"
+        log.info("downloading %s: %s, %s, into %s", self.pinned, count, _size(sum(new)), self.cache)
         with _in_one_line(self.name, self.commit):
             snapshot_download(
                 self.name,
@@ -211,7 +213,9 @@ def look(
     if cached and (offline or cached.commit == wanted):
         return cached
     if offline:
-        raise HubError(f"{name}: {wanted} is not in the cache ({cache}), and nothing is downloaded offline")
+        raise HubError(
+            f"{name} is neither here nor, as {wanted}, in the cache ({cache}); nothing is downloaded offline"
+        )
     try:
         with _in_one_line(name, wanted):
             info = HfApi(token=token).model_info(name, revision=wanted, files_metadata=True)
@@ -225,6 +229,51 @@ def look(
         for file in info.siblings or ()
     }
     return Repository(name, str(info.sha), files, wanted, cache, token)
+
+
+def upload(
+    folder: Path,
+    name: str,
+    *,
+    message: str,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    revision: str | None = None,
+) -> str:
+    """Put the files of a folder into a repository, in one commit.
+
+    Args:
+        folder: what is uploaded. A model card that the repository has already stays as it is.
+        name: ``user/name``; made if it is not there.
+        message: of the commit.
+        private: of a repository that is made; by default what the user's settings say.
+        token: that may write; None: the one that was stored at login.
+        revision: branch, made if it is not there; by default ``main``.
+
+    Returns:
+        ``user/name@commit``.
+
+    Raises:
+        HubError: the hub cannot be reached, or does not allow it.
+    """
+    from huggingface_hub import HfApi, constants
+
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    log.info("uploading %d files, %s, to %s/%s", len(sizes), _size(sum(sizes)), constants.ENDPOINT, name)
+    api = HfApi(token=token)
+    with _in_one_line(name, revision or constants.DEFAULT_REVISION):
+        api.create_repo(name, private=private, exist_ok=True)
+        if revision:
+            api.create_branch(name, branch=revision, exist_ok=True)
+        known = api.file_exists(name, CARD_FILE, revision=revision)
+        done = api.upload_folder(
+            repo_id=name,
+            folder_path=folder,
+            commit_message=message,
+            revision=revision,
+            ignore_patterns=[CARD_FILE] if known else None,
+        )
+    return f"{name}@{done.oid}"
 
 
 class _UnreachableError(HubError):
@@ -251,12 +300,11 @@ def _in_one_line(name: str, revision: str) -> Iterator[None]:
     except client.RevisionNotFoundError:
         raise HubError(f"{name} has no revision {revision!r} at {place}") from None
     except client.HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", "no status")
-        raise _UnreachableError(f"{name}: {place} answers with status {status}") from None
+        status = getattr(error.response, "status_code", "unknown")
+        way_out = "; log in with a token that may do this (hf auth login)" if status in (401, 403) else ""
+        raise _UnreachableError(f"{name}: {place} answers with status {status}{way_out}") from None
     except Exception as error:  # what there is depends on the client's version
-        raise _UnreachableError(
-            f"{name}: it is not here, and {place} cannot be reached: {reason(error)}"
-        ) from error
+        raise _UnreachableError(f"{name}: {place} cannot be reached: {reason(error)}") from error
 
 
 class _Record(NamedTuple):
@@ -328,5 +376,8 @@ def _literally(name: str) -> str:
     return re.sub(r"([\[*?])", r"[\1]", name)
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
+def _size(count: int) -> str:
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= unit:
+            return f"{count / unit:.3g} {name}"
+    return f"{count} bytes"

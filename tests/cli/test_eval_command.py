@@ -11,9 +11,11 @@ import pytest
 from click.testing import Result
 
 from clip_feature_codec.api import ClipCodec
+from clip_feature_codec.decoders.checkpoint import save_decoder
 from clip_feature_codec.evaluate.metrics.classifier import Classifier
 from clip_feature_codec.evaluate.metrics.judge import Judge
 from clip_feature_codec.evaluate.metrics.pairs import PairMetrics
+from samples import make_decoder
 
 QUICK = ("--steps", 1, "--size", 16, "--device", "cpu")
 Run = Callable[..., Result]
@@ -38,6 +40,7 @@ decode = "{program} {{bitstream}} {{output}}"
         ("--table rows.xlsx", "rows.xlsx"),
         ("--other-clip a/x --other-clip b/x", "called 'x' already"),
         ("--judge net.onnx --judge net.tflite", "one classifier"),
+        ("--decoder store --decoder store", "--decoder store is given twice"),
         ("--judge net.onnx --classes missing.toml", "no column 'image'"),
     ],
 )
@@ -101,3 +104,27 @@ def test_a_judge_by_classes_recognises_what_a_table_says(work: Path, tmp_path: P
     assert 0.0 <= point["recognition_top1"]["mean"] <= 1.0
     table = ok("eval", work / "store", *QUICK, *judged, "--quiet").stdout
     assert "Recognition, first place" in table
+
+
+def test_decoders_are_compared_in_one_report(work: Path, ok: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(work)
+    space = ClipCodec.load("store").features.space
+    save_decoder(Path("other.pt"), make_decoder(space, seed=1))
+    decoders = ("--decoder", "store", "--decoder", "other.pt")
+    ok(
+        "eval",
+        "store",
+        *decoders,
+        *QUICK,
+        "--limit",
+        2,
+        "--json",
+        "both.json",
+        "--html",
+        "both.html",
+        "--quiet",
+    )
+    result = json.loads(Path("both.json").read_bytes())
+    assert [series["title"] for series in result["series"]] == ["clp, store, 1 step", "clp, other, 1 step"]
+    assert [one["source"] for one in result["provenance"]["settings"]["decoders"]] == ["store", "other.pt"]
+    assert "clp, other, 1 step" in Path("both.html").read_text("utf-8")

@@ -23,7 +23,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from clip_feature_codec.decoders.checkpoint import load_decoder, save_decoder
+from clip_feature_codec.decoders.checkpoint import export_decoder, load_decoder, save_decoder
 from clip_feature_codec.decoders.container import content_digest
 from clip_feature_codec.diffusion.config import UNetConfig
 from clip_feature_codec.diffusion.schedule import NoiseScheduler
@@ -70,11 +70,31 @@ def test_the_file_is_safetensors_with_its_configuration(checkpoint: Path) -> Non
     assert np.array_equal(stem, make_decoder().unet.stem.weight.detach().numpy())
 
 
+@pytest.mark.parametrize("write", [write_now, write_archive], ids=["safetensors", "archive"])
+def test_a_pack_s_folder_holds_the_same_to_the_bit(tmp_path: Path, write: Writer) -> None:
+    content = content_of(make_decoder(upsampler=Upsampler(4, 1)))
+    content["weights"] = {name: value.half() for name, value in content["weights"].items()}
+    file, folder = tmp_path / "decoder.pt", tmp_path / "decoder"
+    write(file, content)
+    before = load_decoder(file)
+    export_decoder(file, folder, before.space)
+    after = load_decoder(folder / "model.safetensors")
+    assert after.identity() == before.identity()
+    assert (after.extra, after.space) == (before.extra, before.space)
+    with safe_open(folder / "model.safetensors", "pt") as weights:
+        assert torch.equal(weights.get_tensor("unet.stem.weight"), content["weights"]["stem.weight"])
+    if write is write_now:
+        assert (folder / "model.safetensors").read_bytes() == file.read_bytes()
+    told = json.loads((folder / "config.json").read_bytes())
+    assert {name: told[name] for name in before.configuration()} == before.configuration()
+    assert told["space"] == before.space.to_json()
+
+
 def test_equal_decoders_are_equal_files_in_every_process(checkpoint: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
     script = (
         "import sys; from pathlib import Path\n"
-        "from clip_feature_codec.decoders.checkpoint import load_decoder, save_decoder\n"
+        "from clip_feature_codec.decoders.checkpoint import export_decoder, load_decoder, save_decoder\n"
         "save_decoder(Path(sys.argv[2]), load_decoder(Path(sys.argv[1])))\n"
     )
     subprocess.run([sys.executable, "-c", script, str(checkpoint), str(again)], check=True)

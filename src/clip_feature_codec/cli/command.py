@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from clip_feature_codec.outputs import Output, check_outputs
 
 
 class Command(click.Command):
-    """A command with ``--debug``, and ``--force`` where it writes; see `reporting.reported` for its end.
+    """A command with ``--debug`` and ``--offline``, and ``--force`` where it writes.
 
-    What its options of type `OutputPath` name is checked before its function is called.
+    How it ends: see `reporting.reported`. What its options of type `OutputPath` name is checked before its
+    function is called.
 
     Args:
         needs: the extra whose packages it may need.
@@ -31,6 +33,7 @@ class Command(click.Command):
         self.context_settings["token_normalize_func"] = lambda token: token.replace("_", "-")
         if any(isinstance(param.type, OutputPath) for param in self.params):
             self.params.append(_flag("force", "Write over inputs and over files of other programs, too."))
+        self.params.append(_flag("offline", "Ask nothing of the network, as with HF_HUB_OFFLINE=1."))
         self.params.append(_flag("debug", "Show tracebacks and what the library logs."))
 
     def make_context(
@@ -43,6 +46,9 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Check the outputs, and run the command."""
         debug, quiet = ctx.meta["debug"], ctx.params.get("quiet", False)
+        if ctx.meta["offline"]:
+            # Read by all libraries that download, when they are imported: none of them is yet.
+            os.environ["HF_HUB_OFFLINE"] = "1"
         with reported(ctx), logged(debug=debug, quiet=quiet), extra(self._needs, ctx.command_path):
             self.check_outputs(ctx)
             result = super().invoke(ctx)

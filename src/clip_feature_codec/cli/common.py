@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from clip_feature_codec.cli.paths import NAMED_PATH, NamedOrOnHub, OutputPath
+from clip_feature_codec.cli.paths import NamedOrOnHub, OutputPath
 from clip_feature_codec.cli.telling import keep_progress, say, tell, wants_events
 from clip_feature_codec.codec.rate import CHOICES, Rate
 from clip_feature_codec.errors import BitstreamError, ImageError, PartialFailureError
@@ -37,12 +36,6 @@ def stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
         return function
 
     return decorate
-
-
-def _stay_offline(_: click.Context, __: click.Parameter, chosen: bool) -> None:
-    if chosen:
-        # Read by every library that downloads, when it is imported: none of them is yet.
-        os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
@@ -71,18 +64,11 @@ json_option = click.option(
     type=OutputPath(RESULT),
     help="Write the result as JSON to this file (- is standard output).",
 )
-offline_option = click.option(
-    "--offline",
-    is_flag=True,
-    expose_value=False,
-    callback=_stay_offline,
-    help="Ask nothing of the network, as with HF_HUB_OFFLINE=1.",
-)
 codec_option = click.option(
     "--codec",
     "codec_path",
-    type=NAMED_PATH,
-    help="Store or codec.json that the stream was coded with. [default: found beside it, else the pack's]",
+    type=NamedOrOnHub(),
+    help="Pack, store or codec.json that the stream was coded with. [default: found beside it, or a pack]",
 )
 
 
@@ -229,7 +215,9 @@ def remark(text: str, quiet: bool) -> None:
 
 def remark_on_model(space: ClipSpace, quiet: bool) -> None:
     """Say so when the built-in model is at work, since real ones are far better."""
-    if space.pretrained == "pack":
+    from clip_feature_codec.packs import pack_folder
+
+    if pack_folder(space.model):
         remark(f"using the built-in {space.model!r} model, a small one: a real CLIP sees far more", quiet)
 
 

@@ -53,6 +53,7 @@ def demo(out: Path, device: str, quiet: bool, **options: Any) -> None:
     from clip_feature_codec.api import ClipCodec
     from clip_feature_codec.encode import encode_folder
     from clip_feature_codec.evaluate.analysis.summary import summarise
+    from clip_feature_codec.evaluate.codecs import Painter
     from clip_feature_codec.evaluate.comparison import Comparison
     from clip_feature_codec.evaluate.evaluation import Evaluator
     from clip_feature_codec.evaluate.report import html_page, text_table, write_grid
@@ -66,7 +67,7 @@ def demo(out: Path, device: str, quiet: bool, **options: Any) -> None:
     with resumable(), ProgressBars(quiet) as progress:
         encoded = encode_folder(photos, out / "store", codec.embedder, codec.features, progress=progress)
     comparison = Comparison(budgets=_BUDGETS, baselines=_BASELINES)
-    evaluator = Evaluator.prepare(encoded.store, codec.decoder, codec.embedder, chosen, comparison)
+    evaluator = Evaluator.prepare(encoded.store, [Painter(codec.decoder)], codec.embedder, chosen, comparison)
     with resumable(), ProgressBars(quiet) as progress:
         result = evaluator.run(command="clip-codec demo", progress=progress)
     summary = summarise(result)

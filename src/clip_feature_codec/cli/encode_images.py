@@ -15,7 +15,6 @@ from clip_feature_codec.cli.common import (
     make_rate,
     max_pixels_option,
     model_options,
-    offline_option,
     packed_option,
     quiet_option,
     raise_failures,
@@ -27,13 +26,14 @@ from clip_feature_codec.cli.common import (
     write_bytes,
     write_json,
 )
-from clip_feature_codec.cli.paths import IN_FOLDER, IN_PATH, NAMED_PATH, OutputPath
+from clip_feature_codec.cli.paths import IN_FOLDER, IN_PATH, NamedOrOnHub, OutputPath
 from clip_feature_codec.cli.reporting import resumable
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.outputs.kinds import STORE, STREAM
 
 if TYPE_CHECKING:
     from clip_feature_codec.codec.feature_codec import FeatureCodec
+    from clip_feature_codec.codec.space import ClipSpace
     from clip_feature_codec.embed import Embedder
     from clip_feature_codec.encode import EncodeResult
 
@@ -60,12 +60,11 @@ _folder_options = stack(
     click.option(
         "--codec",
         "codec_path",
-        type=NAMED_PATH,
-        help="Tables to use: a store or a codec.json. [default: the pack's, or fitted on the store]",
+        type=NamedOrOnHub(),
+        help="Tables to use: a pack, a store or a codec.json. [default: the pack's, or fitted on the store]",
     ),
     model_options,
     device_option,
-    offline_option,
     packed_option,
     json_option,
     quiet_option,
@@ -113,7 +112,7 @@ def _encode_folder(
     packed: bool,
     batch_size: int,
     workers: int | None,
-    codec_path: Path | None,
+    codec_path: str | None,
     model: str | None,
     pretrained: str | None,
     device: str,
@@ -129,7 +128,7 @@ def _encode_folder(
     if rate.layers != "layout":
         embedder = _embedder(out_dir, codec_path, model, pretrained, device)
         remark_on_model(embedder.space, quiet)
-    codec = _tables(out_dir, codec_path, embedder.space.model if embedder else model)
+    codec = _tables(out_dir, codec_path, embedder.space if embedder else None, model)
     with resumable(), ProgressBars(quiet) as progress:
         result = encode_folder(
             img_dir,
@@ -180,7 +179,7 @@ def _record(out_dir: Path, result: EncodeResult) -> dict[str, Any]:
 
 
 def _embedder(
-    out_dir: Path, codec_path: Path | None, model: str | None, pretrained: str | None, device: str
+    out_dir: Path, codec_path: str | None, model: str | None, pretrained: str | None, device: str
 ) -> Embedder:
     """The CLIP model asked for; if none is, that of the store or of the tables, else the default pack's.
 
@@ -198,15 +197,19 @@ def _embedder(
     return load_embedder(model or DEFAULT_PACK, pretrained, device)
 
 
-def _tables(out_dir: Path, codec_path: Path | None, model: str | None) -> FeatureCodec | None:
+def _tables(
+    out_dir: Path, codec_path: str | None, space: ClipSpace | None, model: str | None
+) -> FeatureCodec | None:
     """The tables for a new store: those asked for, or the pack's; None when they are to be fitted."""
-    from clip_feature_codec.bundle import Bundle
+    from clip_feature_codec.bundle import IN_PACK, Bundle, find_pack
     from clip_feature_codec.names import CODEC_FILE
-    from clip_feature_codec.packs import DEFAULT_PACK, pack_folder
+    from clip_feature_codec.packs import DEFAULT_PACK
 
     if codec_path is None:
-        model = model or DEFAULT_PACK
-        return Bundle.find(model).codec if pack_folder(model) else None
+        if space and space.pretrained != IN_PACK:
+            return None
+        pack = find_pack(space.model if space else model or DEFAULT_PACK)
+        return pack.codec if pack else None
     codec = Bundle.find(codec_path).codec
     if (out_dir / CODEC_FILE).is_file():
         own = Bundle.find(out_dir).codec
@@ -220,7 +223,7 @@ def _tables(out_dir: Path, codec_path: Path | None, model: str | None) -> Featur
 def _encode_picture(
     source: Path,
     out: Path,
-    codec_path: Path | None,
+    codec_path: str | None,
     model: str | None,
     pretrained: str | None,
     device: str,
@@ -230,9 +233,10 @@ def _encode_picture(
     **options: Any,
 ) -> None:
     from clip_feature_codec.api import ClipCodec
-    from clip_feature_codec.packs import DEFAULT_PACK, pack_folder
+    from clip_feature_codec.bundle import find_pack
+    from clip_feature_codec.packs import DEFAULT_PACK
 
-    if model and not codec_path and not pack_folder(model):
+    if model and not codec_path and not find_pack(model):
         raise ConfigError(
             "one picture cannot fit the tables of a CLIP model: name a store or codec.json of the same model "
             "with --codec, or encode a folder"

@@ -15,29 +15,29 @@ from clip_feature_codec.cli.command import Command
 from clip_feature_codec.cli.common import (
     ProgressBars,
     batch_option,
-    decoder_option,
     device_option,
     json_option,
     max_pixels_option,
     model_options,
-    offline_option,
     quiet_option,
     remark_on_model,
     stack,
     write_bytes,
     write_json,
 )
+from clip_feature_codec.cli.eyes import NamedEyes, eyes_options
 from clip_feature_codec.cli.painting import make_paint_options, sampling_options
-from clip_feature_codec.cli.paths import IN_FOLDER, NAMED_FILE, OutputPath
+from clip_feature_codec.cli.paths import IN_FOLDER, NAMED_FILE, NamedOrOnHub, OutputPath
 from clip_feature_codec.cli.reporting import resumable
 from clip_feature_codec.errors import ConfigError, PartialFailureError
 from clip_feature_codec.files import STDIO, encodable
 from clip_feature_codec.outputs.kinds import FIGURES, PAGE, PICTURE, TABLE, WORK
 
 if TYPE_CHECKING:
+    from clip_feature_codec.api import ClipCodec
+    from clip_feature_codec.evaluate.codecs import Painter
     from clip_feature_codec.evaluate.comparison import Comparison
     from clip_feature_codec.evaluate.evaluation import Evaluator
-    from clip_feature_codec.evaluate.instruments import Eyes
     from clip_feature_codec.evaluate.report import Pictures
     from clip_feature_codec.evaluate.results import Evaluation
 
@@ -92,37 +92,19 @@ _options = stack(
         show_default=True,
         help="Times each stream is decoded, from --seed on.",
     ),
-    decoder_option,
+    click.option(
+        "--decoder",
+        "--weights",
+        "decoders",
+        type=NamedOrOnHub(),
+        multiple=True,
+        help="What paints (may be repeated: curves for each); as for decode.",
+    ),
     sampling_options,
     batch_option,
     max_pixels_option,
     model_options,
-    click.option(
-        "--judge",
-        "judges",
-        type=click.Path(exists=True, path_type=Path),
-        multiple=True,
-        help="A network that had no part in the codec: the folder of one in timm's format, for its features, "
-        "or a classifier's .onnx or .tflite file, for recognition. One of each at most.",
-    ),
-    click.option(
-        "--judge-labels",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="The classifier's classes, a line each, synonyms behind commas. [default: see its TOML file]",
-    ),
-    click.option(
-        "--classes",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="What is on each picture: a CSV or Parquet file with columns image and class. [default: the "
-        "picture's folder, if that is called as a class; else what the judge sees in the original]",
-    ),
-    click.option(
-        "--other-clip",
-        "other_clips",
-        multiple=True,
-        metavar="MODEL[=WEIGHTS]",
-        help="Another CLIP model to judge by (may be repeated).",
-    ),
+    eyes_options,
     click.option("--limit", type=click.IntRange(min=1), help="Only the first pictures of the store."),
     click.option(
         "--require",
@@ -156,7 +138,6 @@ _options = stack(
         help="Folder for unfinished work: run again, it goes on there. [default: inside the store]",
     ),
     device_option,
-    offline_option,
     quiet_option,
 )
 
@@ -263,7 +244,7 @@ def _prepare(
     require: tuple[str, ...],
     quiet: bool,
     *,
-    decoder: str | None,
+    decoders: tuple[str, ...],
     model: str | None,
     pretrained: str | None,
     device: str,
@@ -274,20 +255,21 @@ def _prepare(
     **options: Any,
 ) -> Evaluator:
     """Refuse what makes no sense, then load all that an evaluation needs, the quickest first."""
-    from clip_feature_codec.api import ClipCodec
     from clip_feature_codec.evaluate.evaluation import Evaluator
     from clip_feature_codec.evaluate.instruments import check_metric_names
     from clip_feature_codec.store.opening import open_store
 
-    comparison, named = _comparison(options), _NamedEyes.of(options)
+    comparison, named = _comparison(options), NamedEyes.of(options)
+    names = _decoder_names(decoders)
     check_metric_names(require, list(named.clips))
     store = open_store(store_dir)
     eyes = named.load(device)
-    codec = ClipCodec.load(store_dir, decoder=decoder, model=model, pretrained=pretrained, device=device)
+    named_decoders = dict(zip(names, decoders or (None,), strict=True))
+    codec, painters = _painters(store_dir, named_decoders, model=model, pretrained=pretrained, device=device)
     remark_on_model(store.codec.space, quiet)
     evaluator = Evaluator.prepare(
         store,
-        codec.decoder,
+        painters,
         codec.embedder,
         make_paint_options(options | {"steps": None}),
         comparison,
@@ -301,6 +283,33 @@ def _prepare(
     return evaluator
 
 
+def _painters(
+    store_dir: Path, decoders: dict[str, str | None], **options: str | None
+) -> tuple[ClipCodec, list[Painter]]:
+    """The store's codec, and what paints its streams: the decoders named, or, for None, its own."""
+    from clip_feature_codec.api import ClipCodec
+    from clip_feature_codec.evaluate.codecs import Painter
+
+    codecs = {name: ClipCodec.load(store_dir, decoder=one, **options) for name, one in decoders.items()}
+    painters = [Painter(codec.decoder, name, codec.decoder_source) for name, codec in codecs.items()]
+    return next(iter(codecs.values())), painters
+
+
+def _decoder_names(given: tuple[str, ...]) -> list[str]:
+    """What decoders are called in results: the last part of each name, or all of it if these are the same.
+
+    A single one, or the store's own, needs no name.
+    """
+    if len(given) < 2:
+        return [""]
+    last = [path.stem if path.is_file() else path.name for path in map(Path, given)]
+    names = [encodable(name) for name in (last if len(set(last)) == len(last) else given)]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"--decoder {name} is given twice: name different ones")
+    return names
+
+
 def _comparison(options: dict[str, Any]) -> Comparison:
     """What is compared, taken out of ``options``."""
     from clip_feature_codec.evaluate.comparison import Comparison
@@ -308,70 +317,6 @@ def _comparison(options: dict[str, Any]) -> Comparison:
     names = ("budgets", "steps", "seeds", "baselines", "externals")
     chosen = {name: options.pop(name) for name in names}
     return Comparison(**chosen)
-
-
-@dataclass(frozen=True)
-class _NamedEyes:
-    """Networks that look beside the streams' own CLIP: named and checked here, loaded when all is well.
-
-    Attributes:
-        folder: of a judge by features.
-        classifier: file of a judge by classes.
-        labels: of these.
-        classes: table of what is on each picture.
-        clips: ``MODEL`` or ``MODEL=WEIGHTS`` by what it is called in results.
-    """
-
-    folder: Path | None
-    classifier: Path | None
-    labels: Path | None
-    classes: Path | None
-    clips: dict[str, str]
-
-    @classmethod
-    def of(cls, options: dict[str, Any]) -> _NamedEyes:
-        """Take them out of ``options``."""
-        judges, labels, classes = (options.pop(name) for name in ("judges", "judge_labels", "classes"))
-        folders = [path for path in judges if path.is_dir()]
-        files = [path for path in judges if path not in folders]
-        for kind, found in (("folder", folders), ("classifier", files)):
-            if len(found) > 1:
-                raise ConfigError(f"--judge takes one {kind}, found {found[0]} and {found[1]}")
-        for option, value in (("--judge-labels", labels), ("--classes", classes)):
-            if value and not files:
-                raise ConfigError(f"{option} belongs to a classifier: name its file with --judge")
-        clips = _clip_names(options.pop("other_clips"))
-        return cls(next(iter(folders), None), next(iter(files), None), labels, classes, clips)
-
-    def load(self, device: str) -> Eyes:
-        from clip_feature_codec.devices import pick_device
-        from clip_feature_codec.embed import load_embedder
-        from clip_feature_codec.evaluate.instruments import Eyes
-        from clip_feature_codec.evaluate.metrics.classifier import Classifier
-        from clip_feature_codec.evaluate.metrics.judge import Judge
-        from clip_feature_codec.evaluate.true_classes import read_class_names
-
-        if self.folder:
-            extras.require("eval", "--judge with a network's folder", "torchmetrics")
-        clips = {name: text.partition("=") for name, text in self.clips.items()}
-        return Eyes(
-            class_names=read_class_names(self.classes) if self.classes else None,
-            classifier=Classifier.load(self.classifier, self.labels) if self.classifier else None,
-            judge=Judge.load(self.folder, pick_device(device)) if self.folder else None,
-            clips={name: load_embedder(m, w or None, device) for name, (m, _, w) in clips.items()},
-        )
-
-
-def _clip_names(given: tuple[str, ...]) -> dict[str, str]:
-    """What ``MODEL`` or ``MODEL=WEIGHTS`` is called in results."""
-    names: dict[str, str] = {}
-    for text in given:
-        model, _, weights = text.partition("=")
-        name = encodable("=".join(Path(part).stem for part in (model, weights) if part))
-        if name in names:
-            raise ConfigError(f"--other-clip {text}: another one is called {name!r} already: rename its file")
-        names[name] = text
-    return names
 
 
 def _command() -> str:

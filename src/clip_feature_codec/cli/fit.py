@@ -16,13 +16,12 @@ from clip_feature_codec.cli.common import (
     json_option,
     max_pixels_option,
     model_options,
-    offline_option,
     quiet_option,
     raise_failures,
     remark,
     write_json,
 )
-from clip_feature_codec.cli.paths import IN_PATH, NAMED_PATH, OutputPath
+from clip_feature_codec.cli.paths import IN_PATH, NAMED_FILE, NamedOrOnHub, OutputPath
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.outputs.kinds import CODEC
 
@@ -43,7 +42,7 @@ _UNIT = 1e-4
 @click.option(
     "--space",
     "space_path",
-    type=NAMED_PATH,
+    type=NamedOrOnHub(),
     help="Store or codec.json of the CLIP model that .npy vectors come from. [default: that of --model]",
 )
 @click.option(
@@ -54,27 +53,26 @@ _UNIT = 1e-4
 @click.option(
     "--same-as",
     "same_path",
-    type=NAMED_PATH,
+    type=NamedOrOnHub(),
     help="Store or codec.json of a CLIP model: that of --space-name, or of a store made with such tables, is "
     "said to be the same.",
 )
 @click.option(
     "--queries",
     "queries_path",
-    type=NAMED_PATH,
+    type=NAMED_FILE,
     help=".npy file of vectors (M, D) that coded ones will be searched with, such as those of words: "
     "directions in which they differ are coded more finely.",
 )
 @max_pixels_option
 @model_options
 @device_option
-@offline_option
 @json_option
 @quiet_option
 def fit(
     source: Path,
     out: Path,
-    same_path: Path | None,
+    same_path: str | None,
     queries_path: Path | None,
     json_path: Path | None,
     quiet: bool,
@@ -122,7 +120,7 @@ def _vectors(
     source: Path,
     failures: list[tuple[str, str]],
     progress: Progress,
-    space_path: Path | None,
+    space_path: str | None,
     space_name: str | None,
     model: str | None,
     pretrained: str | None,
@@ -167,7 +165,7 @@ def _vectors(
     return embedder.space, picture_blocks(paths, embedder, failures, progress, max_pixels)
 
 
-def _space(space_path: Path | None, model: str | None, pretrained: str | None, device: str) -> ClipSpace:
+def _space(space_path: str | None, model: str | None, pretrained: str | None, device: str) -> ClipSpace:
     """The CLIP space that vectors without a store are said to be of."""
     if space_path:
         from clip_feature_codec.bundle import Bundle

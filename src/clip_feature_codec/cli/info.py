@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @json_option
 @quiet_option
 def info(
-    source: Path, codec_path: Path | None, verify: bool, json_path: Path | None, quiet: bool, **_: Any
+    source: Path, codec_path: str | None, verify: bool, json_path: Path | None, quiet: bool, **_: Any
 ) -> None:
     """Show what a .clp file (- is standard input) or a store holds: bytes, codec, CLIP space, dimension.
 
@@ -56,7 +56,7 @@ def info(
     raise_failures(failures, len(failures) + 1)  # what can be said is said: something is done
 
 
-def _stream_facts(source: Path, codec_path: Path | None) -> dict[str, Any]:
+def _stream_facts(source: Path, codec_path: str | None) -> dict[str, Any]:
     bundle, stream = open_stream(source, codec_path)
     with naming(source):
         bundle.codec.decode([stream])

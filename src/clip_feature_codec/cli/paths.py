@@ -12,6 +12,7 @@ import click
 from clip_feature_codec.hub import is_hub_name
 from clip_feature_codec.names import ADDED
 from clip_feature_codec.outputs import FileKind, FolderKind
+from clip_feature_codec.packs import pack_folder
 
 IN_PATH = click.Path(exists=True, allow_dash=True, path_type=Path)
 IN_FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
@@ -22,7 +23,7 @@ NAMED_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 class NamedOrOnHub(click.Path):
-    """A file or folder that is there, or a name on a hub; and perhaps what is added to it behind a ``+``."""
+    """A file or folder that is there, or the name of a pack, here or on a hub; perhaps with ``+`` more."""
 
     def __init__(self) -> None:
         super().__init__(exists=True)
@@ -31,7 +32,7 @@ class NamedOrOnHub(click.Path):
         """Read a name; what is neither here nor can be a hub's is refused."""
         text = os.fspath(value)
         main = text if Path(text).exists() else text.partition(ADDED)[0]
-        if not is_hub_name(main):
+        if not (pack_folder(main) or is_hub_name(main)):
             super().convert(main, param, ctx)
         return text
 

@@ -19,7 +19,6 @@ from clip_feature_codec.cli.common import (
     decoder_option,
     device_option,
     naming,
-    offline_option,
     quiet_option,
     raise_failures,
     remark,
@@ -47,9 +46,7 @@ if TYPE_CHECKING:
     from clip_feature_codec.store.manifest import Entry
     from clip_feature_codec.store.protocol import Store
 
-_decode_options = stack(
-    decoder_option, paint_options, batch_option, device_option, offline_option, quiet_option
-)
+_decode_options = stack(decoder_option, paint_options, batch_option, device_option, quiet_option)
 
 
 @click.command("decode", cls=Command)
@@ -75,7 +72,7 @@ _decode_options = stack(
     is_flag=True,
     help="Show the layout layer alone, blurred, without any network.",
 )
-def decode(source: Path, out: Path, codec_path: Path | None, names: tuple[str, ...], **options: Any) -> None:
+def decode(source: Path, out: Path, codec_path: str | None, names: tuple[str, ...], **options: Any) -> None:
     """Paint the picture of a .clp file, or of every stream of a store.
 
     SOURCE is a .clp file (- is standard input) or a store; the pictures of a store become PNG files in the
@@ -108,10 +105,10 @@ def main(store_dir: Path, bitstream: Path | None, out: Path, **options: Any) -> 
     if bitstream is None:
         _decode_store(store_dir, out, **options)
     else:
-        _decode_file(bitstream, out, store_dir, **options)
+        _decode_file(bitstream, out, str(store_dir), **options)
 
 
-def _decode_file(source: Path, out: Path, codec_path: Path | None, quiet: bool, **options: Any) -> None:
+def _decode_file(source: Path, out: Path, codec_path: str | None, quiet: bool, **options: Any) -> None:
     from clip_feature_codec.images import png_bytes, save_image
 
     bundle, stream = open_stream(source, codec_path)
@@ -140,7 +137,7 @@ def _decode_store(
     store = open_store(store_dir)
     entries = [_named(store, name) for name in names] if names else store.entries
     bundle = Bundle.find(store_dir)
-    decoder = None if preview_only else options["decoder"] or bundle.decoder_file
+    decoder = None if preview_only else options["decoder"] or bundle.decoder
     show = _Show(bundle, quiet, preview_only=preview_only, **options)
     layer = "layout" if preview_only else None
     with resumable(), ProgressBars(quiet) as bars:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from clip_feature_codec.cli.command import Command
-from clip_feature_codec.cli.common import offline_option, quiet_option, remark
+from clip_feature_codec.cli.common import quiet_option, remark
 from clip_feature_codec.cli.paths import NAMED_PATH
 
 
@@ -16,7 +16,6 @@ from clip_feature_codec.cli.paths import NAMED_PATH
 @click.argument("source", metavar="STORE", type=NAMED_PATH)
 @click.option("--model", required=True, help="The CLIP model that may be the same, as for encode.")
 @click.option("--pretrained", help="Weights of --model, as for encode.")
-@offline_option
 @quiet_option
 def same(source: Path, model: str, pretrained: str | None, quiet: bool) -> None:
     """Prove that another CLIP model gives the vectors of a store's, and keep that in the store.

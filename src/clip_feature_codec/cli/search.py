@@ -17,7 +17,6 @@ from clip_feature_codec.cli.common import (
     max_pixels_option,
     model_options,
     naming,
-    offline_option,
     quiet_option,
     raise_failures,
     read_bytes,
@@ -92,7 +91,6 @@ def _found(store: Store, number: int, cosine: float, entry: Entry) -> _Found:
 @max_pixels_option
 @codec_option
 @model_options
-@offline_option
 @json_option
 @device_option
 @quiet_option
@@ -212,7 +210,7 @@ def _embedder(
 
 
 def _image_query(
-    store: Store, image: Path, quiet: bool, codec_path: Path | None, max_pixels: int, **options: Any
+    store: Store, image: Path, quiet: bool, codec_path: str | None, max_pixels: int, **options: Any
 ) -> np.ndarray:
     """The vector of a picture, or of a stream, which needs no CLIP model."""
     from clip_feature_codec.codec.bitstream import MAGIC

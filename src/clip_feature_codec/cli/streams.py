@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from clip_feature_codec.codec.bitstream import Stream
 
 
-def open_stream(path: Path, codec_path: Path | None = None) -> tuple[Bundle, Stream]:
+def open_stream(path: Path, codec_path: str | None = None) -> tuple[Bundle, Stream]:
     """Read a ``.clp`` file, or standard input for ``-``, and find its tables (see `parse_stream`)."""
     return parse_stream(read_bytes(path), path, codec_path)
 
 
 def parse_stream(
-    blob: bytes, path: Path, codec_path: Path | None = None, store_dir: Path | None = None
+    blob: bytes, path: Path, codec_path: str | None = None, store_dir: Path | None = None
 ) -> tuple[Bundle, Stream]:
     """Find the tables of a stream that has been read, and take it apart.
 

@@ -21,7 +21,7 @@ from clip_feature_codec.cli.common import (
     write_bytes,
     write_json,
 )
-from clip_feature_codec.cli.paths import IN_PATH, NAMED_PATH, OutputPath
+from clip_feature_codec.cli.paths import IN_PATH, NamedOrOnHub, OutputPath
 from clip_feature_codec.cli.reporting import resumable
 from clip_feature_codec.cli.streams import open_stream
 from clip_feature_codec.outputs.kinds import STORE, STREAM
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @click.option(
     "--codec",
     "codec_path",
-    type=NAMED_PATH,
+    type=NamedOrOnHub(),
     help="Tables of the new streams: a store or a codec.json. [default: those of the old ones]",
 )
 @packed_option
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 def transcode(
     source: Path,
     out: Path,
-    codec_path: Path | None,
+    codec_path: str | None,
     packed: bool,
     json_path: Path | None,
     quiet: bool,

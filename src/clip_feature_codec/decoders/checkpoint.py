@@ -6,6 +6,7 @@ A file that does not say all that it should is refused. Those of version 1 know 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from clip_feature_codec.diffusion.schedule import NoiseScheduler
 from clip_feature_codec.diffusion.unet import CLIPCondUNet
 from clip_feature_codec.diffusion.upsampler import Upsampler
 from clip_feature_codec.errors import CheckpointError, CodecError, ConfigError
+from clip_feature_codec.files import write_atomic
+from clip_feature_codec.names import CONFIG_FILE, WEIGHTS_FILE
 
 
 def save_decoder(
@@ -52,6 +55,26 @@ def save_decoder(
     }
     weights = {name: value.to("cpu", dtype).numpy() for name, value in decoder.weights().items()}
     write_container(path, facts, weights)
+
+
+def export_decoder(source: Path, folder: Path, space: ClipSpace) -> None:
+    """Write what `save_decoder` wrote as packs have it; every weight to the bit, in its own precision.
+
+    Args:
+        source: the file.
+        folder: for ``model.safetensors``, which is such a file, and ``config.json``: the same configuration
+            once more, where model hubs look for it. Nothing here reads that.
+        space: the decoder's own, with the labels that others are to know it by.
+
+    Raises:
+        CheckpointError: the source is no whole decoder checkpoint.
+    """
+    content = read_container(source)
+    parts = {"unet": content.pop("weights"), "upsampler": content.pop("upsampler_weights")}
+    weights = {f"{part}.{name}": value for part, tensors in parts.items() for name, value in tensors.items()}
+    facts = content | {"version": VERSION, "space": space.to_json()}
+    write_container(folder / WEIGHTS_FILE, facts, weights)
+    write_atomic(folder / CONFIG_FILE, json.dumps(facts, indent=1, sort_keys=True).encode() + b"\n")
 
 
 def load_decoder(path: Path, device: torch.device | str = "cpu") -> DiffusionDecoder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from clip_feature_codec.bundle import IN_PACK
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.embed.protocol import DifferentiableEmbedder, Embedder
 from clip_feature_codec.errors import ConfigError, ModelError
@@ -119,6 +120,28 @@ def _whereabouts(space: ClipSpace, model: str | None, pretrained: str | None) ->
     if pretrained is None and (model is None or model.endswith(".json")):
         pretrained = _in_its_place(space.pretrained, space)
     return place, pretrained
+
+
+def save_model(space: ClipSpace, folder: Path) -> bool:
+    """Write the model of a space where others can have it, if it is only on this machine.
+
+    Args:
+        space: with the labels by which the model is found.
+        folder: of the model, in open_clip's format.
+
+    Returns:
+        Whether it was written: a model with public weights is found again by its name.
+
+    Raises:
+        ModelError: it cannot be found or read, or is none of open_clip's form.
+    """
+    labels = space.model, space.pretrained
+    here = space.pretrained == IN_PACK or any(Path(label).is_absolute() for label in labels)
+    if here:
+        from clip_feature_codec.embed.openclip.saving import save_model as save
+
+        save(space.model, space.pretrained, folder)
+    return here
 
 
 def _in_its_place(label: str, space: ClipSpace) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -52,12 +52,28 @@ class Codec(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Painter:
+    """A decoder under test.
+
+    Attributes:
+        decoder: of the streams' CLIP space.
+        name: what results call it; empty where it is the only one.
+        source: how it is found again: a path, or ``user/name@commit`` on a hub.
+    """
+
+    decoder: Decoder
+    name: str = ""
+    source: str = ""
+
+
 class PaintedCodec:
     """Our streams, painted by a decoder in so many steps."""
 
     def __init__(
-        self, codec: FeatureCodec, decoder: Decoder, options: PaintOptions, seeds: int, batch_size: int
+        self, codec: FeatureCodec, painter: Painter, options: PaintOptions, seeds: int, batch_size: int
     ) -> None:
+        decoder = painter.decoder
         self._codec, self._decoder, self._options = codec, decoder, options
         self._batch_size = batch_size
         # A decoder that takes no layouts would find half of the budget spent on what it ignores.
@@ -66,9 +82,10 @@ class PaintedCodec:
         steps = options.sampling(decoder.usual).steps
         sampler = "DDIM " if options.sampler == "ddim" else ""
         fidelity = f", fidelity {options.fidelity:g}" if options.fidelity else ""
+        named = f"clp, {painter.name}" if painter.name else "clp"
         self.series = Series(
-            id=f"clp@{steps}",
-            title=f"clp, {steps} {sampler}step{'s' if steps > 1 else ''}{fidelity}",
+            id=f"clp@{steps}:{painter.name}".rstrip(":"),
+            title=f"{named}, {steps} {sampler}step{'s' if steps > 1 else ''}{fidelity}",
             kind="ours",
             version=f"clip-feature-codec {__version__}",
             steps=steps,

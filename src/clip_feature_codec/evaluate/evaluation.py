@@ -9,12 +9,11 @@ from types import TracebackType
 from typing import Any
 
 from clip_feature_codec.decoders.options import PaintOptions
-from clip_feature_codec.decoders.protocol import Decoder
 from clip_feature_codec.embed import Embedder
-from clip_feature_codec.errors import StoreError
+from clip_feature_codec.errors import ConfigError, StoreError
 from clip_feature_codec.evaluate.assembly import Assembly
 from clip_feature_codec.evaluate.baselines.search_cache import SearchCache
-from clip_feature_codec.evaluate.codecs import BaselineCodec, Codec, LayoutCodec, PaintedCodec
+from clip_feature_codec.evaluate.codecs import BaselineCodec, Codec, LayoutCodec, PaintedCodec, Painter
 from clip_feature_codec.evaluate.comparison import Comparison
 from clip_feature_codec.evaluate.identity import identity, made_of
 from clip_feature_codec.evaluate.instruments import Eyes, Instruments
@@ -45,7 +44,8 @@ class Evaluator:
     Attributes:
         store: streams, and where their pictures lie.
         entries: the pictures that are looked at.
-        options: how our streams are decoded, and the size at which pictures are compared.
+        options: how our streams are decoded, as far as that is not left to their decoders, and the size at
+            which pictures are compared.
         codecs: what is compared, ours first.
         budgets: bytes that files may have; None: as many as the picture's stream in the store has.
         instruments: what measures.
@@ -70,7 +70,7 @@ class Evaluator:
     def prepare(
         cls,
         store: Store,
-        decoder: Decoder,
+        painters: Sequence[Painter],
         embedder: Embedder,
         options: PaintOptions,
         comparison: Comparison | None = None,
@@ -85,7 +85,7 @@ class Evaluator:
 
         Args:
             store: streams, and where their pictures lie.
-            decoder: paints our streams.
+            painters: what paints our streams, each in curves of its own; with different names.
             embedder: the CLIP model of the streams.
             options: how to decode.
             comparison: budgets, steps, seeds and baselines; by default the store's streams as they are.
@@ -96,18 +96,18 @@ class Evaluator:
             max_pixels: originals with more pixels are failures.
 
         Raises:
-            ConfigError: classes are named that the classifier does not know.
-            SpaceMismatchError: store, decoder and CLIP model do not belong together.
+            ConfigError: classes are named that the classifier does not know, or two painters have one name.
+            SpaceMismatchError: store, decoders and CLIP model do not belong together.
         """
         store.codec.space.require_same(embedder.space, "the CLIP model")
-        decoder.space.require_same(store.codec.space, "the store's codec")
+        for painter in painters:
+            painter.decoder.space.require_same(store.codec.space, "the store's codec")
         comparison, eyes, entries = comparison or Comparison(), eyes or Eyes(), store.entries[:limit]
-        options = options.settled(decoder.usual)
         classes = known_classes(entries, eyes.classifier, eyes.class_names) if eyes.classifier else None
         work = work or store.folder / WORK_FOLDER
-        codecs = _codecs(store, decoder, options, comparison, SearchCache(work / _SEARCHES), batch_size)
+        codecs = _codecs(store, painters, options, comparison, SearchCache(work / _SEARCHES), batch_size)
         instruments = Instruments.load(embedder, eyes, classes, len(entries))
-        provenance = made_of(store, entries, decoder, options, comparison, classes)
+        provenance = made_of(store, entries, painters, options, comparison, classes)
         provenance["settings"] |= {"batch_size": batch_size, "device": str(embedder.device)}
         series = [codec.series for codec in codecs]
         known = identity(provenance, series, comparison.externals, instruments.metrics)
@@ -215,17 +215,23 @@ class Evaluator:
 
 def _codecs(
     store: Store,
-    decoder: Decoder,
+    painters: Sequence[Painter],
     options: PaintOptions,
     comparison: Comparison,
     cache: SearchCache,
     batch_size: int,
 ) -> list[Codec]:
-    """Ours in each number of steps, the layout layer alone where it is asked for, then the baselines."""
-    codecs: list[Codec] = [
-        PaintedCodec(store.codec, decoder, replace(options, steps=steps), comparison.seeds, batch_size)
-        for steps in comparison.steps or (options.sampling(decoder.usual).steps,)
-    ]
+    """Ours by each decoder in each number of steps, the layout layer alone if asked for, the baselines."""
+    codecs: list[Codec] = []
+    for painter in painters:
+        settled = options.settled(painter.decoder.usual)
+        codecs += [
+            PaintedCodec(store.codec, painter, replace(settled, steps=steps), comparison.seeds, batch_size)
+            for steps in comparison.steps or (settled.steps,)
+        ]
+    names = [codec.series.id for codec in codecs]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"decoders: found {', '.join(names)}, expected different names")
     if comparison.layout_alone:
         codecs.append(LayoutCodec(store.codec, options))
     return codecs + [BaselineCodec(baseline, cache) for baseline in comparison.loaded]

@@ -11,7 +11,7 @@ from typing import Any
 
 from clip_feature_codec import __version__
 from clip_feature_codec.decoders.options import PaintOptions
-from clip_feature_codec.decoders.protocol import Decoder
+from clip_feature_codec.evaluate.codecs import Painter
 from clip_feature_codec.evaluate.comparison import Comparison
 from clip_feature_codec.evaluate.metrics.definitions import Metric
 from clip_feature_codec.evaluate.metrics.recognition import KnownClasses
@@ -24,7 +24,7 @@ from clip_feature_codec.store.protocol import Store
 def made_of(
     store: Store,
     entries: Sequence[Entry],
-    decoder: Decoder,
+    painters: Sequence[Painter],
     options: PaintOptions,
     comparison: Comparison,
     classes: KnownClasses | None,
@@ -35,22 +35,31 @@ def made_of(
     return {
         "settings": asdict(options)
         | {
-            "steps": list(comparison.steps) or [options.sampling(decoder.usual).steps],
+            "steps": list(comparison.steps)
+            or [options.sampling(painter.decoder.usual).steps for painter in painters],
             "seeds": comparison.seeds,
             "budgets": budgets,
             "pictures": len(entries),
             "true_classes_known": len(known),
             "space": store.codec.space.label,
-            "decoder_canvas": decoder.image_size,
+            "decoders": [_described(painter, options) for painter in painters],
         },
         "hashes": {
             "codec tables": store.codec.tables_sha256,
-            "decoder": decoder.identity(),
+            "decoders": [painter.decoder.identity() for painter in painters],
             "streams": _digest([entry.name, entry.sha256] for entry in entries),
             "pictures": _digest(_file_facts(store.source_path(entry)) for entry in entries),
             "true classes": _digest([name, *sorted(found)] for name, found in sorted(known.items())),
         },
     }
+
+
+def _described(painter: Painter, options: PaintOptions) -> dict[str, Any]:
+    """Which decoder it is, and what was left to it."""
+    decoder = painter.decoder
+    sampling = options.sampling(decoder.usual)
+    named = {"name": painter.name, "source": painter.source, "canvas": decoder.image_size}
+    return named | {"guidance": sampling.guidance, "sampler": sampling.sampler}
 
 
 def identity(

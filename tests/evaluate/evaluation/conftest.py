@@ -12,6 +12,7 @@ from evaluated import OPTIONS, Prepare
 from clip_feature_codec.decoders.checkpoint import load_decoder
 from clip_feature_codec.decoders.options import PaintOptions
 from clip_feature_codec.embed import ClipEmbedder
+from clip_feature_codec.evaluate.codecs import Painter
 from clip_feature_codec.evaluate.comparison import Comparison
 from clip_feature_codec.evaluate.evaluation import Evaluator
 from clip_feature_codec.evaluate.results import Evaluation
@@ -44,8 +45,8 @@ def store(finished: Path, tmp_path: Path) -> FeatureStore:
 def prepare(store: FeatureStore, embedder: ClipEmbedder) -> Prepare:
     def make(options: PaintOptions = OPTIONS, **others: object) -> Evaluator:
         comparison = Comparison(**others.pop("comparison", {}))  # type: ignore[arg-type]
-        decoder = load_decoder(store.folder / DECODER_FILE)
-        return Evaluator.prepare(store, decoder, embedder, options, comparison, **others)
+        painters = others.pop("painters", [Painter(load_decoder(store.folder / DECODER_FILE))])
+        return Evaluator.prepare(store, painters, embedder, options, comparison, **others)
 
     return make
 

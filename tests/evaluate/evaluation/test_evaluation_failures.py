@@ -14,6 +14,7 @@ from evaluated import NAMES, OPTIONS, of_series
 
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.errors import SpaceMismatchError, StoreError
+from clip_feature_codec.evaluate.codecs import Painter
 from clip_feature_codec.evaluate.evaluation import Evaluator
 from clip_feature_codec.evaluate.report import html_page, text_table
 from clip_feature_codec.evaluate.results import Evaluation
@@ -73,10 +74,10 @@ def test_a_store_without_one_usable_picture_is_refused(
 def test_an_empty_store_is_refused(store: FeatureStore, embedder: ClipEmbedder, tmp_path: Path):
     empty = FeatureStore.create(tmp_path / "empty", store.codec)
     with pytest.raises(StoreError, match="empty"):
-        Evaluator.prepare(empty, make_decoder(embedder.space), embedder, OPTIONS).run()
+        Evaluator.prepare(empty, [Painter(make_decoder(embedder.space))], embedder, OPTIONS).run()
 
 
 def test_store_decoder_and_model_must_be_of_one_space(store: FeatureStore, embedder: ClipEmbedder):
     other = dataclasses.replace(embedder.space, model="other", weights_sha256="cd" * 32)
     with pytest.raises(SpaceMismatchError, match="other"):
-        Evaluator.prepare(store, make_decoder(other), embedder, OPTIONS)
+        Evaluator.prepare(store, [Painter(make_decoder(other))], embedder, OPTIONS)

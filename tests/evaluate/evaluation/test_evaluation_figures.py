@@ -20,6 +20,7 @@ from clip_feature_codec.decoders.options import PaintOptions
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.encode import encode_folder
 from clip_feature_codec.errors import ConfigError, MetricError
+from clip_feature_codec.evaluate.codecs import Painter
 from clip_feature_codec.evaluate.evaluation import Evaluator
 from clip_feature_codec.evaluate.instruments import Eyes
 from clip_feature_codec.evaluate.results import Evaluation
@@ -186,7 +187,9 @@ def test_distances_between_sets_from_a_hundred_pictures_on(embedder: ClipEmbedde
     store = encode_folder(tmp_path / "photos", tmp_path / "store", embedder, workers=0).store
     decoder, judge = make_decoder(embedder.space), make_judge(tmp_path / "judge")
     options = PaintOptions(steps=1, size=16)
-    evaluator = Evaluator.prepare(store, decoder, embedder, options, eyes=Eyes(judge), batch_size=32)
+    evaluator = Evaluator.prepare(
+        store, [Painter(decoder)], embedder, options, eyes=Eyes(judge), batch_size=32
+    )
     result = evaluator.run()
     values = {value.metric: value for value in result.set_values}
     assert values.keys() == {"kid", "cmmd", "pooled_psnr"}

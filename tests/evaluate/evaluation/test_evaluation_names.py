@@ -15,6 +15,7 @@ from pyarrow import parquet
 from clip_feature_codec.decoders.options import PaintOptions
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.encode import encode_folder
+from clip_feature_codec.evaluate.codecs import Painter
 from clip_feature_codec.evaluate.comparison import Comparison
 from clip_feature_codec.evaluate.evaluation import Evaluator
 from clip_feature_codec.evaluate.report import html_page, text_table, write_figures, write_grid, write_table
@@ -37,7 +38,7 @@ def evaluator(embedder: ClipEmbedder, tmp_path_factory: pytest.TempPathFactory) 
     store = encode_folder(folder / "photos", folder / "store", embedder, workers=0).store
     comparison = Comparison(budgets=(90, 600), baselines=("layout", "webp"))
     options = PaintOptions(steps=1, size=32)
-    return Evaluator.prepare(store, make_decoder(embedder.space), embedder, options, comparison)
+    return Evaluator.prepare(store, [Painter(make_decoder(embedder.space))], embedder, options, comparison)
 
 
 @pytest.fixture(scope="module")

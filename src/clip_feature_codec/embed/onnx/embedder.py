@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clip_feature_codec.bundle import IN_FOLDER, IN_PACK, find_clip
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.embed.onnx.preprocessing import Squash
 from clip_feature_codec.embed.texts import list_texts
 from clip_feature_codec.graphs import Graph, Graphs
 from clip_feature_codec.lazy import lazy
-from clip_feature_codec.names import CLIP_FOLDER, IMAGE_GRAPH, TEXT_GRAPH
-from clip_feature_codec.packs import pack_folder
+from clip_feature_codec.names import IMAGE_GRAPH, TEXT_GRAPH
 
 if TYPE_CHECKING:
     import torch
@@ -48,13 +47,11 @@ class GraphEmbedder:
     @classmethod
     def find(cls, model: str, pretrained: str | None, device: str) -> GraphEmbedder | None:
         """Find a model's graphs; None where there are none, or `Graphs.find` has it that torch is used."""
-        pack = pack_folder(model)
-        folder = pack / CLIP_FOLDER if pack else Path(model)
-        own = "pack" if pack else "folder"
-        if not model or not folder.is_dir() or pretrained not in (None, "pack", "folder"):
+        own = find_clip(model)
+        if own is None or pretrained not in (None, IN_PACK, IN_FOLDER):
             return None
-        graphs = Graphs.find(folder, device)
-        return cls(graphs, model if pack else str(folder.resolve()), own) if graphs else None
+        graphs = Graphs.find(own.folder, device)
+        return cls(graphs, own.model, own.pretrained) if graphs else None
 
     @property
     def dim(self) -> int:

@@ -10,14 +10,13 @@ from typing import Any
 import open_clip
 from open_clip.constants import HF_CONFIG_NAME
 
+from clip_feature_codec.bundle import IN_FOLDER, IN_PACK, find_clip
 from clip_feature_codec.embed.openclip.hub import tagged_weights
 from clip_feature_codec.errors import ConfigError, ModelError
-from clip_feature_codec.names import CLIP_FOLDER
-from clip_feature_codec.packs import pack_folder
 
 _NEEDED = {"embed_dim", "vision_cfg", "text_cfg"}
 _WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
-_OWN_WEIGHTS = ("pack", "folder")
+_OWN_WEIGHTS = (IN_PACK, IN_FOLDER)
 """What a space says in place of a tag, where the weights lie beside the configuration."""
 
 
@@ -26,7 +25,7 @@ class ModelSource:
     """A model that has been found and not been loaded yet.
 
     Attributes:
-        model: how it is found again: a pack's name, an absolute path, or open_clip's name of it.
+        model: how it is found again: a pack's name or folder, an absolute path, or open_clip's name of it.
         pretrained: how its weights are: ``pack``, ``folder``, an absolute path, or a tag.
         config: its architecture, as open_clip writes it (``embed_dim``, ``vision_cfg``, ``text_cfg``, ...).
         weights: the file with its weights.
@@ -41,6 +40,11 @@ class ModelSource:
     preprocessing: dict[str, Any] = field(default_factory=dict)
     known_as: str | None = None
 
+    @property
+    def in_folder(self) -> bool:
+        """Whether configuration and weights lie in one folder, with all that belongs to them."""
+        return self.pretrained in _OWN_WEIGHTS
+
 
 def find_model(model: str, pretrained: str | None) -> ModelSource:
     """Find a model and its weights (see `embed.factory.load_embedder`).
@@ -49,18 +53,17 @@ def find_model(model: str, pretrained: str | None) -> ModelSource:
         ModelError: the model is unknown, or it has no weights.
         ConfigError: ``pretrained`` is given with a model that brings its own weights.
     """
-    pack = pack_folder(model)
-    folder = pack / CLIP_FOLDER if pack else Path(model)
-    if not model or not folder.is_dir():
+    own = find_clip(model)
+    if own is None:
         return _with_weights(*_configuration(model), pretrained)
     if pretrained is not None and pretrained not in _OWN_WEIGHTS:
         raise ConfigError(f"model {model!r} has its own weights: leave out pretrained={pretrained!r}")
-    label, kind = (model, "pack") if pack else (str(folder.resolve()), "folder")
+    folder = own.folder
     description = _read_json(folder / HF_CONFIG_NAME)
     config = _checked(description.get("model_cfg"), f"{folder / HF_CONFIG_NAME}, model_cfg,")
     return ModelSource(
-        label,
-        kind,
+        own.model,
+        own.pretrained,
         config,
         str(_weights_in(folder)),
         description.get("preprocess_cfg", {}),
