@@ -34,7 +34,6 @@ from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.files import STDIO
 from clip_feature_codec.lazy import lazy
 from clip_feature_codec.outputs.kinds import DECODED, PIPED_PICTURE
-from clip_feature_codec.preview import preview
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -196,6 +195,8 @@ class _Show:
     def __call__(self, streams: Sequence[Stream]) -> Iterator[Deferred]:
         codec = self._bundle.codec
         if self._preview_only:
+            from clip_feature_codec.preview import preview
+
             return (partial(preview, stream, codec, self._size, self._square) for stream in streams)
         from clip_feature_codec.reconstruct import paint
 
