@@ -11,14 +11,7 @@ from clip_feature_codec.codec.bitstream import Stream, read_codec_id
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
 from clip_feature_codec.lazy import lazy
-from clip_feature_codec.names import (
-    CODEC_FILE,
-    DECODER_FILE,
-    MANIFEST_FILES,
-    PACK_DECODER,
-    SHARDS,
-    SHARDS_FOLDER,
-)
+from clip_feature_codec.names import CODEC_FILE, DECODER_FILE, PACK_DECODER, has_pictures
 from clip_feature_codec.packs import DEFAULT_PACK, pack_folder, pack_names
 
 
@@ -74,12 +67,6 @@ class Bundle:
         folders = [self.codec_file.parent, pack_folder(self.codec.space.model)]
         files = [folder / name for folder in folders if folder for name in (DECODER_FILE, PACK_DECODER)]
         return next((file for file in files if file.is_file()), None)
-
-
-def has_pictures(folder: Path) -> bool:
-    """Tell whether a folder has what makes it a store beside its tables: a manifest, or shards."""
-    known = any((folder / name).is_file() for name in MANIFEST_FILES)
-    return known or any((folder / SHARDS_FOLDER).glob(SHARDS))
 
 
 def bundles_near(stream: Path | None) -> Iterator[Bundle]:

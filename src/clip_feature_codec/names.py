@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 CODEC_FILE = "codec.json"
 """The tables that streams are coded with, in a store, in a pack, or alone."""
 MANIFEST_FILE = "manifest.sqlite"
@@ -30,3 +32,9 @@ IMAGE_GRAPH, TEXT_GRAPH = "image.onnx", "text.onnx"
 """The towers of a CLIP model, beside its weights."""
 UNET_GRAPH, UPSAMPLER_GRAPH = "unet.onnx", "upsampler.onnx"
 """The networks of a decoder, beside its weights."""
+
+
+def has_pictures(folder: Path) -> bool:
+    """Tell whether a folder has what makes it a store beside its tables: a manifest, or shards."""
+    known = any((folder / name).is_file() for name in MANIFEST_FILES)
+    return known or any((folder / SHARDS_FOLDER).glob(SHARDS))
