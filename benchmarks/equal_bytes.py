@@ -27,7 +27,7 @@ from pathlib import Path
 
 from clip_feature_codec import ClipCodec
 from clip_feature_codec.cli.common import ProgressBars
-from clip_feature_codec.decoders.options import PaintOptions
+from clip_feature_codec.decoders.options import OUR_SAMPLING, PaintOptions
 from clip_feature_codec.evaluate.analysis.statistics import interval
 from clip_feature_codec.evaluate.analysis.summary import summarise
 from clip_feature_codec.evaluate.comparison import Comparison
@@ -105,8 +105,8 @@ def main() -> None:
     parser.add_argument("--judge", type=Path, help="classifier as an .onnx or .tflite file, for recognition")
     parser.add_argument("--labels", type=Path, help="its classes, a line each, synonyms behind commas")
     parser.add_argument("--pack", type=Path, help="another pack's folder")
-    parser.add_argument("--weights", type=Path, help="another decoder of the same CLIP model")
-    parser.add_argument("--steps", type=int, nargs="+", default=[PaintOptions.steps])
+    parser.add_argument("--decoder", type=Path, help="another decoder of the same CLIP model")
+    parser.add_argument("--steps", type=int, nargs="+", default=[OUR_SAMPLING.steps])
     parser.add_argument("--eta", type=float, help="sample by DDIM with this noise")
     parser.add_argument("--fidelity", type=float, default=PaintOptions.fidelity)
     parser.add_argument("--budgets", type=int, nargs="+", default=BUDGETS)
@@ -116,10 +116,10 @@ def main() -> None:
     args = parser.parse_args()
     print(describe_machine())
     if args.pack is None:
-        codec = ClipCodec.load(weights=args.weights)
+        codec = ClipCodec.load(decoder=args.decoder)
     else:
-        weights = args.weights or args.pack / PACK_DECODER
-        codec = ClipCodec.load(args.pack / CODEC_FILE, weights=weights, model=str(args.pack / "clip"))
+        decoder = args.decoder or args.pack / PACK_DECODER
+        codec = ClipCodec.load(args.pack / CODEC_FILE, decoder=decoder, model=str(args.pack / "clip"))
     classifier = Classifier.load(args.judge, args.labels) if args.judge else None
     settings = Comparison(budgets=args.budgets, steps=args.steps, baselines=args.baselines)
     for name, parquet, size, count in (

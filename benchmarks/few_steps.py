@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from clip_feature_codec import ClipCodec
-from clip_feature_codec.decoders.options import PaintOptions
+from clip_feature_codec.decoders.options import OUR_SAMPLING, PaintOptions
 from clip_feature_codec.evaluate.analysis.statistics import Interval, intervals
 from clip_feature_codec.evaluate.comparison import Comparison
 from clip_feature_codec.evaluate.evaluation import Evaluator
@@ -71,7 +71,7 @@ def main() -> None:
         times[title] = statistics.median(row.decode_ms for row in rows if row.decode_ms is not None)
         evaluator.finish()
     (first, reference), *others = found.items()
-    how = f"{BYTES} bytes, guidance {PaintOptions().guidance}; mean (95 % interval)"
+    how = f"{BYTES} bytes, guidance {OUR_SAMPLING.guidance}; mean (95 % interval)"
     print(f"{len(reference)} photographs, {how}")
     for title, figures in found.items():
         means = (f"{name} {mean:.4f}" for name, mean in zip(METRICS, figures.mean(axis=0), strict=True))

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from clip_feature_codec import ClipCodec
-from clip_feature_codec.decoders.options import PaintOptions
+from clip_feature_codec.decoders.options import OUR_SAMPLING, PaintOptions
 from clip_feature_codec.evaluate.analysis.summary import summarise
 from clip_feature_codec.evaluate.comparison import Comparison
 from clip_feature_codec.evaluate.contact_sheet import CELL, Tile, contact_sheet
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--small", type=Path, required=True)
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--pictures", type=int, default=200, help="how many small ones to decode")
-    parser.add_argument("--guidance", type=float, nargs="+", default=[PaintOptions.guidance])
+    parser.add_argument("--guidance", type=float, nargs="+", default=[OUR_SAMPLING.guidance])
     parser.add_argument("--fidelity", type=float, nargs="+", default=[PaintOptions.fidelity])
     parser.add_argument("--sheet", type=Path, help="picture of the best and the worst photographs")
     args = parser.parse_args()

@@ -13,6 +13,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -82,11 +83,12 @@ def main() -> None:
     print(f"{args.count} pictures in a batch, {args.threads} thread(s), medians of {args.rounds} rounds")
     print("| work | ONNX Runtime | torch | ratio |")
     print("|---|---|---|---|")
-    for title, works in {
-        "vector of a picture": [lambda e=e: e.embed_batch(pixels) for e in embedders],
-        "vector of a text": [lambda e=e: e.embed_text(texts) for e in embedders],
-        "picture of 256 pixels, 8 steps": [lambda d=d: decoded(d) for d in decoders],
-    }.items():
+    tasks: dict[str, list[Callable[[], object]]] = {
+        "vector of a picture": [partial(e.embed_batch, pixels) for e in embedders],
+        "vector of a text": [partial(e.embed_text, texts) for e in embedders],
+        "picture of 256 pixels, 8 steps": [partial(decoded, d) for d in decoders],
+    }
+    for title, works in tasks.items():
         ours, theirs, ratio = compare(works, args.rounds)
         each = 1e3 / args.count
         print(f"| {title} | {ours * each:.2f} ms | {theirs * each:.2f} ms | {ratio:.2f} |", flush=True)

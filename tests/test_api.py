@@ -134,7 +134,7 @@ def test_pictures_are_painted_one_batch_ahead_at_most(codec: ClipCodec):
 
 
 def test_vectors_that_are_there_already_need_no_model(store: Path):
-    lone = ClipCodec(FeatureCodec.load(store / "codec.json"), weights=None)
+    lone = ClipCodec(FeatureCodec.load(store / "codec.json"), decoder=None)
     vectors = np.random.default_rng(0).normal(size=(3, 32))
     blobs = lone.encode_vectors(vectors, [0.5, None, 2.0])
     assert blobs == lone.features.encode(Layers(vectors.astype(np.float32), aspects=[0.5, 1.0, 2.0]))
@@ -190,14 +190,14 @@ def test_without_a_decoder_streams_are_written_and_read_all_the_same(store: Path
     assert codec.vector(blob).shape == (32,)
     with pytest.raises(CheckpointError, match="train a decoder"):
         codec.decode(blob)
-    named = ClipCodec.load(tmp_path, weights=store / "diffusion_unet_final.pt", device="cpu")
+    named = ClipCodec.load(tmp_path, decoder=store / "diffusion_unet_final.pt", device="cpu")
     assert named.decode(blob, steps=1, size=16).size == (16, 12)
 
 
 def test_a_decoder_of_another_space_is_refused(store: Path, tmp_path: Path, codec: ClipCodec):
     other = ClipSpace("other", "weights", "ab" * 32, 32, {})
     save_decoder(tmp_path / "other.pt", make_decoder(other))
-    mixed = ClipCodec.load(store, weights=tmp_path / "other.pt", device="cpu")
+    mixed = ClipCodec.load(store, decoder=tmp_path / "other.pt", device="cpu")
     with pytest.raises(SpaceMismatchError, match=r"other\.pt.*other/weights"):
         mixed.decode(codec.encode(make_picture(0)))
 

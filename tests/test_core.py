@@ -119,7 +119,7 @@ def test_a_command_of_the_core_works(line: str, run: Run):
 
 def test_the_nearest_picture_is_the_picture(run: Run, work: Path):
     done = run("search store --image photos/3.png --json -")
-    assert json.loads(done.stdout)["results"][0]["image"].endswith("3.png"), done.stderr
+    assert json.loads(done.stdout)["results"][0]["name"].endswith("3"), done.stderr
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_the_nearest_picture_is_the_picture(run: Run, work: Path):
             "encode photos -o new --model ViT-B-32 --pretrained openai",
             "pip install 'clip-feature-codec[clip]'",
         ),
-        ("decode a.clp -o x.png --device cuda", "pip install 'clip-feature-codec[clip]'"),
+        ("decode a.clp -o x.png --device cuda --quiet", "pip install 'clip-feature-codec[clip]'"),
     ],
 )
 def test_what_needs_more_says_what_to_type(line: str, said: str, run: Run):
@@ -178,7 +178,7 @@ codec = ClipCodec.load()
 blobs = codec.encode_many(["photos/1.png", "photos/2.png"], max_bytes=140)
 assert all(len(blob) <= 140 for blob in blobs)
 assert codec.vectors(blobs).shape == (2, codec.features.dim)
-assert codec.preview(blobs[0]).size == codec.decode(blobs[0], steps=2).size == (256, 171)
+assert codec.preview(blobs[0]).size == codec.decode(blobs[0], steps=2).size
 assert codec.embedder.embed_text("a red bus").shape == (1, codec.features.dim)
 assert all(len(blob) <= 64 for blob in codec.transcode(blobs, max_bytes=64))
 """,

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from clip_feature_codec.devices import autocast_dtype, pick_device
+from clip_feature_codec import devices
+from clip_feature_codec.devices import autocast_dtype, is_cpu, pick_device, usable_cores, usable_threads
 from clip_feature_codec.errors import ConfigError
 
 
@@ -88,3 +89,30 @@ def test_a_gpu_gets_bfloat16_only_where_it_is_native(monkeypatch: pytest.MonkeyP
 
 def test_other_devices_get_float32() -> None:
     assert autocast_dtype(torch.device("mps")) is None
+
+
+@pytest.mark.parametrize("cuda", [0, 1])
+@pytest.mark.parametrize("name", ["auto", "cpu"])
+@pytest.mark.parametrize("driver", [False, True])
+def test_the_cpu_is_known_without_torch_where_there_is_no_driver(
+    monkeypatch: pytest.MonkeyPatch, name: str, cuda: int, driver: bool
+) -> None:
+    pretend(monkeypatch, cuda=cuda)
+    monkeypatch.setattr(devices, "_may_have_gpu", lambda: driver)
+    assert is_cpu(name) is (name == "cpu" or not driver or not cuda)
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch)
+    with pytest.raises(ConfigError, match="not available"):
+        is_cpu("cuda")
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"), [("3", 3), ("", None), ("0", None), ("4,2", None), ("x", None)]
+)
+def test_threads_are_all_cores_or_what_is_asked(
+    monkeypatch: pytest.MonkeyPatch, asked: str, expected: int | None
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert usable_threads() == (expected or usable_cores())

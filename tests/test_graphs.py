@@ -183,21 +183,23 @@ def test_weights_without_graphs_go_through_torch(pack: Path) -> None:
     assert isinstance(load_embedder(str(pack / CLIP_FOLDER), device="cpu"), ClipEmbedder)
 
 
+@pytest.mark.parametrize("kept", ["as it is", "file by file", "by hash"])
 def test_a_pack_works_from_anywhere_and_through_links(
-    pack: Path, tmp_path: Path, ours: GraphEmbedder
+    pack: Path, tmp_path: Path, ours: GraphEmbedder, kept: str
 ) -> None:
-    links = tmp_path / "links"
-    for file in pack.rglob("*"):
-        if file.is_file():
-            place = links / file.relative_to(pack)
+    folder = pack
+    if kept != "as it is":  # as some installers link packages, and as the cache of a model hub is
+        folder, blobs = tmp_path / "links", tmp_path / "blobs"
+        blobs.mkdir()
+        for number, file in enumerate(path for path in pack.rglob("*") if path.is_file()):
+            place = folder / file.relative_to(pack)
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(file)
-    for folder in (pack, links):
-        embedder = load_embedder(str(folder / CLIP_FOLDER), device="cpu")
-        assert isinstance(embedder, GraphEmbedder)
-        assert embedder.space.model == str((folder / CLIP_FOLDER).resolve())
-        assert np.array_equal(embedder.embed_images(PICTURES), ours.embed_images(PICTURES))
-        assert isinstance(load_checkpoint(folder / PACK_DECODER, "cpu"), GraphDecoder)
+            place.symlink_to(file.rename(blobs / str(number)) if kept == "by hash" else file)
+    embedder = load_embedder(str(folder / CLIP_FOLDER), device="cpu")
+    assert isinstance(embedder, GraphEmbedder)
+    assert embedder.space.model == str((folder / CLIP_FOLDER).resolve())
+    assert np.array_equal(embedder.embed_images(PICTURES), ours.embed_images(PICTURES))
+    assert isinstance(load_checkpoint(folder / PACK_DECODER, "cpu"), GraphDecoder)
 
 
 # ---------------------------------------------------------------- refusals

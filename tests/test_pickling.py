@@ -50,7 +50,7 @@ def test_a_codec_that_has_done_its_work_travels_as_a_name(store: Path):
 def test_what_was_asked_for_when_it_was_loaded_is_asked_for_again(store: Path, tmp_path: Path):
     weights = Path(shutil.copy(store / "diffusion_unet_final.pt", tmp_path / "other.pt"))
     (store / "diffusion_unet_final.pt").unlink()
-    again = pickle.loads(pickle.dumps(ClipCodec.load(store, weights=weights, device="cpu")))
+    again = pickle.loads(pickle.dumps(ClipCodec.load(store, decoder=weights, device="cpu")))
     assert repr(again) == repr(ClipCodec.load(store, device="cpu"))
     assert again.decoder.image_size == 16
 
@@ -62,7 +62,7 @@ def test_a_pack_travels_by_its_name():
 
 
 def test_tables_that_came_from_nowhere_travel_themselves():
-    codec = ClipCodec(FeatureCodec.load(Path(__file__).parent / "golden/klt/codec.json"), weights=None)
+    codec = ClipCodec(FeatureCodec.load(Path(__file__).parent / "golden/klt/codec.json"), decoder=None)
     vectors = np.random.default_rng(0).normal(size=(3, codec.features.dim)).astype(np.float32)
     again = pickle.loads(pickle.dumps(codec))
     assert again.encode_vectors(vectors) == codec.encode_vectors(vectors)

@@ -133,7 +133,7 @@ def test_recipe_makes_a_pack_that_encodes_and_decodes(tmp_path: Path) -> None:
 
     codec = ClipCodec.load(
         tmp_path / "pack" / "codec.json",
-        weights=tmp_path / "pack" / PACK_DECODER,
+        decoder=tmp_path / "pack" / PACK_DECODER,
         model=str(tmp_path / "pack" / "clip"),
         device="cpu",
     )

@@ -17,7 +17,7 @@ from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.decoders.checkpoint import load_decoder, save_decoder
 from clip_feature_codec.decoders.conditions import Conditions, read_conditions
 from clip_feature_codec.decoders.diffusion import DiffusionDecoder as Decoder
-from clip_feature_codec.decoders.options import PaintOptions
+from clip_feature_codec.decoders.options import OUR_SAMPLING, PaintOptions
 from clip_feature_codec.diffusion.noise import noise_generators
 from clip_feature_codec.diffusion.plans import sampling_plan
 from clip_feature_codec.diffusion.samplers import sample
@@ -29,7 +29,7 @@ from samples import make_decoder, make_layouts
 
 SPACE = ClipSpace("tiny", "test", "ab" * 32, 24, {"size": 16})
 ASPECTS = (1.0, 2.0, 0.5, 1.5, 0.01)
-QUICK = PaintOptions(steps=3, size=16)
+QUICK = PaintOptions(steps=3, size=16).settled(OUR_SAMPLING)
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,8 @@ def test_a_decoder_without_layouts_says_once_that_it_ignores_them(
     with caplog.at_level(logging.INFO):
         list(paint([mixed[0]] * 3, codec, decoder, QUICK, batch_size=1))
         assert caplog.messages == [
-            "this decoder takes no layouts: the layout layers of the streams are ignored"
+            "this decoder takes no layouts: the layout layers of the streams are ignored; --match-layout "
+            "gives what it paints their low frequencies"
         ]
         list(paint(mixed[1:2], codec, decoder, QUICK))
     assert len(caplog.messages) == 1

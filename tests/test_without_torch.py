@@ -49,15 +49,11 @@ def test_a_picture_is_encoded_shown_and_decoded(tmp_path: Path, codec: ClipCodec
         assert np.abs(found - np.asarray(expected, np.int16)).max() <= 1
 
 
-def test_a_store_is_searched_by_words_and_by_a_picture_and_made_smaller(tmp_path: Path) -> None:
-    from clip_feature_codec.embed import load_embedder
-    from clip_feature_codec.encode import encode_folder
-
+def test_a_folder_is_encoded_searched_by_words_and_by_a_picture_and_made_smaller(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for seed in range(3):
         make_picture(seed).save(tmp_path / f"photos/p{seed}.png")
-    embedder, tables = load_embedder("mini", device="cpu"), ClipCodec.load().features
-    encode_folder(tmp_path / "photos", tmp_path / "store", embedder, tables, workers=0)
+    bare(tmp_path, "encode", "photos", "-o", "store", "--workers", "1")
     assert "p" in bare(tmp_path, "search", "store", "a red bus")
     assert "p1" in bare(tmp_path, "search", "store", "--image", "photos/p1.png").splitlines()[1]
     bare(tmp_path, "transcode", "store", "-o", "small", "--max-bytes", "40")

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import onnx
@@ -147,7 +148,7 @@ def export_clip(folder: Path) -> None:
     height, width = space.preprocessing["size"]
     length = text["context_length"]
     weights = Path(source.weights)
-    towers = {
+    towers: dict[str, tuple[Any, dict[str, Tensor]]] = {
         IMAGE_GRAPH: (network.encode_image, {"pixels": torch.randn(2, 3, height, width)}),
         TEXT_GRAPH: (network.encode_text, {"tokens": torch.randint(text["vocab_size"], (2, length))}),
     }

@@ -29,7 +29,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from clip_feature_codec.decoders.checkpoint import load_decoder
 from clip_feature_codec.decoders.diffusion import DiffusionDecoder
-from clip_feature_codec.decoders.options import PaintOptions
+from clip_feature_codec.decoders.options import OUR_SAMPLING
 from clip_feature_codec.devices import autocast_dtype, pick_device
 from clip_feature_codec.diffusion.unet import layout_planes
 from clip_feature_codec.diffusion.upsampler import Upsampler
@@ -118,11 +118,11 @@ def repainted(
     residual = unet.residual(planes, small.shape[-2:])
     noise = torch.randn(small.shape, generator=generator).to(small.device)
     x0 = residual.of(small)
-    for i in range(PaintOptions.steps):
-        t = start * (PaintOptions.steps - i) // PaintOptions.steps
+    for i in range(OUR_SAMPLING.steps):
+        t = start * (OUR_SAMPLING.steps - i) // OUR_SAMPLING.steps
         x = scheduler.q_sample(x0, t, noise)
         output = torch.lerp(
-            unet(x, torch.zeros_like(vectors), t, planes), unet(x, vectors, t, planes), PaintOptions.guidance
+            unet(x, torch.zeros_like(vectors), t, planes), unet(x, vectors, t, planes), OUR_SAMPLING.guidance
         )
         x0 = residual.of(residual.picture(scheduler.predict_x0(x, t, output)).clamp(-1.0, 1.0))
         noise = scheduler.predict_eps(x, t, x0)

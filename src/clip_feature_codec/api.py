@@ -52,13 +52,13 @@ class ClipCodec:
     def __init__(
         self,
         features: FeatureCodec,
-        weights: Path | None,
+        decoder: str | Path | None,
         model: str | None = None,
         pretrained: str | None = None,
         device: str | None = None,
     ) -> None:
         self.features = features
-        self._weights = weights
+        self._decoder = decoder
         self._model, self._pretrained = model, pretrained
         self._device = device or "auto"
         self._origin: _Origin | None = None
@@ -69,7 +69,7 @@ class ClipCodec:
         cls,
         source: str | Path | Bundle = DEFAULT_PACK,
         *,
-        weights: str | Path | None = None,
+        decoder: str | Path | None = None,
         model: str | None = None,
         pretrained: str | None = None,
         device: str | None = None,
@@ -78,7 +78,8 @@ class ClipCodec:
 
         Args:
             source: a pack (``mini``), a store's folder, a ``codec.json``, or what has been found there.
-            weights: decoder checkpoint; by default the pack's, or the one trained in the store.
+            decoder: its file, its folder, or its name on a hub (see `decoders.loading.open_decoder`); by
+                default the pack's, or the one trained in the store.
             model: CLIP model to use instead of the one that the codec names; must be of the same space.
             pretrained: tag or file of its weights.
             device: ``auto`` (also None), ``cpu``, ``cuda`` or ``mps``.
@@ -87,27 +88,26 @@ class ClipCodec:
             StoreError: there is no codec there.
             ConfigError: an argument is of the wrong kind.
         """
-        for name, value in (("weights", weights), ("model", model), ("pretrained", pretrained)):
-            _require_text(name, value, paths=name == "weights")
+        for name, value in (("decoder", decoder), ("model", model), ("pretrained", pretrained)):
+            _require_text(name, value, paths=name == "decoder")
         _require_text("device", device)
         bundle = source if isinstance(source, Bundle) else Bundle.find(source)
-        decoder = Path(weights) if weights else bundle.decoder_file
-        codec = cls(bundle.codec, decoder, model, pretrained, device)
-        codec._origin = _Origin.of(bundle, weights)
+        codec = cls(bundle.codec, decoder or bundle.decoder_file, model, pretrained, device)
+        codec._origin = _Origin.of(bundle, decoder)
         return codec
 
     def __reduce__(self) -> tuple[Any, ...]:
         named = (self._model, self._pretrained, self._device)
         if self._origin is None:  # made of tables that came from nowhere: they travel themselves
-            return ClipCodec, (self.features, self._weights, *named)
+            return ClipCodec, (self.features, self._decoder, *named)
         return _load_again, (self._origin, self.features.tables_sha256, self._decoder_sha256, *named)
 
     @lazy
     def _decoder_sha256(self) -> str | None:
         """SHA-256 of the decoder's file, in hex; None where there is none."""
-        if self._weights is None or not self._weights.is_file():
+        if self._decoder is None or not Path(self._decoder).is_file():
             return None
-        with self._weights.open("rb") as file:
+        with Path(self._decoder).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def __repr__(self) -> str:
@@ -125,18 +125,18 @@ class ClipCodec:
     @lazy
     def decoder(self) -> Decoder:
         """What paints, loaded at its first use."""
-        from clip_feature_codec.decoders.running import load_checkpoint
+        from clip_feature_codec.decoders.loading import open_decoder
 
-        if self._weights is None:
+        if self._decoder is None:
             raise CheckpointError(
                 f"there is no {DECODER_FILE} beside the codec of {self.features.space.label}: "
-                "train a decoder, or name a checkpoint with --weights (in Python: weights=)"
+                "train a decoder, or name one with --decoder (in Python: decoder=)"
             )
         if self._expected_decoder not in (None, self._decoder_sha256):
-            raise CheckpointError(f"{self._weights}: not the decoder that the codec had when it was pickled")
-        with extra("clip", f"decoder {self._weights}"):
-            decoder = load_checkpoint(self._weights, self._device)
-        self.features.space.require_same(decoder.space, f"decoder {self._weights}")
+            raise CheckpointError(f"{self._decoder}: not the decoder that the codec had when it was pickled")
+        with extra("clip", f"decoder {self._decoder}"):
+            decoder = open_decoder(self._decoder, self._device)
+        self.features.space.require_same(decoder.space, f"decoder {self._decoder}")
         return decoder
 
     def embed(self, image: Picture) -> NDArray[np.float32]:
@@ -313,17 +313,19 @@ class _Origin:
 
     Attributes:
         source: a pack by its name, which may lie elsewhere where it is unpickled; or the path of the tables.
-        weights: the decoder's file, where one was named.
+        decoder: what was named as one.
     """
 
     source: str
-    weights: str | None
+    decoder: str | None
 
     @classmethod
-    def of(cls, bundle: Bundle, weights: str | Path | None) -> _Origin:
+    def of(cls, bundle: Bundle, decoder: str | Path | None) -> _Origin:
         """Name what has been loaded."""
         source = bundle.name if pack_folder(bundle.name) else str(bundle.codec_file.resolve())
-        return cls(source, str(Path(weights).resolve()) if weights else None)
+        if decoder is not None:
+            decoder = Path(decoder).resolve() if Path(decoder).exists() else decoder
+        return cls(source, str(decoder) if decoder else None)
 
 
 def _load_again(
@@ -336,7 +338,7 @@ def _load_again(
     """
     model, pretrained, device = named
     codec = ClipCodec.load(
-        origin.source, weights=origin.weights, model=model, pretrained=pretrained, device=device
+        origin.source, decoder=origin.decoder, model=model, pretrained=pretrained, device=device
     )
     if codec.features.tables_sha256 != tables_sha256:
         raise StoreError(f"{origin.source}: found other tables than the codec had when it was pickled")

@@ -31,6 +31,10 @@ class ModelError(CodecError):
     """A CLIP model or its weights cannot be found, read or built."""
 
 
+class HubError(CodecError):
+    """A repository on a model hub cannot be had, or does not hold what the hub says that it does."""
+
+
 class CheckpointError(CodecError):
     """A decoder checkpoint is missing, unreadable, or not of the expected form."""
 

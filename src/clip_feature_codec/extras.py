@@ -11,6 +11,7 @@ from clip_feature_codec.errors import MissingExtraError
 _CLIP = {"huggingface_hub", "open_clip", "timm", "torch", "torchvision"}
 EXTRAS = {
     "clip": _CLIP,
+    "diffusers": _CLIP | {"accelerate", "diffusers", "transformers"},
     "packed": {"pyarrow"},
     "train": _CLIP | {"accelerate", "tensorboard"},
     "eval": _CLIP

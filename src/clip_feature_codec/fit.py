@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_feature_codec.embed.protocol import measured
 from clip_feature_codec.errors import ImageError, StoreError, reason
 from clip_feature_codec.images import MAX_PIXELS, load_image
 from clip_feature_codec.progress import Progress, silent
@@ -72,7 +73,7 @@ def picture_blocks(
     progress: Progress = silent,
     max_pixels: int = MAX_PIXELS,
 ) -> Iterator[NDArray[np.float32]]:
-    """The vectors of pictures: float32 (n, D) each.
+    """The vectors of pictures: float32 (n, D) each, as long as the model makes them, if that is known.
 
     Args:
         paths: the pictures' files.
@@ -90,5 +91,7 @@ def picture_blocks(
             except ImageError as error:
                 failures.append((str(path), str(error)))
         if pictures:
-            yield embedder.embed_images(pictures)
+            pixels = np.stack([embedder.preprocess(picture) for picture in pictures])
+            vectors, lengths = measured(embedder, pixels)
+            yield vectors if lengths is None else vectors * lengths[:, None]
     progress("embedding", len(paths), len(paths))

@@ -43,8 +43,7 @@ class Graph:
         options.log_severity_level = 3  # errors: they are raised as well
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            # Weights are looked for beside the file, and a link to it may lie elsewhere.
-            session = onnxruntime.InferenceSession(path.resolve(), options, ["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
         except Exception as error:  # over bad files, it raises a dozen classes of its own
             reason = " ".join(str(error).split())[:200]
             raise ModelError(f"{path} cannot be run by ONNX Runtime: {reason}") from error

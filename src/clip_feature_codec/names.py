@@ -32,6 +32,10 @@ IMAGE_GRAPH, TEXT_GRAPH = "image.onnx", "text.onnx"
 """The towers of a CLIP model, beside its weights."""
 UNET_GRAPH, UPSAMPLER_GRAPH = "unet.onnx", "upsampler.onnx"
 """The networks of a decoder, beside its weights."""
+ADDED = "+"
+"""Stands between a pipeline's name and that of the adapter that is added to it."""
+PIPELINE_FILE = "model_index.json"
+"""What the folder of a pipeline of diffusers is known by."""
 
 
 def has_pictures(folder: Path) -> bool:

@@ -14,6 +14,7 @@ from clip_feature_codec.decoders.options import PaintOptions
 from clip_feature_codec.decoders.protocol import Decoder
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.images import output_size, resize_to
+from clip_feature_codec.preview import match_layout
 from clip_feature_codec.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
@@ -49,18 +50,26 @@ def paint(
         ConfigError: an option is out of the decoder's range, or it has no fidelity to choose.
     """
     if options.fidelity and not decoder.has_fidelity:
-        raise ConfigError("this decoder has no fidelity to choose: it was trained without zero_terminal_snr")
+        raise ConfigError(
+            "this decoder has no fidelity to choose: it was trained without zero_terminal_snr, or takes no "
+            "layouts"
+        )
     decoder.space.require_same(codec.space, "the streams' codec")
     told = False
     progress("decoding", 0, len(streams))
     for start in range(0, len(streams), batch_size):
         batch = streams[start : start + batch_size]
         conditions = read_conditions(batch, codec, decoder.layout_side)
-        if conditions.ignored and not told:
-            logger.info("this decoder takes no layouts: the layout layers of the streams are ignored")
+        if conditions.ignored and not told and not options.match_layout:
+            logger.info(
+                "this decoder takes no layouts: the layout layers of the streams are ignored; --match-layout "
+                "gives what it paints their low frequencies"
+            )
             told = True
         canvases = decoder.paint(conditions, options, [stream.blob for stream in batch])
         for done, (stream, canvas) in enumerate(zip(batch, canvases, strict=True), start + 1):
+            if options.match_layout and stream.layout is not None:
+                canvas = match_layout(canvas, stream, codec)  # noqa: PLW2901
             yield resize_to(canvas, painted_size(stream, options))
             progress("decoding", done, len(streams))
 

@@ -66,8 +66,8 @@ def damage(stream: Path) -> None:
         ("decode store/p0.clp -o x.png --fidelity 2", "--fidelity"),
         ("decode store/p0.clp -o x.png --fidelity 1", "trained without zero_terminal_snr"),
         ("decode store/p0.clp -o x.png --device tpu", "'tpu'"),
-        ("decode store/p0.clp -o x.png --weights nothing.pt", "'nothing.pt' does not exist"),
-        ("decode store/p0.clp -o x.png --weights store", "'store' is a directory"),
+        ("decode store/p0.clp -o x.png --decoder nothing.pt", "'nothing.pt' does not exist"),
+        ("decode store/p0.clp -o x.png --decoder photos", "photos: no decoder in this folder"),
         ("decode store/p0.clp -o x.png --weights store/codec.json", "store/codec.json: not a decoder"),
         ("decode store/p0.clp -o x.png --codec photos", "photos is neither a pack"),
         ("decode store/p0.clp -o x.png --codec photos/p0.png", "photos/p0.png: found no JSON"),
@@ -148,7 +148,7 @@ def test_a_decoder_of_another_clip_space_is_refused_with_both_names(work: Path, 
 def test_a_store_without_a_decoder_says_what_to_do(work: Path, tmp_path: Path, run: Run):
     (work / "store/diffusion_unet_final.pt").unlink()
     for args in (("decode", work / "store/p0.clp", "-o", tmp_path / "x.png"), ("eval", work / "store")):
-        refused(run(*args, *QUICK), "diffusion_unet_final.pt", "train", "--weights")
+        refused(run(*args, *QUICK), "diffusion_unet_final.pt", "train", "--decoder")
 
 
 @pytest.mark.parametrize("keep", [0, 5, 20])

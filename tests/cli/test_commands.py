@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -245,6 +246,20 @@ def test_train_writes_the_decoder_that_decode_uses(work: Path, tmp_path: Path, o
     ok("train", work / "store", *tiny, *short, "--quiet")
     assert load_decoder(final).image_size == 16
     ok("decode", work / "store/p0.clp", "-o", tmp_path / "out.png", *QUICK)
+
+
+def test_train_is_told_where_its_clip_has_moved_and_which_pictures_are_too_large(
+    work: Path, tiny_clip: Path, tmp_path: Path, ok: Run, run: Run
+):
+    moved = shutil.copytree(tiny_clip, tmp_path / "moved")
+    tiny = ("--out-size", 16, "--base", 8, "--ch-mult", "1,2", "--num-res-blocks", 1, "--timesteps", 20)
+    short = ("--max-steps", 1, "--batch-size", 2, "--sample-every", 0, "--workers", 0, "--device", "cpu")
+    train = ("train", work / "store", *tiny, *short, "--quiet", "--force")
+    result = run(*train, "--clip-w", 0.1, "--model", "nowhere")
+    assert (result.exit_code, "'nowhere'" in result.stderr) == (2, True), result.stderr
+    ok(*train, "--clip-w", 0.1, "--model", moved)
+    result = run(*train, "--restart", "--max-pixels", 100)
+    assert (result.exit_code, "--max-pixels" in result.stderr) == (2, True), result.stderr
 
 
 def test_help_and_version(ok: Run):

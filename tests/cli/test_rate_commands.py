@@ -227,6 +227,21 @@ def test_arrays_that_are_no_vectors(work: Path, tmp_path: Path, run: Run, array:
     assert not (tmp_path / "codec.json").exists()
 
 
+def test_fit_for_queries(work: Path, tmp_path: Path, ok: Run, run: Run):
+    vectors = FeatureStore.open(work / "store").vectors()
+    np.save(tmp_path / "queries.npy", vectors[:3])
+    fit = ("fit", work / "store", "-o")
+    ok(*fit, tmp_path / "plain.json")
+    ok(*fit, tmp_path / "asked.json", "--queries", tmp_path / "queries.npy")
+    plain, asked = (ClipCodec.load(tmp_path / name).features for name in ("plain.json", "asked.json"))
+    assert plain.space == asked.space
+    assert plain.tables_sha256 != asked.tables_sha256
+    np.save(tmp_path / "wrong.npy", vectors[:, 1:])
+    result = run(*fit, tmp_path / "c.json", "--queries", tmp_path / "wrong.npy")
+    assert result.exit_code == 2
+    assert f"found shape ({len(vectors)}, 31), expected (N, 32)" in result.stderr
+
+
 def test_fit_asks_whose_vectors_they_are(work: Path, tmp_path: Path, run: Run):
     np.save(tmp_path / "vectors.npy", np.ones((3, 32), np.float32))
     result = run("fit", tmp_path / "vectors.npy", "-o", tmp_path / "codec.json")

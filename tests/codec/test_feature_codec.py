@@ -235,3 +235,18 @@ def test_a_changed_space_is_noticed(codec: FeatureCodec) -> None:
     data["space"] = data["space"] | {"weights_sha256": "cd" * 32}
     with pytest.raises(StoreError, match="tables_sha256"):
         FeatureCodec.from_json(data)
+
+
+def test_the_length_of_vectors_is_kept_and_changes_no_stream(codec: FeatureCodec, tmp_path: Path) -> None:
+    assert "vector_length" not in codec.to_json()
+    told = dataclasses.replace(codec, vector_length=12.5)
+    told.save(tmp_path / "codec.json")
+    loaded = FeatureCodec.load(tmp_path / "codec.json")
+    assert loaded.vector_length == 12.5
+    assert loaded.tables_sha256 == codec.tables_sha256
+    for bad in (0.0, -1.0, float("nan")):
+        with pytest.raises(ConfigError, match="vector_length"):
+            dataclasses.replace(codec, vector_length=bad)
+    for bad in ("12", True, -3):
+        with pytest.raises(StoreError, match="vector_length"):
+            FeatureCodec.from_json(codec.to_json() | {"vector_length": bad})

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from clip_feature_codec.codec.space import ClipSpace
+from clip_feature_codec.codec.space import ClipSpace, SameSpace
 from clip_feature_codec.errors import ConfigError, SpaceMismatchError, StoreError
 
 
@@ -124,3 +124,24 @@ def test_known_weights_are_not_said_to_be_others(space: ClipSpace) -> None:
     for same_as in (["0123456789abcdef"], "text", [1]):
         with pytest.raises(StoreError, match="same_as"):
             ClipSpace.from_json(space.to_json() | {"same_as": same_as})
+
+
+def test_a_space_on_record_is_the_same_from_either_side(space: ClipSpace) -> None:
+    other = dataclasses.replace(space, weights_sha256="cd" * 32)
+    third = dataclasses.replace(space, weights_sha256="ef" * 32)
+    proof = SameSpace(other.fingerprint, "other/folder", 0.9999999, 16)
+    told = dataclasses.replace(space, proven=(proof,))
+    assert told.fingerprint == space.fingerprint
+    assert ClipSpace.from_json(told.to_json()).proven == (proof,)
+    told.require_same(other, "a decoder")
+    other.require_same(told, "the tables")
+    with pytest.raises(SpaceMismatchError):
+        told.require_same(third, "a decoder")
+    with pytest.raises(SpaceMismatchError):
+        space.require_same(other, "a decoder")
+
+
+@pytest.mark.parametrize("proven", [3, [3], [{}], [{"fingerprint": 3}], [["fingerprint"]]])
+def test_malformed_records_are_refused(space: ClipSpace, proven: object) -> None:
+    with pytest.raises(StoreError, match="proven"):
+        ClipSpace.from_json(space.to_json() | {"proven": proven})

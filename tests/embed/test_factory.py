@@ -111,7 +111,7 @@ def test_threads_load_a_codec_s_model_once(
         return embedder
 
     monkeypatch.setattr(factory, "_LOADERS", (slowly,))
-    codec = ClipCodec(FeatureCodec.fit(np.eye(32, dtype=np.float32), embedder.space), weights=None)
+    codec = ClipCodec(FeatureCodec.fit(np.eye(32, dtype=np.float32), embedder.space), decoder=None)
 
     def ask(_: int) -> object:
         together.wait()

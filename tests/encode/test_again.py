@@ -100,14 +100,14 @@ def test_a_picture_that_changes_meanwhile_costs_no_other(
     photo_folder: PhotoFolder, tmp_path: Path, embedder: ClipEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, out = photo_folder(4), tmp_path / "store"
-    embed_batch = ClipEmbedder.embed_batch
+    embed_measured = ClipEmbedder.embed_measured
 
-    def embed_and_change(self: ClipEmbedder, pixels: torch.Tensor) -> np.ndarray:
+    def embed_and_change(self: ClipEmbedder, pixels: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         make_picture(66, (30, 30)).save(folder / "p001.png")
-        return embed_batch(self, pixels)
+        return embed_measured(self, pixels)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ClipEmbedder, "embed_batch", embed_and_change)
+        patch.setattr(ClipEmbedder, "embed_measured", embed_and_change)
         result = encode_folder(folder, out, embedder, workers=0)
     assert (result.added, len(result.store)) == (4, 4)
     result = encode_folder(folder, out, embedder, workers=0)

@@ -202,13 +202,13 @@ def test_what_was_embedded_before_the_kill_is_not_embedded_again(
     folder = photo_folder(10)
     start(folder, tmp_path / "store", tiny_clip, 0, ("after write", 3)).join(120)
     embedded = []
-    embed_batch = ClipEmbedder.embed_batch
+    embed_measured = ClipEmbedder.embed_measured
 
-    def counted(self: ClipEmbedder, pixels: torch.Tensor) -> np.ndarray:
+    def counted(self: ClipEmbedder, pixels: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         embedded.append(len(pixels))
-        return embed_batch(self, pixels)
+        return embed_measured(self, pixels)
 
-    monkeypatch.setattr(ClipEmbedder, "embed_batch", counted)
+    monkeypatch.setattr(ClipEmbedder, "embed_measured", counted)
     assert encode_folder(folder, tmp_path / "store", embedder, batch_size=3, workers=0).added == 10
     assert embedded == [3, 1]
 

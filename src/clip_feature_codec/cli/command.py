@@ -103,4 +103,4 @@ def _paths(ctx: click.Context, param: click.Parameter) -> tuple[Path, ...]:
     value = ctx.params.get(param.name or "")
     if value is None:
         return ()
-    return value if isinstance(value, tuple) else (value,)
+    return tuple(map(Path, value if isinstance(value, tuple) else (value,)))

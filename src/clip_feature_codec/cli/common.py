@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from clip_feature_codec.cli.paths import NAMED_FILE, NAMED_PATH, OutputPath
+from clip_feature_codec.cli.paths import NAMED_PATH, NamedOrOnHub, OutputPath
 from clip_feature_codec.cli.telling import keep_progress, say, tell, wants_events
 from clip_feature_codec.codec.rate import CHOICES, Rate
 from clip_feature_codec.errors import BitstreamError, ImageError, PartialFailureError
@@ -36,6 +37,12 @@ def stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
         return function
 
     return decorate
+
+
+def _stay_offline(_: click.Context, __: click.Parameter, chosen: bool) -> None:
+    if chosen:
+        # Read by every library that downloads, when it is imported: none of them is yet.
+        os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
@@ -63,6 +70,13 @@ json_option = click.option(
     "json_path",
     type=OutputPath(RESULT),
     help="Write the result as JSON to this file (- is standard output).",
+)
+offline_option = click.option(
+    "--offline",
+    is_flag=True,
+    expose_value=False,
+    callback=_stay_offline,
+    help="Ask nothing of the network, as with HF_HUB_OFFLINE=1.",
 )
 codec_option = click.option(
     "--codec",
@@ -92,14 +106,19 @@ batch_option = click.option(
     show_default=True,
     help="Pictures decoded at a time.",
 )
-weights_option = click.option(
+decoder_option = click.option(
+    "--decoder",
     "--weights",
-    type=NAMED_FILE,
-    help="Decoder checkpoint. [default: the one trained in the store, or the pack's]",
+    "decoder",
+    type=NamedOrOnHub(),
+    help="What paints: a checkpoint, a folder with one, the folder of a pipeline of diffusers, or the name "
+    "of such a folder on the hub. [default: the decoder trained in the store, or the pack's]",
 )
 model_options = stack(
     click.option(
-        "--model", help="CLIP model: an open_clip name, a folder, or a .json file. [default: the mini pack]"
+        "--model",
+        help="CLIP model: an open_clip name, a folder, a .json file, a pipeline of diffusers, for the image "
+        "tower that it was trained with, or the name of either on the hub. [default: the mini pack]",
     ),
     click.option("--pretrained", help="Weights of --model: a pretrained tag, or a .pt or .safetensors file."),
 )

@@ -15,21 +15,21 @@ from clip_feature_codec.cli.command import Command
 from clip_feature_codec.cli.common import (
     ProgressBars,
     batch_option,
+    decoder_option,
     device_option,
     json_option,
     max_pixels_option,
     model_options,
+    offline_option,
     quiet_option,
     remark_on_model,
     stack,
-    weights_option,
     write_bytes,
     write_json,
 )
 from clip_feature_codec.cli.painting import make_paint_options, sampling_options
 from clip_feature_codec.cli.paths import IN_FOLDER, NAMED_FILE, OutputPath
 from clip_feature_codec.cli.reporting import resumable
-from clip_feature_codec.decoders.options import PaintOptions
 from clip_feature_codec.errors import ConfigError, PartialFailureError
 from clip_feature_codec.files import STDIO, encodable
 from clip_feature_codec.outputs.kinds import FIGURES, PAGE, PICTURE, TABLE, WORK
@@ -81,10 +81,9 @@ _options = stack(
     click.option(
         "--steps",
         callback=_numbers,
-        default=str(PaintOptions.steps),
-        show_default=True,
+        default="",
         metavar="N,N,...",
-        help="Network evaluations of our decoder, a curve each.",
+        help="Network evaluations of the decoder, a curve each. [default: the decoder's own]",
     ),
     click.option(
         "--seeds",
@@ -93,7 +92,7 @@ _options = stack(
         show_default=True,
         help="Times each stream is decoded, from --seed on.",
     ),
-    weights_option,
+    decoder_option,
     sampling_options,
     batch_option,
     max_pixels_option,
@@ -157,6 +156,7 @@ _options = stack(
         help="Folder for unfinished work: run again, it goes on there. [default: inside the store]",
     ),
     device_option,
+    offline_option,
     quiet_option,
 )
 
@@ -263,7 +263,7 @@ def _prepare(
     require: tuple[str, ...],
     quiet: bool,
     *,
-    weights: Path | None,
+    decoder: str | None,
     model: str | None,
     pretrained: str | None,
     device: str,
@@ -283,13 +283,13 @@ def _prepare(
     check_metric_names(require, list(named.clips))
     store = open_store(store_dir)
     eyes = named.load(device)
-    codec = ClipCodec.load(store_dir, weights=weights, model=model, pretrained=pretrained, device=device)
+    codec = ClipCodec.load(store_dir, decoder=decoder, model=model, pretrained=pretrained, device=device)
     remark_on_model(store.codec.space, quiet)
     evaluator = Evaluator.prepare(
         store,
         codec.decoder,
         codec.embedder,
-        make_paint_options(options | {"steps": comparison.steps[0]}),
+        make_paint_options(options | {"steps": None}),
         comparison,
         eyes=eyes,
         work=work,
@@ -307,8 +307,6 @@ def _comparison(options: dict[str, Any]) -> Comparison:
 
     names = ("budgets", "steps", "seeds", "baselines", "externals")
     chosen = {name: options.pop(name) for name in names}
-    if not chosen["steps"]:
-        raise ConfigError("steps: found none, expected at least one number")
     return Comparison(**chosen)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from clip_feature_codec.cli.common import (
     json_option,
     max_pixels_option,
     model_options,
+    offline_option,
     quiet_option,
     raise_failures,
     remark,
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 
     from clip_feature_codec.codec.space import ClipSpace
     from clip_feature_codec.progress import Progress
+
+
+_UNIT = 1e-4
+"""Vectors whose mean length is no farther from 1 were brought to unit length by somebody."""
 
 
 @click.command("fit", cls=Command)
@@ -52,13 +58,27 @@ if TYPE_CHECKING:
     help="Store or codec.json of a CLIP model: that of --space-name, or of a store made with such tables, is "
     "said to be the same.",
 )
+@click.option(
+    "--queries",
+    "queries_path",
+    type=NAMED_PATH,
+    help=".npy file of vectors (M, D) that coded ones will be searched with, such as those of words: "
+    "directions in which they differ are coded more finely.",
+)
 @max_pixels_option
 @model_options
 @device_option
+@offline_option
 @json_option
 @quiet_option
 def fit(
-    source: Path, out: Path, same_path: Path | None, json_path: Path | None, quiet: bool, **options: Any
+    source: Path,
+    out: Path,
+    same_path: Path | None,
+    queries_path: Path | None,
+    json_path: Path | None,
+    quiet: bool,
+    **options: Any,
 ) -> None:
     """Fit tables of the klt profile, to be used with encode --codec and transcode --codec.
 
@@ -67,7 +87,10 @@ def fit(
     until it is said to be --same-as that.
     The more vectors the better: a thousand are a beginning, and a million need no more memory.
     """
+    import numpy as np
+
     from clip_feature_codec.codec.feature_codec import FeatureCodec
+    from clip_feature_codec.fit import open_npy
 
     failures: list[tuple[str, str]] = []
     bars = ProgressBars(quiet)
@@ -77,7 +100,10 @@ def fit(
 
         space = space.said_to_be(Bundle.find(same_path).codec.space)
     counts: list[int] = []
-    codec = FeatureCodec.fit_klt(_counted(blocks, counts), space)
+    lengths: list[float] = []
+    queries = None if queries_path is None else np.asarray(open_npy(queries_path), np.float32)
+    codec = FeatureCodec.fit_klt(_counted(blocks, counts, lengths), space, queries)
+    codec = replace(codec, vector_length=_mean_length(source, lengths, sum(counts)))
     bars.close()
     codec.save(out)
     record = {
@@ -152,8 +178,22 @@ def _space(space_path: Path | None, model: str | None, pretrained: str | None, d
     return load_embedder(str(model), pretrained, device).space
 
 
-def _counted(blocks: Iterator[np.ndarray], counts: list[int]) -> Iterator[np.ndarray]:
-    """The blocks as they are, while their lengths are written down."""
+def _counted(blocks: Iterator[np.ndarray], counts: list[int], lengths: list[float]) -> Iterator[np.ndarray]:
+    """The blocks as they are, while it is written down how many vectors they have and how long those are."""
+    from clip_feature_codec.codec.semantic.vectors import lengths as lengths_of
+
     for block in blocks:
         counts.append(len(block))
+        lengths.append(float(lengths_of(block).sum()))
         yield block
+
+
+def _mean_length(source: Path, sums: list[float], count: int) -> float | None:
+    """How long vectors are before coding: of a store, as its tables say; None where all have unit length."""
+    from clip_feature_codec.bundle import Bundle
+    from clip_feature_codec.names import CODEC_FILE
+
+    if (source / CODEC_FILE).is_file():
+        return Bundle.find(source).codec.vector_length
+    mean = sum(sums) / count
+    return None if abs(mean - 1) < _UNIT else mean

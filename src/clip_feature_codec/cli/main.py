@@ -19,6 +19,7 @@ _COMMANDS = {
     "unpack": "pack:unpack",
     "prune": "prune:prune",
     "fit": "fit:fit",
+    "same": "same:same",
     "train": "train:train",
     "eval": "eval:evaluate",
     "compare": "compare:compare",

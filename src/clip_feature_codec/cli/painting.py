@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from clip_feature_codec.cli.common import stack
-from clip_feature_codec.decoders.options import MAX_SIZE, PaintOptions
+from clip_feature_codec.decoders.options import MAX_SIZE, OUR_SAMPLING, PaintOptions
 from clip_feature_codec.diffusion.plans import SAMPLERS
 
 _DEFAULT = PaintOptions()
@@ -17,7 +17,7 @@ sampling_options = stack(
     click.option(
         "--sampler",
         type=click.Choice(SAMPLERS),
-        help=f"How noise becomes a picture. [default: {_DEFAULT.sampler}; ddim where there is an --eta]",
+        help="How noise becomes a picture. [default: the decoder's own way; ddim where there is an --eta]",
     ),
     click.option(
         "--eta", type=click.FloatRange(0, 1), help="Noise that DDIM adds, 0: deterministic, 1: as DDPM."
@@ -25,9 +25,8 @@ sampling_options = stack(
     click.option(
         "--guidance",
         type=float,
-        default=_DEFAULT.guidance,
-        show_default=True,
-        help="Classifier-free guidance; 1 is none.",
+        help="Classifier-free guidance; 1 is none. "
+        f"[default: the decoder's own; {OUR_SAMPLING.guidance:g} for ours]",
     ),
     click.option(
         "--fidelity",
@@ -51,14 +50,15 @@ sampling_options = stack(
         help="Longer side in pixels.",
     ),
     click.option("--square", is_flag=True, help="Give out the square canvas, not the picture's own shape."),
+    click.option(
+        "--match-layout", is_flag=True, help="Give what is painted the low frequencies of the layout layer."
+    ),
 )
 paint_options = stack(
     click.option(
         "--steps",
         type=click.IntRange(min=1),
-        default=_DEFAULT.steps,
-        show_default=True,
-        help="Network evaluations.",
+        help=f"Network evaluations. [default: the decoder's own; {OUR_SAMPLING.steps} for ours]",
     ),
     sampling_options,
 )

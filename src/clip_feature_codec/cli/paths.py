@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from clip_feature_codec.hub import is_hub_name
+from clip_feature_codec.names import ADDED
 from clip_feature_codec.outputs import FileKind, FolderKind
 
 IN_PATH = click.Path(exists=True, allow_dash=True, path_type=Path)
@@ -17,6 +19,21 @@ IN_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 NAMED_PATH = click.Path(exists=True, path_type=Path)
 NAMED_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 """Those without ``-`` for standard input."""
+
+
+class NamedOrOnHub(click.Path):
+    """A file or folder that is there, or a name on a hub; and perhaps what is added to it behind a ``+``."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read a name; what is neither here nor can be a hub's is refused."""
+        text = os.fspath(value)
+        main = text if Path(text).exists() else text.partition(ADDED)[0]
+        if not is_hub_name(main):
+            super().convert(main, param, ctx)
+        return text
 
 
 _SLASHES = tuple(filter(None, (os.sep, os.altsep)))

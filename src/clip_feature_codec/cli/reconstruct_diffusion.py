@@ -16,14 +16,15 @@ from clip_feature_codec.cli.common import (
     ProgressBars,
     batch_option,
     codec_option,
+    decoder_option,
     device_option,
     naming,
+    offline_option,
     quiet_option,
     raise_failures,
     remark,
     remark_on_model,
     stack,
-    weights_option,
     write_bytes,
 )
 from clip_feature_codec.cli.painting import make_paint_options, paint_options
@@ -45,7 +46,9 @@ if TYPE_CHECKING:
     from clip_feature_codec.store.manifest import Entry
     from clip_feature_codec.store.protocol import Store
 
-_decode_options = stack(weights_option, paint_options, batch_option, device_option, quiet_option)
+_decode_options = stack(
+    decoder_option, paint_options, batch_option, device_option, offline_option, quiet_option
+)
 
 
 @click.command("decode", cls=Command)
@@ -136,7 +139,7 @@ def _decode_store(
     store = open_store(store_dir)
     entries = [_named(store, name) for name in names] if names else store.entries
     bundle = Bundle.find(store_dir)
-    decoder = None if preview_only else options["weights"] or bundle.decoder_file
+    decoder = None if preview_only else options["decoder"] or bundle.decoder_file
     show = _Show(bundle, quiet, preview_only=preview_only, **options)
     layer = "layout" if preview_only else None
     with resumable(), ProgressBars(quiet) as bars:
@@ -154,13 +157,22 @@ def _named(store: Store, name: str) -> Entry:
     return entry
 
 
-def _made_with(decoder: Path | None, options: dict[str, Any]) -> str:
-    """What the pictures depend on beside their streams: the decoder's weights, and how it paints."""
-    how = {name: value for name, value in options.items() if name not in ("weights", "device", "batch_size")}
-    digest = hashlib.sha256(json.dumps(how, sort_keys=True).encode())
-    if decoder is not None:
-        with decoder.open("rb") as file:
+def _made_with(decoder: str | Path | None, options: dict[str, Any]) -> str:
+    """What the pictures depend on beside their streams: the decoder, and how it paints.
+
+    A checkpoint counts by its bytes; a folder, which may hold gigabytes, by what its files are called, how
+    large they are and when they were written; what is on a hub by its name.
+    """
+    how = {name: value for name, value in options.items() if name not in ("device", "batch_size")}
+    digest = hashlib.sha256(json.dumps(how | {"decoder": str(decoder)}, sort_keys=True).encode())
+    place = Path(decoder or "")
+    if decoder and place.is_file():
+        with place.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
+    elif decoder and place.is_dir():
+        for path in sorted(place.rglob("*")):
+            about = path.stat()
+            digest.update(f"{path.relative_to(place)} {about.st_size} {about.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]
 
 
@@ -170,7 +182,7 @@ class _Show:
     Args:
         bundle: tables of the streams, and their decoder.
         quiet: whether nothing is said of the model.
-        weights: another decoder.
+        decoder: another decoder, by path or name.
         device: where it runs.
         preview_only: show the layouts instead.
         batch_size: pictures painted at a time.
@@ -181,13 +193,13 @@ class _Show:
         self,
         bundle: Bundle,
         quiet: bool,
-        weights: Path | None,
+        decoder: str | None,
         device: str,
         preview_only: bool = False,
         batch_size: int = 1,
         **options: Any,
     ) -> None:
-        self._bundle, self._quiet, self._weights, self._device = bundle, quiet, weights, device
+        self._bundle, self._quiet, self._name, self._device = bundle, quiet, decoder, device
         self._preview_only, self._batch_size = preview_only, batch_size
         self._size, self._square = options["size"], options["square"]
         self._options = make_paint_options(options)
@@ -208,7 +220,7 @@ class _Show:
         from clip_feature_codec.api import ClipCodec
 
         remark_on_model(self._bundle.codec.space, self._quiet)
-        return ClipCodec.load(self._bundle, weights=self._weights, device=self._device).decoder
+        return ClipCodec.load(self._bundle, decoder=self._name, device=self._device).decoder
 
 
 def _given(picture: Image.Image) -> Image.Image:

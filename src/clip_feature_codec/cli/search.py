@@ -17,6 +17,7 @@ from clip_feature_codec.cli.common import (
     max_pixels_option,
     model_options,
     naming,
+    offline_option,
     quiet_option,
     raise_failures,
     read_bytes,
@@ -91,6 +92,7 @@ def _found(store: Store, number: int, cosine: float, entry: Entry) -> _Found:
 @max_pixels_option
 @codec_option
 @model_options
+@offline_option
 @json_option
 @device_option
 @quiet_option

@@ -16,6 +16,8 @@ from clip_feature_codec.cli.command import Command
 from clip_feature_codec.cli.common import (
     ProgressBars,
     device_option,
+    max_pixels_option,
+    model_options,
     quiet_option,
     remark,
     write_json,
@@ -81,10 +83,21 @@ def _integers(text: str) -> tuple[int, ...]:
     help="Decoder of the same CLIP model to begin with.",
 )
 @click.option("--restart", is_flag=True, help="Forget an earlier training in this store.")
+@max_pixels_option
+@model_options
 @device_option
 @quiet_option
 def train(
-    store: Path, dry_run: bool, init: Path | None, restart: bool, device: str, quiet: bool, **options: Any
+    store: Path,
+    dry_run: bool,
+    init: Path | None,
+    restart: bool,
+    max_pixels: int,
+    model: str | None,
+    pretrained: str | None,
+    device: str,
+    quiet: bool,
+    **options: Any,
 ) -> None:
     """Train a diffusion decoder on the pictures and streams of a store.
 
@@ -102,7 +115,15 @@ def train(
 
     with resumable(), closing(ProgressBars(quiet)) as bars:
         final = train_diffusion(
-            store, device=device, init=init, restart=restart, progress=bars, **config.to_dict()
+            store,
+            device=device,
+            model=model,
+            pretrained=pretrained,
+            init=init,
+            restart=restart,
+            max_pixels=max_pixels,
+            progress=bars,
+            **config.to_dict(),
         )
     remark(f"decoder written to {final}", quiet)
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +28,7 @@ from clip_feature_codec.codec.semantic.int8 import Int8Coder
 from clip_feature_codec.codec.semantic.klt import KltCoder
 from clip_feature_codec.codec.semantic.vectors import unit_vectors
 from clip_feature_codec.codec.space import ClipSpace
+from clip_feature_codec.devices import usable_cores
 from clip_feature_codec.errors import BitstreamError, ConfigError, MissingLayerError, StoreError
 from clip_feature_codec.files import write_atomic
 
@@ -32,6 +36,7 @@ FORMAT = "clip-feature-codec tables"
 """What ``codec.json`` says that it is."""
 
 _VERSION = 1
+_ROWS_OF_A_CORE = 4  # fewer are not worth a thread
 _CODERS: dict[str, type[Int8Coder] | type[KltCoder]] = {
     coder.profile: coder for coder in (Int8Coder, KltCoder)
 }
@@ -48,20 +53,27 @@ class FeatureCodec:
         space: where the vectors come from.
         semantic: coder of the vectors.
         layout: coder of the layouts; the package's own unless ``codec.json`` says otherwise.
+        vector_length: mean length of the vectors that the tables were fitted on, before they were brought to
+            unit length, which some decoders want back; None where it is not known. No stream depends on it.
 
     Raises:
-        ConfigError: the tables do not have the space's dimension, or that is over 8192.
+        ConfigError: the tables do not have the space's dimension, that is over 8192, or the length is not
+            positive and finite.
     """
 
     space: ClipSpace
     semantic: SemanticCoder
     layout: LayoutCoder = field(default_factory=LayoutCoder.builtin)
+    vector_length: float | None = None
 
     def __post_init__(self) -> None:
         if self.semantic.dim != self.space.dim:
             raise ConfigError(f"codec tables: found {self.semantic.dim} channels, expected {self.space.dim}")
         if self.dim > bitstream.MAX_DIM:
             raise ConfigError(f"codec, dim: found {self.dim}, expected at most {bitstream.MAX_DIM}")
+        length = self.vector_length
+        if length is not None and not (math.isfinite(length) and length > 0):
+            raise ConfigError(f"codec, vector_length: found {length}, expected a positive number")
 
     @classmethod
     def fit(cls, vectors: NDArray[np.float32], space: ClipSpace) -> FeatureCodec:
@@ -77,17 +89,25 @@ class FeatureCodec:
         return cls(space, Int8Coder(AffineQuantizer.fit(unit_vectors(vectors, space.dim))))
 
     @classmethod
-    def fit_klt(cls, blocks: Iterable[NDArray[np.float32]], space: ClipSpace) -> FeatureCodec:
+    def fit_klt(
+        cls,
+        blocks: Iterable[NDArray[np.float32]],
+        space: ClipSpace,
+        queries: NDArray[np.float32] | None = None,
+    ) -> FeatureCodec:
         """Make tables of the ``klt`` profile from sample vectors, a block at a time (see `KltCoder.fit`).
 
         Args:
             blocks: float32 (n, D) each, finite, of any positive length; one vector at least in all.
             space: where they come from; its ``dim`` is D.
+            queries: float32 (M, D), what coded vectors are going to be searched with, such as vectors of
+                words: directions in which they differ are coded more finely.
 
         Raises:
             ConfigError: there is no vector, a shape is not (n, D), or a vector is zero or not finite.
         """
-        return cls(space, KltCoder.fit(unit_vectors(block, space.dim) for block in blocks))
+        asked = None if queries is None else unit_vectors(queries, space.dim)
+        return cls(space, KltCoder.fit((unit_vectors(block, space.dim) for block in blocks), asked))
 
     @property
     def dim(self) -> int:
@@ -148,14 +168,29 @@ class FeatureCodec:
         wanted = layers.only(rate.layers)
         if wanted.semantic is not None:
             wanted = replace(wanted, semantic=unit_vectors(wanted.semantic, self.dim))
-        if rate.max_bytes is None:
-            coded = self._to_quality(wanted, rate)
-        else:
-            coded = code_to_budget(wanted, rate.max_bytes, self.semantic, self.layout)
         return [
             bitstream.pack(self._digest, self.profile, semantic, layout, aspect)
-            for semantic, layout, aspect in zip(*coded, wanted.shapes, strict=True)
+            for semantic, layout, aspect in zip(*self._by_cores(wanted, rate), wanted.shapes, strict=True)
         ]
+
+    def _by_cores(self, layers: Layers, rate: Rate) -> list[Payloads]:
+        """Code parts of a batch of unit vectors and layouts on all cores; in the order of `LAYERS`."""
+        code = partial(self._coded, rate=rate)
+        count = min(usable_cores(), len(layers) // _ROWS_OF_A_CORE)
+        if count < 2:
+            return code(layers)
+        try:
+            with ThreadPoolExecutor(count) as pool:
+                parts = list(pool.map(code, layers.parts(count)))
+        except ConfigError:
+            return code(layers)  # which says what all of them need
+        return [list(chain.from_iterable(payloads)) for payloads in zip(*parts, strict=True)]
+
+    def _coded(self, layers: Layers, rate: Rate) -> list[Payloads]:
+        """Code unit vectors and layouts; in the order of `LAYERS`."""
+        if rate.max_bytes is None:
+            return self._to_quality(layers, rate)
+        return code_to_budget(layers, rate.max_bytes, self.semantic, self.layout)
 
     def _to_quality(self, layers: Layers, rate: Rate) -> list[Payloads]:
         """Code unit vectors and layouts at the steps of their quality; in the order of `LAYERS`."""
@@ -232,6 +267,7 @@ class FeatureCodec:
 
     def to_json(self) -> dict[str, Any]:
         """The codec as a JSON-able dictionary, the contents of ``codec.json``."""
+        known = {} if self.vector_length is None else {"vector_length": self.vector_length}
         return {
             "format": FORMAT,
             "version": _VERSION,
@@ -240,6 +276,7 @@ class FeatureCodec:
             "semantic": self.semantic.to_json(),
             "layout": self.layout.to_json(),
             "tables_sha256": self.tables_sha256,
+            **known,
         }
 
     @classmethod
@@ -259,10 +296,12 @@ class FeatureCodec:
         if coder is None:
             known = " or ".join(map(repr, _CODERS))
             raise StoreError(f"codec, profile: found {data.get('profile')!r}, expected {known}")
-        space = ClipSpace.from_json(data.get("space"))
+        space, length = ClipSpace.from_json(data.get("space")), data.get("vector_length")
+        if length is not None and type(length) not in (int, float):
+            raise StoreError(f"codec, vector_length: found {length!r}, expected a positive number")
         try:
             semantic = coder.from_json(data.get("semantic"))
-            codec = cls(space, semantic, LayoutCoder.from_json(data.get("layout")))
+            codec = cls(space, semantic, LayoutCoder.from_json(data.get("layout")), length)
         except ConfigError as error:
             raise StoreError(str(error)) from None
         if data.get("tables_sha256") != codec.tables_sha256:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,16 @@ class Layers:
         """What there is of the layer ``name``: (N, ...), or None."""
         found: NDArray[Any] | None = getattr(self, name)
         return found
+
+    def parts(self, count: int) -> list[Layers]:
+        """The same pictures in ``count`` parts, 1 or more, one behind the other and about as large."""
+        ends = [len(self) * part // count for part in range(count + 1)]
+
+        def part(first: int, end: int) -> Layers:
+            rows = {name: None if (all_ := self.rows(name)) is None else all_[first:end] for name in LAYERS}
+            return Layers(**rows, aspects=self.shapes[first:end])
+
+        return [part(first, end) for first, end in pairwise(ends)]
 
     def only(self, layers: str) -> Layers:
         """Without the layers that are not wanted.

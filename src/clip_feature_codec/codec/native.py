@@ -34,13 +34,17 @@ _SIGNATURES: dict[str, tuple[type[Any] | None, str]] = {
     "semantic_fill_gains": (ctypes.c_int64, "aiaa"),
     "semantic_quantise": (None, "aaaiiaaaa"),
     "semantic_addresses": (None, "aaaiaaa"),
-    "semantic_code": (None, "aiiaaaaaaaia"),
+    "semantic_code": (None, "aiiaaaaaaaaiaa"),
+    "semantic_foretell": (None, "aiiiaaaiaaa"),
     "semantic_decode": (ctypes.c_int64, "aaiiaaaaaa"),
     "layout_search_size": (ctypes.c_int64, "i"),
     "layout_walk_size": (ctypes.c_int64, "i"),
     "layout_quantise": (None, "aiiaaaaaa"),
     "layout_write": (ctypes.c_int64, "aiaaaaaa"),
     "layout_read": (ctypes.c_bool, "aiiaaaaa"),
+    "layout_code_size": (ctypes.c_int64, "i"),
+    "layout_code": (None, "aiaaaaaaaaiaa"),
+    "layout_foretell": (None, "aiaaiaaaaa"),
     "layout_addresses": (ctypes.c_int64, "aiaaaaaa"),
 }
 

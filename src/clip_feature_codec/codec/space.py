@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,34 @@ _UNKNOWN = "unknown: "
 def canonical_json(value: object) -> bytes:
     """JSON in ASCII with sorted keys and no spaces, so that equal values give equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+@dataclass(frozen=True)
+class SameSpace:
+    """That another model gives the same vectors, as was found by embedding probe pictures with both.
+
+    Attributes:
+        fingerprint: of the other space.
+        label: of the other space, for messages.
+        least_cosine: of the two models' vectors of one picture.
+        pictures: how many were embedded.
+
+    Raises:
+        ConfigError: a field is of the wrong type.
+    """
+
+    fingerprint: str
+    label: str
+    least_cosine: float
+    pictures: int
+
+    def __post_init__(self) -> None:
+        kinds = {"fingerprint": str, "label": str, "least_cosine": float, "pictures": int}
+        for name, kind in kinds.items():
+            if type(getattr(self, name)) is not kind:
+                raise ConfigError(
+                    f"same space, {name}: found {getattr(self, name)!r}, expected {kind.__name__}"
+                )
 
 
 @dataclass(frozen=True)
@@ -31,6 +59,7 @@ class ClipSpace:
             JSON-able. Tuples become lists, so that a space equals its own round trip through JSON.
         same_as: fingerprints of spaces that somebody has said to be the same, where this one's weights are
             unknown.
+        proven: other models that were found to have the same vectors, in another format perhaps.
 
     Raises:
         ConfigError: a field is of the wrong type or ``preprocessing`` is not JSON-able.
@@ -42,6 +71,7 @@ class ClipSpace:
     dim: int
     preprocessing: dict[str, Any]
     same_as: tuple[str, ...] = ()
+    proven: tuple[SameSpace, ...] = field(default=(), compare=False)
 
     @classmethod
     def named(cls, name: str, dim: int) -> ClipSpace:
@@ -117,18 +147,24 @@ class ClipSpace:
         known = "" if self.is_known else ", weights unknown"
         return f"{self.model}/{self.pretrained} (space {self.fingerprint}{known})"
 
+    def is_same(self, other: ClipSpace) -> bool:
+        """Whether vectors are the same: by fingerprint, or as is said of a space or was found out of it.
+
+        A space whose weights are unknown is the same as another of its name and dimension.
+        """
+        mine, others = (
+            {space.fingerprint, *space.same_as, *(found.fingerprint for found in space.proven)}
+            for space in (self, other)
+        )
+        return not mine.isdisjoint(others)
+
     def require_same(self, other: ClipSpace, what: str) -> None:
         """Refuse ``what``, which speaks of ``other``, where this space is expected.
 
-        A space whose weights are unknown is the same as another of its name and dimension, and as those that
-        it is said to be.
-
         Raises:
-            SpaceMismatchError: the fingerprints differ, and nobody has said that the spaces are the same;
-                both labels are in the message.
+            SpaceMismatchError: they are not the same (`is_same`); both labels are in the message.
         """
-        mine, others = {self.fingerprint, *self.same_as}, {other.fingerprint, *other.same_as}
-        if mine.isdisjoint(others):
+        if not self.is_same(other):
             advice = "use one model for all"
             if not (self.is_known and other.is_known):
                 advice += ", or say that they are the same (fit --same-as)"
@@ -138,13 +174,17 @@ class ClipSpace:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a JSON-able dictionary."""
+        known: dict[str, Any] = {"same_as": list(self.same_as)} if self.same_as else {}
+        if self.proven:
+            known["proven"] = [asdict(found) for found in self.proven]
         return {
             "model": self.model,
             "pretrained": self.pretrained,
             "weights_sha256": self.weights_sha256,
             "dim": self.dim,
             "preprocessing": self.preprocessing,
-        } | ({"same_as": list(self.same_as)} if self.same_as else {})
+            **known,
+        }
 
     @classmethod
     def from_json(cls, data: object) -> ClipSpace:
@@ -160,6 +200,12 @@ class ClipSpace:
         if missing:
             raise StoreError(f"CLIP space: {missing[0]} is missing, expected {', '.join(names)}")
         try:
-            return cls(**{name: data[name] for name in names}, same_as=data.get("same_as", ()))
+            return cls(
+                **{name: data[name] for name in names},
+                same_as=data.get("same_as", ()),
+                proven=tuple(SameSpace(**found) for found in data.get("proven", ())),
+            )
+        except TypeError:
+            raise StoreError("CLIP space, proven: found no list of records, expected one") from None
         except ConfigError as error:
             raise StoreError(str(error)) from None

@@ -24,6 +24,7 @@ class Conditions:
         present: (N,) bool: which of the layouts are there.
         aspects: (N,) float64, width / height of the pictures.
         ignored: how many streams hold a layout that the decoder does not take.
+        vector_length: mean length that vectors had before coding; None where the tables do not know it.
     """
 
     vectors: NDArray[np.float32]
@@ -31,6 +32,7 @@ class Conditions:
     present: NDArray[np.bool_]
     aspects: NDArray[np.float64]
     ignored: int
+    vector_length: float | None = None
 
     @classmethod
     def joined(cls, blocks: Sequence[Conditions]) -> Conditions:
@@ -42,6 +44,7 @@ class Conditions:
             np.concatenate([block.present for block in blocks]),
             np.concatenate([block.aspects for block in blocks]),
             sum(block.ignored for block in blocks),
+            blocks[0].vector_length,
         )
 
 
@@ -66,10 +69,11 @@ def read_conditions(streams: Sequence[Stream], codec: FeatureCodec, side: int) -
     present = np.array([payload is not None for payload in layout], dtype=np.bool_)
     aspects = np.array([stream.aspect for stream in streams], dtype=np.float64)
     if not side:
-        return Conditions(vectors, None, np.zeros_like(present), aspects, int(present.sum()))
+        ignored = int(present.sum())
+        return Conditions(vectors, None, np.zeros_like(present), aspects, ignored, codec.vector_length)
     pictures = np.zeros((len(streams), side, side, 3), np.uint8)
     _fill(pictures, layout, lambda some: codec.layout.render(codec.layout.decode(some), side, side))
-    return Conditions(vectors, pictures, present, aspects, 0)
+    return Conditions(vectors, pictures, present, aspects, 0, codec.vector_length)
 
 
 def _fill(

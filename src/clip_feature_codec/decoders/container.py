@@ -91,8 +91,7 @@ def read_container(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: damaged, or holds more than plain weights; it was refused and nothing in it was run"
         ) from error
-    _check_fields(path, content)
-    return content
+    return _checked(path, content)
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -102,7 +101,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-def _check_fields(path: Path, content: Any) -> None:
+def _checked(path: Path, content: Any) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a decoder checkpoint; give a file that training has written")
     version = content.get("version")
@@ -119,6 +118,7 @@ def _check_fields(path: Path, content: Any) -> None:
         if type(content[name]) is not kind:
             found = type(content[name]).__name__
             raise CheckpointError(f"{path}: field {name!r} is of type {found}, expected {kind.__name__}")
+    return content
 
 
 def _read_safetensors(path: Path) -> Any:

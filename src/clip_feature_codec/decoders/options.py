@@ -1,12 +1,12 @@
-"""What a person may choose about painting, and the defaults: said here and nowhere else."""
+"""What a person may choose about painting, and the defaults: said here, or left to the decoder."""
 
 from __future__ import annotations
 
 import math
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any, TypedDict, Unpack
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 from clip_feature_codec.diffusion.plans import SAMPLERS, SamplerName
 from clip_feature_codec.errors import ConfigError
@@ -18,19 +18,39 @@ MAX_SEED = 2**63 - 1
 class PaintKeywords(TypedDict, total=False):
     """`PaintOptions` as keyword arguments (see `PaintOptions.of`)."""
 
-    steps: int
+    steps: int | None
     sampler: SamplerName | None
     eta: float | None
-    guidance: float
+    guidance: float | None
     fidelity: float
     seed: int
     size: int
     square: bool
+    match_layout: bool
+
+
+class Sampling(NamedTuple):
+    """What of `PaintOptions` is a decoder's own affair where a person leaves it to the decoder.
+
+    Attributes:
+        steps: see `PaintOptions`.
+        guidance: see `PaintOptions`.
+        sampler: see `PaintOptions`; None: one that comes with the decoder and has no name here.
+    """
+
+    steps: int
+    guidance: float
+    sampler: SamplerName | None
+
+
+OUR_SAMPLER: SamplerName = "dpm-solver++"
+OUR_SAMPLING = Sampling(steps=8, guidance=2.0, sampler=OUR_SAMPLER)
+"""What is usual for decoders of our own kind."""
 
 
 @dataclass(frozen=True)
 class PaintOptions:
-    """How to sample, and in which size to give out.
+    """How to sample, and in which size to give out; None: as is usual for the decoder.
 
     Attributes:
         steps: network evaluations, 1 to the decoder's number of timesteps.
@@ -42,49 +62,62 @@ class PaintOptions:
         seed: a picture's noise is drawn from this and its stream alone.
         size: longer side of the result, in pixels.
         square: give out the square canvas instead of the picture's own shape.
+        match_layout: give what is painted the low frequencies of the stream's layout layer, where there is
+            one; for decoders that follow it too loosely, or not at all.
 
     Raises:
         ConfigError: an option is of the wrong kind or out of range.
     """
 
-    steps: int = 8
-    sampler: SamplerName = "dpm-solver++"
+    steps: int | None = None
+    sampler: SamplerName | None = None
     eta: float = 0.0
-    guidance: float = 2.0
+    guidance: float | None = None
     fidelity: float = 0.0
     seed: int = 0
     size: int = 256
     square: bool = False
+    match_layout: bool = False
 
     def __post_init__(self) -> None:
-        self._whole("steps", 1, math.inf)
+        if self.steps is not None:
+            self._whole("steps", 1, math.inf)
         self._whole("seed", 0, MAX_SEED)
         self._whole("size", 1, MAX_SIZE)
         self._number("eta", 0.0, 1.0)
         self._number("fidelity", 0.0, 1.0)
-        self._number("guidance", -math.inf, math.inf)
-        self._require("sampler", self.sampler in SAMPLERS, " or ".join(SAMPLERS))
-        self._require("square", isinstance(self.square, bool), "True or False")
+        if self.guidance is not None:
+            self._number("guidance", -math.inf, math.inf)
+        self._require("sampler", self.sampler in (None, *SAMPLERS), " or ".join(SAMPLERS))
+        for name in ("square", "match_layout"):
+            self._require(name, isinstance(getattr(self, name), bool), "True or False")
         if self.eta and self.sampler != "ddim":
-            raise ConfigError(f"eta is {self.eta}; {self.sampler} adds no noise: take the sampler ddim")
+            known = f"{self.sampler} adds no noise" if self.sampler else "no sampler is chosen"
+            raise ConfigError(f"eta is {self.eta}; {known}: take the sampler ddim")
 
     @classmethod
     def of(cls, **keywords: Unpack[PaintKeywords]) -> PaintOptions:
         """Take options as the commands and the API do: an ``eta`` alone chooses DDIM.
 
         Args:
-            **keywords: the fields; of a ``sampler`` and an ``eta``, None says that it is not chosen.
+            **keywords: the fields; None says of one that it is not chosen.
 
         Raises:
             ConfigError: an option is of the wrong kind or out of range.
         """
-        chosen: dict[str, Any] = {**keywords}
-        for name in ("sampler", "eta"):
-            if chosen.get(name) is None:
-                chosen.pop(name, None)
+        chosen: dict[str, Any] = {name: value for name, value in keywords.items() if value is not None}
         if "eta" in chosen:
             chosen.setdefault("sampler", "ddim")
         return cls(**chosen)
+
+    def sampling(self, usual: Sampling) -> Sampling:
+        """What was chosen, and in the place of what was not, what is usual for a decoder."""
+        chosen = {name: getattr(self, name) for name in Sampling._fields}
+        return usual._replace(**{name: value for name, value in chosen.items() if value is not None})
+
+    def settled(self, usual: Sampling) -> PaintOptions:
+        """The same options with `sampling` put into them."""
+        return replace(self, **self.sampling(usual)._asdict())
 
     def _whole(self, name: str, least: int, most: float) -> None:
         """Check a whole number and keep it as a plain int: numpy's are welcome, 2.0 and True are not."""

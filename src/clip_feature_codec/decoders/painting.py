@@ -12,7 +12,7 @@ from PIL import Image
 
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.decoders.conditions import Conditions
-from clip_feature_codec.decoders.options import PaintOptions
+from clip_feature_codec.decoders.options import OUR_SAMPLER, OUR_SAMPLING, PaintOptions, Sampling
 from clip_feature_codec.diffusion.arrays import Array, bicubic
 from clip_feature_codec.diffusion.config import UNetConfig
 from clip_feature_codec.diffusion.noise import noise_generators
@@ -63,6 +63,11 @@ class DiffusionPainting(ABC, Generic[Array]):
         return self.unet_config.layout
 
     @property
+    def usual(self) -> Sampling:
+        """See `protocol.Decoder`."""
+        return OUR_SAMPLING
+
+    @property
     def has_fidelity(self) -> bool:
         """See `protocol.Decoder`: where sampling begins with pure noise, one evaluation gives the mean."""
         return self.scheduler.zero_terminal_snr
@@ -82,8 +87,9 @@ class DiffusionPainting(ABC, Generic[Array]):
             mean = self._sample(first, conditions, 1.0, options.seed, keys)
             if options.fidelity == 1:
                 return to_pictures(mean)
-        plan = sampling_plan(options.sampler, self.scheduler, options.steps, options.eta)
-        canvases = self._sample(plan, conditions, options.guidance, options.seed, keys)
+        steps, guidance, sampler = options.sampling(OUR_SAMPLING)
+        plan = sampling_plan(sampler or OUR_SAMPLER, self.scheduler, steps, options.eta)
+        canvases = self._sample(plan, conditions, guidance, options.seed, keys)
         canvases = self.enlarged(canvases).clip(-1.0, 1.0)
         if mean is not None:
             mean = bicubic(mean, canvases.shape[-2:])

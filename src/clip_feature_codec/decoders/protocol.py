@@ -9,7 +9,7 @@ from PIL import Image
 
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.decoders.conditions import Conditions
-from clip_feature_codec.decoders.options import PaintOptions
+from clip_feature_codec.decoders.options import PaintOptions, Sampling
 
 
 class Decoder(Protocol):
@@ -28,6 +28,10 @@ class Decoder(Protocol):
         """Side in pixels of the square canvas that it paints on."""
 
     @property
+    def usual(self) -> Sampling:
+        """What it paints with where nothing else is asked for."""
+
+    @property
     def has_fidelity(self) -> bool:
         """Whether it can paint towards the mean of all pictures that a stream allows."""
 
@@ -41,7 +45,7 @@ class Decoder(Protocol):
 
         Args:
             conditions: what the streams say, with layouts of ``layout_side``.
-            options: how to sample; ``size`` and ``square`` are the caller's affair.
+            options: how to sample; ``size``, ``square`` and ``match_layout`` are the caller's affair.
             keys: the streams' bytes. A picture's noise follows from ``options.seed`` and its key, so that it
                 does not depend on what is painted beside it.
 

@@ -24,7 +24,7 @@ def bicubic(pictures: Array, size: Sequence[int]) -> Array:
     """
     if isinstance(pictures, np.ndarray):
         rows, columns = (_weights(old, new) for old, new in zip(pictures.shape[-2:], size, strict=True))
-        return rows @ pictures @ columns.T
+        return np.asarray(rows @ pictures @ columns.T, np.float32)
     from torch.nn.functional import interpolate
 
     return interpolate(pictures, list(size), mode="bicubic")

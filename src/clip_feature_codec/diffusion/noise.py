@@ -24,8 +24,10 @@ class NoiseGenerator:
     """
 
     def __init__(self, seed: int) -> None:
-        # The only way to the twister's own seeding; that of MT19937(seed) is another one.
-        self._twister = np.random.RandomState(seed % 2**32)._bit_generator
+        # The twister's own seeding, which only the old interface has.
+        seeded = np.random.RandomState(seed % 2**32).get_state(legacy=False)
+        self._twister = np.random.MT19937(0)
+        self._twister.state = {"bit_generator": "MT19937", "state": seeded["state"]}
 
     def normal(self, *shape: int) -> NDArray[np.float32]:
         """Draw the next numbers, in this shape; from 16 of them on they are torch's."""
@@ -44,13 +46,18 @@ class NoiseGenerator:
         return (raw & (2**24 - 1)).astype(np.float32) * np.float32(2**-24)
 
 
-def noise_generators(seed: int, keys: Sequence[bytes]) -> list[NoiseGenerator]:
-    """One generator per key (a picture's stream), seeded from SHA-256 of the seed and the key.
+def noise_seeds(seed: int, keys: Sequence[bytes]) -> list[int]:
+    """A seed of 64 bits per key (a picture's stream), from SHA-256 of the seed and the key.
 
     A picture's noise thus depends on nothing but the seed and its own bytes.
     """
     digests = (hashlib.sha256(b"%d:" % seed + key).digest() for key in keys)
-    return [NoiseGenerator(int.from_bytes(digest[:8], "little")) for digest in digests]
+    return [int.from_bytes(digest[:8], "little") for digest in digests]
+
+
+def noise_generators(seed: int, keys: Sequence[bytes]) -> list[NoiseGenerator]:
+    """One generator per key (see `noise_seeds`)."""
+    return [NoiseGenerator(each) for each in noise_seeds(seed, keys)]
 
 
 def _box_muller(uniform: NDArray[np.float32]) -> NDArray[np.float32]:

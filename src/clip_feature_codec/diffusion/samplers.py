@@ -107,19 +107,23 @@ class _Guided(Generic[Array]):
         *,
         keeps_layout: bool,
     ) -> None:
-        self._model, self._guidance, self._count = model, guidance, len(z)
+        self._model: Denoiser[Array] = model
+        self._guidance, self._count = guidance, len(z)
         self._rows = [*range(len(z))] * (1 if guidance == 1.0 else 2)
-        self._z = z[self._rows]
+        self._z: Array = z[self._rows]
         self._z[self._count :] = 0.0
-        self._layout = None if layout is None else layout[self._rows]
+        self._layout: Array | None = None if layout is None else layout[self._rows]
         if self._layout is not None and not keeps_layout:
             self._layout[self._count :] = 0.0
 
     def __call__(self, x: Array, t: int) -> Array:
         """The model's output at x_t ``(N, 3, H, W)``, in the same shape."""
-        output = self._model(x[self._rows], self._z, t, self._layout)
+        output: Array = self._model(x[self._rows], self._z, t, self._layout)
+        if self._guidance == 1.0:
+            return output
         cond, uncond = output[: self._count], output[self._count :]
-        return cond if self._guidance == 1.0 else uncond + (cond - uncond) * self._guidance
+        guided: Array = uncond + (cond - uncond) * self._guidance
+        return guided
 
 
 def _draw(generators: Sequence[NoiseGenerator], size: int) -> NDArray[np.float32]:

@@ -60,7 +60,7 @@ class NoiseScheduler:
         self.prediction = prediction
         self.zero_terminal_snr = zero_terminal_snr
         betas = _cosine_betas(timesteps) if schedule == "cosine" else _linear_betas(timesteps)
-        self.alphas_cumprod = np.cumprod(1.0 - betas)
+        self.alphas_cumprod = np.asarray(np.cumprod(1.0 - betas), np.float64)
         if zero_terminal_snr:
             self.alphas_cumprod = _rescale_to_zero_terminal_snr(self.alphas_cumprod)
         a, s = np.sqrt(self.alphas_cumprod), np.sqrt(1.0 - self.alphas_cumprod)
@@ -136,13 +136,15 @@ def _cosine_betas(timesteps: int) -> NDArray[np.float64]:
     """β_t = 1 - ᾱ_t / ᾱ_{t-1} with ᾱ ∝ cos²((t/T + 0.008) / 1.008 · π/2) (Nichol & Dhariwal eq. 17)."""
     t = np.arange(timesteps + 1) / timesteps
     f = np.cos((t + 0.008) / 1.008 * (math.pi / 2)) ** 2
-    return np.minimum(1.0 - f[1:] / f[:-1], _MAX_BETA)
+    betas: NDArray[np.float64] = np.minimum(1.0 - f[1:] / f[:-1], _MAX_BETA)
+    return betas
 
 
 def _linear_betas(timesteps: int) -> NDArray[np.float64]:
     scale = 1000 / timesteps
     betas = np.linspace(1e-4 * scale, 0.02 * scale, timesteps)
-    return np.minimum(betas, _MAX_BETA)  # few timesteps would scale β past 1
+    limited: NDArray[np.float64] = np.minimum(betas, _MAX_BETA)  # few timesteps would scale β past 1
+    return limited
 
 
 def _rescale_to_zero_terminal_snr(alphas_cumprod: NDArray[np.float64]) -> NDArray[np.float64]:

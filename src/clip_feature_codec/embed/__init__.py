@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from clip_feature_codec.embed.deferred import DeferredEmbedder
 from clip_feature_codec.embed.factory import differentiable_embedder_for, embedder_for, load_embedder
-from clip_feature_codec.embed.protocol import DifferentiableEmbedder, Embedder, Preprocess
+from clip_feature_codec.embed.protocol import DifferentiableEmbedder, Embedder, Preprocess, measured
 
 if TYPE_CHECKING:
     from clip_feature_codec.embed.openclip.embedder import ClipEmbedder
@@ -20,6 +20,7 @@ __all__ = [
     "differentiable_embedder_for",
     "embedder_for",
     "load_embedder",
+    "measured",
 ]
 
 

@@ -9,6 +9,7 @@ from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.embed.protocol import DifferentiableEmbedder, Embedder
 from clip_feature_codec.errors import ConfigError, ModelError
 from clip_feature_codec.extras import extra
+from clip_feature_codec.names import ADDED
 from clip_feature_codec.packs import DEFAULT_PACK
 
 Loader = Callable[[str, str | None, str, bool], Embedder | None]
@@ -30,7 +31,21 @@ def _open_clip(model: str, pretrained: str | None, device: str, _: bool) -> Embe
     return ClipEmbedder.load(model, pretrained, device)
 
 
-_LOADERS: tuple[Loader, ...] = (_graphs, _open_clip)
+def _transformers(model: str, pretrained: str | None, device: str, _: bool) -> Embedder | None:
+    from clip_feature_codec.embed.transformers.source import find_tower
+
+    source = None if model.endswith(".json") else find_tower(model)
+    if source is None:
+        return None
+    if pretrained not in (None, "folder"):
+        raise ConfigError(f"model {model!r} has its own weights: leave out pretrained={pretrained!r}")
+    with extra("diffusers", f"image tower {model!r}"):
+        from clip_feature_codec.embed.transformers.tower import VisionTower
+
+        return VisionTower.from_source(source, device)
+
+
+_LOADERS: tuple[Loader, ...] = (_graphs, _transformers, _open_clip)
 """One for each kind of model, asked in this order; the last refuses what nobody knows."""
 
 
@@ -39,7 +54,9 @@ def load_embedder(model: str = DEFAULT_PACK, pretrained: str | None = None, devi
 
     Args:
         model: the name of a pack (``mini``); a folder with ``open_clip_config.json`` and weights; a name
-            that open_clip knows; or a ``.json`` file with a model configuration of open_clip's form.
+            that open_clip knows; a ``.json`` file with a model configuration of open_clip's form; or the
+            image tower of a diffusers pipeline, or one by itself in transformers' format: a folder, or its
+            name on the hub (see `embed.transformers.source.find_tower`).
         pretrained: with a name or a ``.json`` file: a pretrained tag of open_clip's, which is
             downloaded at its first use, or a local ``.pt`` or ``.safetensors`` file.
         device: see `clip_feature_codec.devices.pick_device`.
@@ -73,13 +90,15 @@ def embedder_for(
     return embedder
 
 
-def differentiable_embedder_for(space: ClipSpace, device: str = "auto") -> DifferentiableEmbedder:
-    """Load the model that ``space`` names, to learn through it (see `embedder_for`).
+def differentiable_embedder_for(
+    space: ClipSpace, device: str = "auto", model: str | None = None, pretrained: str | None = None
+) -> DifferentiableEmbedder:
+    """Load the model that ``space`` names (or the one given), to learn through it (see `embedder_for`).
 
     Raises:
         ConfigError: that model gives no gradients.
     """
-    embedder = _load(*_whereabouts(space, None, None), device, gradients=True)
+    embedder = _load(*_whereabouts(space, model, pretrained), device, gradients=True)
     if not isinstance(embedder, DifferentiableEmbedder):
         raise ConfigError(f"CLIP model {space.label} gives no gradients: train without its loss (clip_w=0)")
     space.require_same(embedder.space, "the CLIP model")
@@ -104,7 +123,8 @@ def _whereabouts(space: ClipSpace, model: str | None, pretrained: str | None) ->
 
 def _in_its_place(label: str, space: ClipSpace) -> str:
     """A space's ``model`` or ``pretrained`` as it is; refused when it is a file that has moved."""
-    if Path(label).is_absolute() and not Path(label).exists():
+    place = Path(label) if Path(label).exists() else Path(label.partition(ADDED)[0])
+    if place.is_absolute() and not place.exists():
         raise ModelError(
             f"{label}, of CLIP model {space.label}, is not there any more: put it back, or say where it is "
             "with --model and --pretrained (in Python: model=, pretrained=)"

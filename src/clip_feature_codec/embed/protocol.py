@@ -66,6 +66,26 @@ class Embedder(Protocol):
 
 
 @runtime_checkable
+class MeasuringEmbedder(Embedder, Protocol):
+    """An embedder that can tell how long its vectors were before they were brought to unit length."""
+
+    def embed_measured(
+        self, pixels: NDArray[np.float32] | torch.Tensor
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Embed as `embed_batch` does; with the vectors (N, D), their lengths: float32 (N,)."""
+        ...
+
+
+def measured(
+    embedder: Embedder, pixels: NDArray[np.float32] | torch.Tensor
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Vectors and their lengths (see `MeasuringEmbedder`); None from an embedder that does not know them."""
+    if isinstance(embedder, MeasuringEmbedder):
+        return embedder.embed_measured(pixels)
+    return embedder.embed_batch(pixels), None
+
+
+@runtime_checkable
 class DifferentiableEmbedder(Embedder, Protocol):
     """An embedder on torch, whose image tower can be learned through."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.devices import usable_cores
-from clip_feature_codec.embed import Embedder
+from clip_feature_codec.embed import Embedder, measured
 from clip_feature_codec.encode.plan import Chunk, Plan
 from clip_feature_codec.encode.reading import read_chunks
 from clip_feature_codec.errors import ConfigError, StoreError
@@ -120,20 +121,26 @@ class EncodingJob:
         Raises:
             StoreError: none of the pictures can be read.
         """
-        vectors = {
-            place: chunk.vectors for place, names in enumerate(plan.chunks) if (chunk := plan.current(names))
+        done = {
+            place: (chunk.vectors, chunk.lengths)
+            for place, names in enumerate(plan.chunks)
+            if (chunk := plan.current(names))
         }
-        places = [place for place in range(len(plan.chunks)) if place not in vectors]
+        places = [place for place in range(len(plan.chunks)) if place not in done]
         embedded = self._embedded([plan.chunks[place] for place in places], plan)
         for place, chunk in zip(places, embedded, strict=True):
             plan.save(plan.chunks[place], chunk)
-            vectors[place] = chunk.vectors
-        rows = [found for place in range(len(plan.chunks)) if (found := vectors[place]) is not None]
+            done[place] = chunk.vectors, chunk.lengths
+        in_order = [done[place] for place in range(len(plan.chunks))]
+        rows = [vectors for vectors, _ in in_order if vectors is not None]
+        lengths = [found for _, found in in_order if found is not None]
         if not rows:
             failures = [failure for chunk in plan.finished() for failure in chunk.failures]
             plan.remove()
             raise _none_readable(failures)
-        return FeatureCodec.fit(np.concatenate(rows), self._space)
+        codec = FeatureCodec.fit(np.concatenate(rows), self._space)
+        mean = float(np.concatenate(lengths).mean(dtype=np.float64)) if len(lengths) == len(rows) else None
+        return replace(codec, vector_length=mean)
 
     def _embedded(self, chunks: Sequence[Sequence[str]], plan: Plan) -> Iterator[Chunk]:
         """Read and embed some chunks of a plan, in order."""
@@ -148,11 +155,11 @@ class EncodingJob:
         for names, read in zip(chunks, reads, strict=True):
             aspects = [picture.aspect for picture in read.pictures]
             self._require_budget(aspects)
-            vectors = None
+            vectors = lengths = None
             if self._embedder and read.pixels is not None:
-                vectors = self._embedder.embed_batch(read.pixels)
+                vectors, lengths = measured(self._embedder, read.pixels)
             layers = Layers(vectors, read.layouts, aspects) if read.pictures else None
-            yield Chunk(read.pictures, layers, read.failures)
+            yield Chunk(read.pictures, layers, read.failures, lengths)
             done += len(names)
             failed += len(read.failures)
             self._progress("encoding", done, total, failed)

@@ -32,11 +32,13 @@ class Chunk:
         pictures: the N that could be read.
         layers: what they are coded from; None where N is 0.
         failures: (path, reason) of those that could not be read.
+        lengths: of the vectors before they were brought to unit length, (N,), where they are known.
     """
 
     pictures: list[NewPicture]
     layers: Layers | None
     failures: list[tuple[str, str]]
+    lengths: NDArray[np.float32] | None = None
 
     @property
     def vectors(self) -> NDArray[np.float32] | None:
@@ -104,6 +106,7 @@ class Plan:
         record = {"pictures": [astuple(picture) for picture in chunk.pictures], "failures": chunk.failures}
         arrays: dict[str, Any] = {"record": np.frombuffer(json.dumps(record).encode(), np.uint8)}
         layers = {name: chunk.layers.rows(name) for name in LAYERS} if chunk.layers else {}
+        layers["lengths"] = chunk.lengths
         arrays |= {name: rows for name, rows in layers.items() if rows is not None}
         with atomic_writer(self._file(names)) as file:
             np.savez(file, **arrays)
@@ -138,11 +141,12 @@ class Plan:
             with np.load(self._file(names), allow_pickle=False) as data:
                 record = json.loads(data["record"].tobytes())
                 rows = {name: data[name] for name in LAYERS if name in data}
+                lengths = data.get("lengths")
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
             return None
         pictures = [NewPicture(*values) for values in record["pictures"]]
         layers = Layers(**rows, aspects=[picture.aspect for picture in pictures]) if pictures else None
-        return Chunk(pictures, layers, [(path, reason) for path, reason in record["failures"]])
+        return Chunk(pictures, layers, [(path, reason) for path, reason in record["failures"]], lengths)
 
 
 def _read_plan(path: Path, head: dict[str, object]) -> list[list[str]]:

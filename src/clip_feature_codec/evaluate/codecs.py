@@ -63,14 +63,15 @@ class PaintedCodec:
         # A decoder that takes no layouts would find half of the budget spent on what it ignores.
         self._layers = "both" if decoder.layout_side else "semantic"
         self.seeds: Sequence[int | None] = range(options.seed, options.seed + seeds)
+        steps = options.sampling(decoder.usual).steps
         sampler = "DDIM " if options.sampler == "ddim" else ""
         fidelity = f", fidelity {options.fidelity:g}" if options.fidelity else ""
         self.series = Series(
-            id=f"clp@{options.steps}",
-            title=f"clp, {options.steps} {sampler}step{'s' if options.steps > 1 else ''}{fidelity}",
+            id=f"clp@{steps}",
+            title=f"clp, {steps} {sampler}step{'s' if steps > 1 else ''}{fidelity}",
             kind="ours",
             version=f"clip-feature-codec {__version__}",
-            steps=options.steps,
+            steps=steps,
         )
 
     def encode(self, batch: Batch, budgets: Sequence[Budget]) -> list[list[Coded | None]]:

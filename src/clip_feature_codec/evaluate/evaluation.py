@@ -102,6 +102,7 @@ class Evaluator:
         store.codec.space.require_same(embedder.space, "the CLIP model")
         decoder.space.require_same(store.codec.space, "the store's codec")
         comparison, eyes, entries = comparison or Comparison(), eyes or Eyes(), store.entries[:limit]
+        options = options.settled(decoder.usual)
         classes = known_classes(entries, eyes.classifier, eyes.class_names) if eyes.classifier else None
         work = work or store.folder / WORK_FOLDER
         codecs = _codecs(store, decoder, options, comparison, SearchCache(work / _SEARCHES), batch_size)
@@ -223,7 +224,7 @@ def _codecs(
     """Ours in each number of steps, the layout layer alone where it is asked for, then the baselines."""
     codecs: list[Codec] = [
         PaintedCodec(store.codec, decoder, replace(options, steps=steps), comparison.seeds, batch_size)
-        for steps in comparison.steps or (options.steps,)
+        for steps in comparison.steps or (options.sampling(decoder.usual).steps,)
     ]
     if comparison.layout_alone:
         codecs.append(LayoutCodec(store.codec, options))

@@ -35,7 +35,7 @@ def made_of(
     return {
         "settings": asdict(options)
         | {
-            "steps": list(comparison.steps) or [options.steps],
+            "steps": list(comparison.steps) or [options.sampling(decoder.usual).steps],
             "seeds": comparison.seeds,
             "budgets": budgets,
             "pictures": len(entries),

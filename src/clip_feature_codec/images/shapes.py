@@ -12,6 +12,9 @@ LONGEST = 128.0
 """The longest shape that a stream can say, and says of everything longer (docs/clp-format.md)."""
 
 
+_LONGEST_STRIP = 16
+
+
 def squash(picture: Image.Image, size: int) -> Image.Image:
     """Resize to ``size`` × ``size`` pixels whatever the aspect ratio (see `resize_to`)."""
     return resize_to(picture, (size, size))
@@ -44,3 +47,17 @@ def output_size(aspect: float, size: int) -> tuple[int, int]:
         exact /= 2
     shorter = max(1, round(exact))
     return (size, shorter) if aspect >= 1 else (shorter, size)
+
+
+def middle_of_strip(picture: Image.Image) -> Image.Image:
+    """Cut a picture of over 1:16 down to that.
+
+    Models that crop to the central square see nothing of the rest, but resize it first: a line of pixels,
+    224 times as long and wide, takes gigabytes.
+    """
+    limit = _LONGEST_STRIP * min(picture.size)
+    if max(picture.size) <= limit:
+        return picture
+    width, height = (min(side, limit) for side in picture.size)
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    return picture.crop((left, top, left + width, top + height))

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from clip_feature_codec.decoders.conditions import Conditions, read_conditions
 from clip_feature_codec.diffusion.unet import layout_planes
 from clip_feature_codec.errors import ConfigError, ImageError, StoreError
-from clip_feature_codec.images import load_image, squash
+from clip_feature_codec.images import MAX_PIXELS, load_image, squash
 from clip_feature_codec.store.manifest import IF_MOVED, Entry
 from clip_feature_codec.store.protocol import Store
 
@@ -121,13 +121,14 @@ class StoreDataset:
         store: an opened store.
         size: side of the pictures in pixels.
         layout: side of the layouts; 0 for none, and those that the streams hold are ignored.
+        max_pixels: pictures with more pixels fail.
 
     Raises:
         MissingLayerError: a stream holds a layout alone, and ``layout`` is 0.
     """
 
-    def __init__(self, store: Store, size: int, layout: int = 0) -> None:
-        self.size = size
+    def __init__(self, store: Store, size: int, layout: int = 0, max_pixels: int = MAX_PIXELS) -> None:
+        self.size, self.max_pixels = size, max_pixels
         self.entries = list(store.entries)
         self.sources = [store.source_path(entry) for entry in self.entries]
         # The dequantised vectors and layouts are what a decoder meets.
@@ -142,7 +143,7 @@ class StoreDataset:
         return len(self.entries)
 
     def __getitem__(self, index: int) -> Example:
-        picture = np.array(squash(load_image(self.sources[index]), self.size))
+        picture = np.array(squash(load_image(self.sources[index], self.max_pixels), self.size))
         image = torch.from_numpy(picture).permute(2, 0, 1)
         told, row = self.conditions, slice(index, index + 1)
         vectors = torch.from_numpy(told.vectors[row])

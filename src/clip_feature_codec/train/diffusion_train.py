@@ -17,6 +17,7 @@ from clip_feature_codec.decoders.diffusion import DiffusionDecoder
 from clip_feature_codec.devices import autocast_dtype, pick_device
 from clip_feature_codec.embed import differentiable_embedder_for
 from clip_feature_codec.errors import ConfigError, StoreError
+from clip_feature_codec.images import MAX_PIXELS
 from clip_feature_codec.names import DECODER_FILE
 from clip_feature_codec.progress import Progress, silent
 from clip_feature_codec.store.manifest import IF_MOVED
@@ -37,8 +38,11 @@ def train_diffusion(
     *,
     device: str = "cuda",
     clip: ImageEncoder | None = None,
+    model: str | None = None,
+    pretrained: str | None = None,
     init: Path | None = None,
     restart: bool = False,
+    max_pixels: int = MAX_PIXELS,
     progress: Progress = silent,
     **options: Any,
 ) -> Path:
@@ -48,9 +52,12 @@ def train_diffusion(
         store_dir: a store that encoding has written; the originals must still be in their places.
         device: ``cuda``, ``cpu``, ``mps`` or ``auto``.
         clip: the store's CLIP model where it is loaded already; otherwise it is found by its name.
+        model: where to find it instead, where it has moved.
+        pretrained: the same for its weights.
         init: a decoder of the same CLIP space to begin with; one that takes no layouts learns to when
             ``layout`` is set. A training that goes on has its own weights.
         restart: forget an earlier training in this store.
+        max_pixels: pictures with more pixels are left out, like those that cannot be read.
         progress: told of the pictures of all steps, as the stage ``training``.
         **options: the fields of `TrainConfig`: ``out_size``, ``epochs``, ``batch_size`` and so on.
 
@@ -68,8 +75,8 @@ def train_diffusion(
     store = open_store(store_dir)
     space = store.codec.space
     if config.clip_w and clip is None:
-        clip = differentiable_embedder_for(space, device=str(accelerator.device))
-    dataset = StoreDataset(store, config.out_size, config.layout)
+        clip = differentiable_embedder_for(space, str(accelerator.device), model, pretrained)
+    dataset = StoreDataset(store, config.out_size, config.layout, max_pixels)
     return fit(dataset, space, config, store_dir, device, clip, init=init, restart=restart, progress=progress)
 
 

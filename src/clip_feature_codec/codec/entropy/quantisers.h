@@ -122,6 +122,27 @@ INLINED struct branches branches_of(int64_t target, struct address at, int64_t w
     return found;
 }
 
+/* What one quantiser or the other codes a coefficient as at the least price, and what that takes in 1/256 bit. */
+struct choice {
+    int64_t magnitude, bits;
+    int quantiser;
+};
+
+INLINED struct choice cheapest(int64_t target, struct address at, int64_t weight, const struct magnitudes *tables)
+{
+    const int64_t *costs = tables->costs + table_at(at.row, 0);
+    if (target < 1 << (FRACTION - 1) && at.shift == 0) { /* nearest to 0, which costs least, too */
+        int quantiser = costs[SYMBOLS] < costs[0];
+        return (struct choice){0, costs[quantiser * SYMBOLS], quantiser};
+    }
+    struct branches branches = branches_of(target, at, weight, tables);
+    int best = 0;
+    for (int branch = 1; branch < 4; branch++)
+        best = branches.prices[branch] < branches.prices[best] ? branch : best;
+    int64_t magnitude = branches.magnitudes[best], symbol = symbol_of(magnitude, at.shift);
+    return (struct choice){magnitude, costs[(best >> 1) * SYMBOLS + symbol] + (at.shift << 8), best >> 1};
+}
+
 /* Code a symbol: from its table, then escape, low bits and sign. */
 INLINED void put_magnitude(struct coder *coder, int64_t k, int shift, const int64_t *starts, uint8_t *buffer)
 {

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,6 +22,17 @@ from numpy.typing import NDArray
 from clip_feature_codec.codec.entropy.tables import STEP_MANTISSAS
 from clip_feature_codec.codec.layout import tables as layout_tables
 from clip_feature_codec.codec.layout.tables import CHANNELS, SIDE, LayoutTables, geometry
+from clip_feature_codec.codec.search import (
+    SPACING,
+    Coded,
+    Coding,
+    Floats,
+    Forecast,
+    Ints,
+    Search,
+    Weights,
+    length_powers,
+)
 from clip_feature_codec.errors import BitstreamError, ConfigError
 
 MAX_BYTES = 255
@@ -32,9 +43,15 @@ _BASIS_BITS = 14
 _GREY = 127.5
 _OPPONENT = ((1, 1, 1), (1, 0, -1), (1, -2, 1))  # rows: brightness, red - blue, magenta - green
 _LARGEST = 1 << 15  # what is coded stays within this; what is decoded, within twice this
+_ROWS = 64  # pictures that a search is made for side by side
 _WEIGHT = 1250  # lambda: 0.3 step^2 per bit, in 2^-12
-_WEIGHT_TRIALS = 5
-_SPARE = 3  # bytes that may stay unused
+# Lambdas that use up a budget, at the step that was found and at one two steps finer
+_WEIGHTS = (
+    Weights(0, _WEIGHT // 4 + 3 * _WEIGHT * np.arange(1, 32) // 128),
+    Weights(2, _WEIGHT // 2 + 3 * _WEIGHT * np.arange(1, 33) // 64),
+)
+_MORE_BYTES = 1.085  # than foretold, and the step byte
+_DOUBT, _BYTES_IN_DOUBT = 0.12, 3  # how wrong that may be
 _COARSEST_QUALITY, _FINEST_QUALITY = 92, 32  # step bytes of quality 0 and 100
 
 
@@ -108,12 +125,12 @@ class LayoutCoder:
         rows, given = self._checked(layouts, steps)
         if len(given) and not 0 <= given.min() <= given.max() <= MAX_STEP:
             raise ConfigError(f"layout step: found {given.min()} to {given.max()}, expected 0 to {MAX_STEP}")
-        payloads = []
-        for row, step in zip(rows, given.tolist(), strict=True):
-            payload = self._coded(row, step, _WEIGHT)[0]
-            if len(payload) > MAX_BYTES:
-                payload = self._finest(row, MAX_BYTES, step)[0]
-            payloads.append(payload)
+        payloads = self._coding(rows)(np.arange(len(rows)), given, np.full(len(rows), _WEIGHT)).payloads
+        long = np.array([row for row, payload in enumerate(payloads) if len(payload) > MAX_BYTES], np.int64)
+        if long.size:
+            shorter = self._within(rows[long], np.full(long.size, MAX_BYTES), given[long] - 1, ())
+            for row, payload in zip(long, shorter, strict=True):
+                payloads[row] = payload
         return payloads
 
     def encode_to_bytes(self, layouts: NDArray[Any], limits: NDArray[np.integer[Any]]) -> list[bytes]:
@@ -132,9 +149,13 @@ class LayoutCoder:
         if len(given) and given.min() < self.smallest:
             found = f"a limit of {given.min()} bytes"
             raise ConfigError(f"layout payload: found {found}, expected {self.smallest} or more")
-        return [
-            self._best(row, min(limit, MAX_BYTES)) for row, limit in zip(rows, given.tolist(), strict=True)
-        ]
+        limits: Ints = np.minimum(given, MAX_BYTES)
+        payloads: list[bytes] = []
+        for first in range(0, len(rows), _ROWS):
+            block = rows[first : first + _ROWS]
+            most, beyond = limits[first : first + _ROWS], np.full(len(block), -1)
+            payloads += self._within(block, most, beyond, _WEIGHTS)
+        return payloads
 
     def _checked(
         self, layouts: NDArray[Any], numbers: NDArray[np.integer[Any]]
@@ -146,59 +167,51 @@ class LayoutCoder:
         whole = np.clip(np.rint(layouts), -_LARGEST, _LARGEST).astype(np.int64)
         return whole - self.tables.mean, np.asarray(numbers, np.int64)
 
-    def _coded(self, row: NDArray[np.int64], step: int, weight: int) -> tuple[bytes, int]:
-        """Payload of one picture at a step and a lambda, and its squared error."""
-        from clip_feature_codec.codec.entropy.quantisers import ROOM
-        from clip_feature_codec.codec.layout import payloads, trellis
+    def _coding(self, rows: Ints) -> Coding:
+        """What codes some of rows (N, L); errors are squared ones."""
 
-        size = step_size(step)
-        targets = ((np.abs(row) << (8 + _STEP_BITS)) + size // 2) // size * np.sign(row)
-        symbols, quantisers, values = np.empty((3, row.size), np.int64)
-        machine, paths = trellis.MACHINE, trellis.workspace(row.size)
-        trellis.quantise(targets, step, weight, self.tables, geometry(), machine, paths, symbols, quantisers)
-        buffer = np.empty(ROOM * (row.size + 1), np.uint8)
-        end = payloads.write(symbols, step, self.tables, geometry(), machine, buffer, values)
-        error = int(np.square(row - _rescaled(values, step)).sum())
-        return bytes([step]) + buffer[:end].tobytes(), error
+        def coded(some: Ints, steps: Ints, weights: Ints) -> Coded:
+            from clip_feature_codec.codec.layout import payloads, trellis
 
-    def _finest(self, row: NDArray[np.int64], limit: int, finest: int) -> tuple[bytes, int]:
-        """Payload at the finest step, ``finest`` or coarser, that fits, by bisection; and its squared error.
+            tables, machine, sizes = self.tables, trellis.MACHINE, _step_sizes(steps)
+            streams, errors = payloads.code(rows[some], steps, sizes, weights, tables, geometry(), machine)
+            found = [bytes([step]) + stream for step, stream in zip(steps.tolist(), streams, strict=True)]
+            return Coded(found, errors.astype(np.float64))
 
-        Where none does, it is the coarsest step alone, with which all symbols are 0: the mean picture.
+        return coded
+
+    def _forecast(self, rows: Ints) -> Forecast:
+        """How many bytes some of rows (N, L) take, about."""
+
+        def foretold(some: Ints, steps: Ints) -> Floats:
+            from clip_feature_codec.codec.layout import payloads, trellis
+
+            bits = payloads.foretell(
+                rows[some], steps, _step_sizes(steps), _WEIGHT, self.tables, geometry(), trellis.MACHINE
+            )
+            forecasts: Floats = bits.astype(np.float64) * (_MORE_BYTES / 2048) + 1
+            return forecasts
+
+        return foretold
+
+    @cached_property
+    def _usual_bytes(self) -> Floats:
+        """What a picture of usual coefficients takes at every sixteenth step, about."""
+        steps = np.arange(0, MAX_STEP + 1, SPACING)
+        row = np.rint(UNITS / 16 * 2.0 ** (self.tables.scales / 256)).astype(np.int64)
+        return self._forecast(np.repeat(row[None], len(steps), axis=0))(np.arange(len(steps)), steps)
+
+    def _within(self, rows: Ints, limits: Ints, beyond: Ints, weights: Sequence[Weights]) -> list[bytes]:
+        """Payloads of rows (N, L) of at most so many bytes (N,), at steps coarser than ``beyond`` (N,).
+
+        Where none is found it is the coarsest step alone, with which all symbols are 0: the mean picture.
         """
-        coarse, fine = MAX_STEP + 1, finest - 1
-        best = bytes([MAX_STEP]), int(np.square(row).sum())
-        while coarse - fine > 1:
-            middle = (coarse + fine) // 2
-            tried = self._coded(row, middle, _WEIGHT)
-            if len(tried[0]) <= limit:
-                best, coarse = tried, middle
-            else:
-                fine = middle
-        return best
-
-    def _best(self, row: NDArray[np.int64], limit: int) -> bytes:
-        """Payload of the least squared error found for a limit.
-
-        Two steps are always tried; others come in where neither fills the limit.
-        """
-        best = self._finest(row, limit, 0)
-        step = best[0][0]
-        weights = {0: (_WEIGHT // 4, _WEIGHT), 2: (_WEIGHT // 2, 2 * _WEIGHT)}
-        for finer in (0, 2, 1, 3):
-            if finer > step or (finer not in weights and limit - len(best[0]) <= _SPARE):
-                continue
-            low, high = weights.get(finer, (0, 3 * _WEIGHT))
-            for _ in range(_WEIGHT_TRIALS):
-                middle = (low + high) // 2
-                tried = self._coded(row, step - finer, middle)
-                if len(tried[0]) <= limit:
-                    high = middle
-                    if tried[1] < best[1]:
-                        best = tried
-                else:
-                    low = middle
-        return best[0]
+        most = limits.astype(np.float64)
+        search = Search(self._coding(rows), most, _DOUBT + _BYTES_IN_DOUBT / most, True, _WEIGHT, MAX_STEP)
+        search.find_steps(self._forecast(rows), self._usual_bytes, MAX_STEP + 1, beyond)
+        for lambdas in weights:
+            search.try_weights(lambdas, length_powers(search.rates), np.arange(len(rows)))
+        return search.found(bytes([MAX_STEP]))
 
     def decode(self, payloads: Sequence[bytes]) -> NDArray[np.int64]:
         """Coefficients of payloads: int64 (N, L), in 1/64.
@@ -231,12 +244,13 @@ class LayoutCoder:
             raise BitstreamError(f"layout payload: found {found}, expected at most {2 * _LARGEST}")
         return values
 
-    def render(self, coefficients: NDArray[Any], width: int, height: int) -> NDArray[np.uint8]:
-        """Draw pictures: uint8 (..., height, width, 3).
+    @staticmethod
+    def step_of(payload: bytes) -> float:
+        """How far apart the values are that a payload can tell, in 1/64."""
+        return step_size(payload[0]) / (1 << _STEP_BITS)
 
-        The cosines of `analyse` at the middles of the pixels, k_u cos(pi (2 y + 1) u / (2 height)) and
-        k_v cos(pi (2 x + 1) v / (2 width)), times the coefficients / 64, summed in float32; then the
-        transposed colour rows with their n_c, plus 127.5, clipped and rounded.
+    def render(self, coefficients: NDArray[Any], width: int, height: int) -> NDArray[np.uint8]:
+        """Draw pictures: uint8 (..., height, width, 3), `waves` plus 127.5, clipped and rounded.
 
         Args:
             coefficients: (L,) or (N, L), in 1/64.
@@ -245,18 +259,34 @@ class LayoutCoder:
         """
         if coefficients.ndim == 2:
             return np.stack([self.render(row, width, height) for row in coefficients])
+        pixels = self.waves(coefficients, width, height, _GREY)
+        np.clip(pixels, 0.0, 255.0, out=pixels)
+        pixels += np.float32(0.5)
+        return pixels.astype(np.uint8)
+
+    @staticmethod
+    def waves(coefficients: NDArray[Any], width: int, height: int, level: float = 0.0) -> NDArray[np.float32]:
+        """Add up cosines: float32 (height, width, 3), in levels of 8 bits.
+
+        Those of `analyse` at the middles of the pixels, k_u cos(pi (2 y + 1) u / (2 height)) and
+        k_v cos(pi (2 x + 1) v / (2 width)), times the coefficients / 64, summed in float32; times the
+        transposed colour rows with their n_c.
+
+        Args:
+            coefficients: (L,), in 1/64.
+            width: pixels, at least 1.
+            height: pixels, at least 1.
+            level: is added.
+        """
         planes = np.zeros((SIDE, SIDE, CHANNELS), np.float32)
         channels, u, v = geometry().places.T
         planes[u, v, channels] = coefficients
         colours = planes @ _DISPLAY  # (u, v, rgb)
-        colours[0, 0] += _GREY
+        colours[0, 0] += level
         across = _synthesis_basis(width) @ colours.swapaxes(0, 1).reshape(SIDE, -1)  # (x, u rgb)
         lines = across.reshape(width, SIDE, CHANNELS).swapaxes(0, 1).reshape(SIDE, -1)
-        pixels = _synthesis_basis(height) @ lines  # (y, x rgb)
-        np.clip(pixels, 0.0, 255.0, out=pixels)
-        pixels += np.float32(0.5)
-        levels: NDArray[np.uint8] = pixels.astype(np.uint8)
-        return levels.reshape(height, width, CHANNELS)
+        pixels: NDArray[np.float32] = _synthesis_basis(height) @ lines  # (y, x rgb)
+        return pixels.reshape(height, width, CHANNELS)
 
     def to_bytes(self) -> bytes:
         """The tables as bytes, to be hashed: `to_json`'s strings, decoded, in its order."""
@@ -288,6 +318,12 @@ _DISPLAY = (np.array(_OPPONENT) * _NORMS[:, None] / UNITS).astype(np.float32)
 def step_size(step: int) -> int:
     """The step of a step byte, in 2^-13 of 1/64."""
     return STEP_MANTISSAS[step & 15] << (step >> 4)
+
+
+def _step_sizes(steps: Ints) -> Ints:
+    """`step_size` of many, (n,)."""
+    sizes: Ints = np.array(STEP_MANTISSAS, np.int64)[steps & 15] << (steps >> 4)
+    return sizes
 
 
 def _rescaled(values: NDArray[np.int64], step: int) -> NDArray[np.int64]:

@@ -1,8 +1,8 @@
 /* Layout symbols to an arithmetic-coded stream and back. See payloads.py for what the arguments are. */
 
-#include "../entropy/machine.h"
-#include "context.h"
 #include "trellis.h"
+
+#define STEP_BITS 13 /* the sizes of steps are in 2^-13 of 1/64 */
 
 /* What writers and readers keep track of. */
 struct walk {
@@ -117,4 +117,77 @@ EXPORT int64_t layout_addresses(const int64_t *symbols, int64_t step, const stru
         leave(&walk, i, symbols[i], quantiser, tables, machine);
     }
     return walk.count;
+}
+
+/* The coefficients `row` in 2^-FRACTION of a step, whose size is in 2^-STEP_BITS. Quotients of integers below 2^53
+   are rounded down rightly, since what they are short of the next integer is more than what division may round off. */
+static void in_steps(const int64_t *row, int64_t size, int64_t step_size, int64_t *targets)
+{
+    double divisor = (double)step_size;
+    for (int64_t i = 0; i < size; i++) {
+        int64_t scaled = (absolute(row[i]) << (FRACTION + STEP_BITS)) + step_size / 2;
+        int64_t magnitude = (int64_t)((double)scaled / divisor);
+        targets[i] = row[i] < 0 ? -magnitude : magnitude;
+    }
+}
+
+/* Squared error of `values`, in 2^-FRACTION of a step, as the decoder rounds them. */
+static int64_t squared_error(const int64_t *row, const int64_t *values, int64_t size, int64_t step_size)
+{
+    int64_t sum = 0;
+    for (int64_t i = 0; i < size; i++) {
+        int64_t decoded = (values[i] * step_size + ((int64_t)1 << (FRACTION + STEP_BITS - 1))) >> (FRACTION + STEP_BITS);
+        sum += (row[i] - decoded) * (row[i] - decoded);
+    }
+    return sum;
+}
+
+EXPORT int64_t layout_code_size(int64_t size)
+{
+    return 4 * size + greatest(layout_search_size(size), layout_walk_size(size));
+}
+
+EXPORT void layout_code(const int64_t *rows, int64_t count, const int64_t *steps, const int64_t *step_sizes,
+                        const int64_t *weights, const struct layout_tables *tables,
+                        const struct geometry *geometry, const struct machine *machine, int64_t *memory,
+                        uint8_t *out, int64_t room, int64_t *lengths, int64_t *errors)
+{
+    int64_t size = geometry->size;
+    int64_t *targets = memory, *symbols = targets + size, *quantisers = symbols + size, *values = quantisers + size;
+    int64_t *work = values + size;
+    for (int64_t k = 0; k < count; k++) {
+        in_steps(rows + k * size, size, step_sizes[k], targets);
+        layout_quantise(targets, steps[k], weights[k], tables, geometry, machine, work, symbols, quantisers);
+        lengths[k] = layout_write(symbols, steps[k], tables, geometry, machine, work, out + k * room, values);
+        errors[k] = squared_error(rows + k * size, values, size, step_sizes[k]);
+    }
+}
+
+/* How many 1/256 bits a layout takes about, at a step: each coefficient takes what is cheapest for it. */
+static int64_t foretold(const int64_t *targets, int64_t step, int64_t weight, const struct layout_tables *tables,
+                        const struct geometry *geometry, const struct machine *machine, int64_t *memory)
+{
+    struct walk walk = begin_walk(step, tables, geometry, memory);
+    int64_t bits = 0;
+    for (int64_t j = 0; j < walk.count; j++) {
+        int64_t i = walk.coded[j], features[FEATURES];
+        turn(&walk, i, geometry);
+        look(i, geometry, walk.scores, walk.before, &walk.running, features);
+        struct address at = address_in(i, walk.starts[i], tables, geometry, features);
+        struct choice best = cheapest(absolute(targets[i]), at, weight, &tables->magnitudes);
+        bits += best.bits;
+        leave(&walk, i, best.magnitude, best.quantiser, tables, machine);
+    }
+    return bits;
+}
+
+EXPORT void layout_foretell(const int64_t *rows, int64_t count, const int64_t *steps, const int64_t *step_sizes,
+                            int64_t weight, const struct layout_tables *tables, const struct geometry *geometry,
+                            const struct machine *machine, int64_t *memory, int64_t *bits)
+{
+    int64_t size = geometry->size;
+    for (int64_t k = 0; k < count; k++) {
+        in_steps(rows + k * size, size, step_sizes[k], memory);
+        bits[k] = foretold(memory, steps[k], weight, tables, geometry, machine, memory + size);
+    }
 }

@@ -81,6 +81,93 @@ def read(
     return whole
 
 
+def code(
+    rows: Ints,
+    steps: Ints,
+    sizes: Ints,
+    weights: Ints,
+    tables: LayoutTables,
+    geometry: Geometry,
+    machine: Machine,
+) -> tuple[list[bytes], Ints]:
+    """Quantise and code layouts, each at its own step.
+
+    Args:
+        rows: int64 (N, L), coefficients in 1/64, less their mean.
+        steps: int64 (N,), step bytes.
+        sizes: int64 (N,), the steps in 2^-13 of 1/64.
+        weights: int64 (N,), lambda, in 2^-12 of the step squared per bit.
+        tables: as in `write`.
+        geometry: as in `write`.
+        machine: as in `write`.
+
+    Returns:
+        The N streams, and their squared errors, int64 (N,), in 2^-12.
+    """
+    count, size = rows.shape
+    room = ROOM * (size + 1)
+    work, out = np.empty(loops().layout_code_size(size), np.int64), np.empty((count, room), np.uint8)
+    lengths, errors = np.empty((2, count), np.int64)
+    loops().layout_code(
+        address(rows, np.int64, count, size),
+        count,
+        address(steps, np.int64, count),
+        address(sizes, np.int64, count),
+        address(weights, np.int64, count),
+        tables.record(size),
+        geometry.record(size),
+        machine.record(STATES),
+        place(work, np.int64, work.size),
+        place(out, np.uint8, count, room),
+        room,
+        place(lengths, np.int64, count),
+        place(errors, np.int64, count),
+    )
+    return [out[row, :length].tobytes() for row, length in enumerate(lengths.tolist())], errors
+
+
+def foretell(
+    rows: Ints,
+    steps: Ints,
+    sizes: Ints,
+    weight: int,
+    tables: LayoutTables,
+    geometry: Geometry,
+    machine: Machine,
+) -> Ints:
+    """What layouts would take about, each at its own step, without a search for the best path.
+
+    Each coefficient takes what is cheapest for it, whatever the quantiser.
+
+    Args:
+        rows: as in `code`.
+        steps: as in `code`.
+        sizes: as in `code`.
+        weight: lambda, for all.
+        tables: as in `write`.
+        geometry: as in `write`.
+        machine: as in `write`.
+
+    Returns:
+        int64 (N,), bits, in 1/256.
+    """
+    count, size = rows.shape
+    work, bits = np.empty(loops().layout_code_size(size), np.int64), np.empty(count, np.int64)
+    loops().layout_foretell(
+        address(rows, np.int64, count, size),
+        count,
+        address(steps, np.int64, count),
+        address(sizes, np.int64, count),
+        weight,
+        tables.record(size),
+        geometry.record(size),
+        machine.record(STATES),
+        place(work, np.int64, work.size),
+        place(bits, np.int64, count),
+    )
+    return bits
+
+
 def addresses(
     symbols: Ints, step: int, tables: LayoutTables, geometry: Geometry, machine: Machine
 ) -> tuple[Ints, Ints]:

@@ -3,8 +3,6 @@
 
 #include "trellis.h"
 
-#include "../entropy/machine.h"
-#include "context.h"
 
 #define HALF (LAYOUT_STATES / 2)
 #define UNREACHED ((int64_t)1 << 50)

@@ -11,7 +11,7 @@ order. So streams and vectors are the same on every machine, with every BLAS.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -20,26 +20,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_feature_codec.codec.entropy.magnitudes import Magnitudes, builtin
-from clip_feature_codec.codec.entropy.tables import STEP_MANTISSAS, from_base64, to_base64
-from clip_feature_codec.codec.semantic.klt_search import (
-    STEPS,
-    WEIGHT,
-    ByteSearch,
-    Closeness,
+from clip_feature_codec.codec.entropy.tables import from_base64, to_base64
+from clip_feature_codec.codec.search import (
+    SPACING,
+    Coded,
     Coding,
-    CosineSearch,
+    Floats,
+    Ints,
+    Search,
+    Weights,
+    error_powers,
+    length_powers,
+)
+from clip_feature_codec.codec.semantic.klt_block import (
+    FRACTION_BITS,
+    STEPS,
+    UNIT_BITS,
+    WEIGHT,
+    Block,
+    Frame,
+    step_levels,
+    step_sizes,
 )
 from clip_feature_codec.codec.semantic.vectors import cosines, out_of_reach
 from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
 
 MAX_DIM = 8192
-STEP_ONE = 208  # the step byte of a step of 1
-UNIT_BITS = 15  # the transform's tables count in 2^-15
-_FRACTION_BITS = 8  # coefficients in units of the step have 8 bits behind the point
 _NORM_BITS = 24
 _ROWS = 2048  # vectors at once: what is held for each is a few times 8 D bytes
 
 
+_LAMBDAS = np.rint(WEIGHT * 5.0 ** (np.arange(1, 33) / 32)).astype(np.int64)  # up to five times the usual one
+_WEIGHTS = Weights(1, _LAMBDAS), Weights(2, _LAMBDAS), Weights(3, _LAMBDAS), Weights(4, _LAMBDAS)
+_GREATER = Weights(0, _LAMBDAS)
+_DOUBT, _BYTES_IN_DOUBT, _ERROR_IN_DOUBT = 0.04, 3, 0.35  # how wrong forecasts may be
+_FLOAT32 = 3e-8  # what rounding vectors may take of a cosine
+_NARROWER = 0.0005  # of an error: by how much less is asked for at least, where it was too much
+_ORTHONORMAL = 0.01  # products of the rounded basis are as near to those of an orthonormal one
+_UNIT_SQUARE = 1 << 2 * UNIT_BITS
 _COARSEST_QUALITY, _FINEST_QUALITY = 156, 58  # step bytes of quality 0 and 100
 
 
@@ -92,18 +110,32 @@ class KltCoder:
         return int(self.mean.size)
 
     @classmethod
-    def fit(cls, vectors: NDArray[np.float32] | Iterable[NDArray[np.float32]]) -> KltCoder:
-        """Make tables from sample vectors (see `klt_fit.fit`).
+    def fit(
+        cls,
+        vectors: NDArray[np.float32] | Iterable[NDArray[np.float32]],
+        queries: NDArray[np.float32] | None = None,
+    ) -> KltCoder:
+        """Make tables from sample vectors (see `klt_fit.fit` and `klt_weights.Weighting`).
 
         Args:
             vectors: float (N, D), N >= 1, unit length, finite; or blocks of such, read once.
+            queries: float (M, D), unit length, finite: what coded vectors are searched with. Errors along the
+                directions in which these differ weigh more.
 
         Raises:
             ConfigError: a shape is not (N, D) with the same D from 1 to 8192, or there is no vector.
         """
         from clip_feature_codec.codec.semantic import klt_fit
 
-        mean, basis, spreads = klt_fit.fit(vectors)
+        if queries is None:
+            mean, basis, spreads = klt_fit.fit(vectors)
+        else:
+            from clip_feature_codec.codec.semantic.klt_weights import Weighting
+
+            weighting = Weighting.of(queries)
+            blocks = [vectors] if isinstance(vectors, np.ndarray) else vectors
+            mean, basis, spreads = klt_fit.fit(weighting.weighted(block) for block in blocks)
+            mean, basis = weighting.undone(mean), weighting.undone(basis)
         unit = 1 << UNIT_BITS
         limit = np.iinfo(np.int16)
         return cls(
@@ -156,12 +188,6 @@ class KltCoder:
         except ConfigError as error:
             raise StoreError(str(error)) from None
 
-    def _coefficients(self, unit: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Coefficients, float64 (N, D), integers in 2^-30, of unit vectors, float32 (N, D)."""
-        rounded = np.rint(unit.astype(np.float64) * (1 << UNIT_BITS))
-        coefficients: NDArray[np.float64] = (rounded - self.mean) @ self._directions.T
-        return coefficients
-
     def step_at(self, quality: float) -> int:
         """The step byte of a quality from 0 to 100."""
         return round(_COARSEST_QUALITY + (_FINEST_QUALITY - _COARSEST_QUALITY) * quality / 100)
@@ -174,36 +200,67 @@ class KltCoder:
             steps: integers (N,), step bytes from 0, the finest, to 255.
         """
         payloads: list[bytes] = []
-        for first in range(0, len(unit), _ROWS):
-            coefficients = self._coefficients(unit[first : first + _ROWS])
-            chosen = np.asarray(steps[first : first + _ROWS], np.int64)
-            payloads += self._coded(coefficients, chosen, np.full(len(chosen), WEIGHT))
+        for block, chosen in self._blocks(unit, np.asarray(steps, np.int64)):
+            rows, weights = np.arange(len(chosen)), np.full(len(chosen), WEIGHT)
+            payloads += block.code(rows, chosen, weights).payloads
         return payloads
 
-    def _coded(
-        self, coefficients: NDArray[np.float64], steps: NDArray[np.int64], weights: NDArray[np.int64]
-    ) -> list[bytes]:
-        """Payloads of coefficients (N, D) at steps (N,) and lambdas (N,)."""
-        from clip_feature_codec.codec.entropy.quantisers import ROOM
-        from clip_feature_codec.codec.semantic import payloads, trellis
+    def _blocks(self, unit: NDArray[np.float32], numbers: Ints) -> Iterator[tuple[Block, Ints]]:
+        """Unit vectors (N, D) and what goes with each, (N,), some at once."""
+        place = self._placed if self._analysis is None else self._placed_by_weight
+        for first in range(0, len(unit), _ROWS):
+            rounded = np.rint(unit[first : first + _ROWS].astype(np.float64) * (1 << UNIT_BITS))
+            yield Block(self._frame, *place(rounded)), numbers[first : first + _ROWS]
 
-        coded = self._coded_width(int(steps.min(initial=STEPS - 1)))
-        factors = _FINEST_UNITS / _step_sizes(steps)
-        targets = np.rint(coefficients[:, :coded] * factors[:, None]).astype(np.int64)
-        out = np.empty((len(steps), ROOM * (coded + 1)), np.uint8)
-        scales = self.scales[:coded].astype(np.int64)
-        levels, work = _step_levels(steps), trellis.workspace(coded)
-        sizes = payloads.code(targets, scales, levels, weights, self.magnitudes, trellis.MACHINE, work, out)
-        return [
-            bytes([step]) + out[row, :size].tobytes()
-            for row, (step, size) in enumerate(zip(steps.tolist(), sizes.tolist(), strict=True))
-        ]
+    def _placed(self, rounded: Floats) -> tuple[Floats, Floats]:
+        """Coefficients of vectors (N, D) in 2^-15, and what `Block` asks of their lengths."""
+        offsets = rounded - self.mean.astype(np.float64)
+        products = np.stack([_squares(rounded), _squares(offsets)]) / _UNIT_SQUARE
+        return offsets @ self._directions.T, products
+
+    def _placed_by_weight(self, rounded: Floats) -> tuple[Floats, Floats]:
+        """The same where the basis is not orthonormal: lengths are those that weighted vectors have.
+
+        A vector and its multiples are one, so it is brought to a unit length there, too.
+        """
+        places = rounded @ self._analysis
+        places *= (1 << 2 * UNIT_BITS) / np.sqrt(_squares(places))[:, None]
+        coefficients = np.rint(places - self._frame.mean * (1 << UNIT_BITS))
+        squares = _squares(coefficients) / _UNIT_SQUARE**2
+        return coefficients, np.stack([np.ones(len(squares)), squares])
+
+    @cached_property
+    def _analysis(self) -> Floats | None:
+        """What takes vectors to places along the basis, (D, D), if not its transpose; whole numbers."""
+        products = self._directions @ self._directions.T / _UNIT_SQUARE
+        if np.abs(products - np.eye(self.dim)).max() < _ORTHONORMAL:
+            return None
+        inverse: Floats = np.rint(np.linalg.inv(self._directions / (1 << UNIT_BITS)) * (1 << UNIT_BITS))
+        return inverse
+
+    @cached_property
+    def _frame(self) -> Frame:
+        mean = self.mean.astype(np.float64)
+        places = self._directions @ mean if self._analysis is None else mean @ self._analysis
+        along = np.rint(places / (1 << UNIT_BITS))
+        square = mean @ mean if self._analysis is None else along @ along
+        scales, length = self.scales.astype(np.int64), float(square) / _UNIT_SQUARE
+        return Frame(scales, along.astype(np.int64), length, self.magnitudes)
+
+    @cached_property
+    def _usual(self) -> tuple[Floats, Floats]:
+        """Bytes and errors of a vector of usual coefficients at every sixteenth step, about."""
+        steps = np.arange(0, STEPS, SPACING)
+        vector = 2.0 ** (2 * UNIT_BITS + self.scales / 16)
+        block = Block(self._frame, np.repeat(vector[None], len(steps), axis=0), np.ones((2, len(steps))))
+        rows = np.arange(len(steps))
+        return block.bytes_about(rows, steps), block.errors_about(rows, steps)
 
     def encode_to_bytes(self, unit: NDArray[np.float32], limits: NDArray[np.integer[Any]]) -> list[bytes]:
         """Payloads of at most so many bytes, as good as they come.
 
-        The finest step that fits is found first; then, while more than a byte is left, the next finer ones
-        with more weight on the rate.
+        The finest step that fits is found first; then, while more than a byte is left, finer ones with more
+        weight on the rate are tried.
 
         Args:
             unit: float32 (N, D), unit length.
@@ -216,16 +273,14 @@ class KltCoder:
             found, expected = f"a limit of {np.min(limits)} bytes", f"{self.smallest} or more"
             raise ConfigError(f"klt payload: found {found}, expected {expected}")
         payloads: list[bytes] = []
-        for first in range(0, len(unit), _ROWS):
-            block = unit[first : first + _ROWS]
-            search = ByteSearch(self._coding(block), len(block))
-            payloads += search.within(np.asarray(limits[first : first + _ROWS], np.int64))
+        for block, numbers in self._blocks(unit, np.asarray(limits, np.int64)):
+            most = numbers.astype(np.float64)
+            search = Search(block.code, most, _DOUBT + _BYTES_IN_DOUBT / most, True, WEIGHT, STEPS - 1)
+            search.find_steps(block.bytes_about, self._usual[0], STEPS - 1, np.full(len(most), -1))
+            for weights in _WEIGHTS:
+                search.try_weights(weights, length_powers(search.rates), np.flatnonzero(search.left() > 1))
+            payloads += search.found(bytes([STEPS - 1]))
         return payloads
-
-    def _coding(self, unit: NDArray[np.float32]) -> Coding:
-        """What codes some rows of a block, float32 (N, D)."""
-        coefficients = self._coefficients(unit)
-        return lambda rows, steps, weights: self._coded(coefficients[rows], steps, weights)
 
     def encode_to_cosine(self, unit: NDArray[np.float32], target: float) -> list[bytes]:
         """Payloads whose vectors have at least this cosine: the coarsest step, then the greatest lambda.
@@ -239,26 +294,57 @@ class KltCoder:
                 of them do reach.
         """
         payloads: list[bytes] = []
-        for first in range(0, len(unit), _ROWS):
-            block = unit[first : first + _ROWS]
-            search = CosineSearch(self._coding(block), self._closeness(block), len(block))
-            found = search.reaching(target)
+        for block, rows in self._blocks(unit, np.arange(len(unit))):
+            found = self._near(block, unit[rows], target)
             if found is None:
                 finest = self.decode(self.encode(unit, np.zeros(len(unit), np.int64)))
                 raise out_of_reach(target, cosines(unit, finest))
             payloads += found
         return payloads
 
-    def _closeness(self, unit: NDArray[np.float32]) -> Closeness:
-        """What compares some rows of a block, float32 (N, D), with what their payloads decode to."""
-        return lambda payloads, rows: cosines(unit[rows], self.decode(payloads))
+    def _near(self, block: Block, unit: NDArray[np.float32], target: float) -> list[bytes] | None:
+        """Payloads whose vectors have at least a cosine; None where one cannot have it.
 
-    def _coded_width(self, step: int) -> int:
-        """How many coefficients are coded at a step byte: up to the last one that is wide enough."""
-        from clip_feature_codec.codec.semantic.levels import LOWEST_LEVEL
+        What a search takes for the error is not quite what decoding leaves; where that is too much, it is
+        made again for less.
+        """
+        limit, payloads, narrower = 1 - target, [b""] * len(unit), np.full(len(unit), _FLOAT32)
+        rows = np.arange(len(unit))
+        while rows.size:
+            some = block.of(rows)
+            code = some.code if self._analysis is None else self._measured(some, unit[rows])
+            found = self._nearest(some, code, limit - narrower[rows])
+            short = target - cosines(unit[rows], self.decode(found))
+            for row, payload in zip(rows, found, strict=True):
+                payloads[row] = payload
+            rows, short = rows[short > 0], short[short > 0]
+            if (narrower[rows] >= limit).any():
+                return None
+            narrower[rows] = 2 * np.maximum(narrower[rows] + short, _NARROWER * limit)
+        return payloads
 
-        wide = np.flatnonzero(self.scales - _step_levels(np.array(step)) >= LOWEST_LEVEL)
-        return int(wide[-1]) + 1 if wide.size else 0
+    def _measured(self, block: Block, unit: NDArray[np.float32]) -> Coding:
+        """What codes vectors, float32 (N, D), with the errors that decoding leaves, weighted or not."""
+
+        def coded(rows: Ints, steps: Ints, weights: Ints) -> Coded:
+            payloads = block.code(rows, steps, weights).payloads
+            return Coded(payloads, 1 - cosines(unit[rows], self.decode(payloads)))
+
+        return coded
+
+    def _nearest(self, block: Block, code: Coding, limits: Floats) -> list[bytes]:
+        """Payloads with errors within limits (N,), about; where none is, those of the finest step."""
+        finest = np.zeros(len(limits), np.int64)
+        doubts = np.full(len(limits), _ERROR_IN_DOUBT)
+        possible = np.maximum(limits, np.finfo(float).tiny)
+        search = Search(code, possible, doubts, False, WEIGHT, STEPS - 1)
+        search.find_steps(block.errors_about, self._usual[1], 0, finest + STEPS)
+        search.try_weights(_GREATER, error_powers(search.rates), np.flatnonzero(limits > 0))
+        rows = np.array([row for row, payload in enumerate(search.best) if payload is None], np.int64)
+        coded = block.code(rows, finest[rows], finest[rows] + WEIGHT)
+        for row, payload in zip(rows, coded.payloads, strict=True):
+            search.best[row] = payload
+        return search.found(b"")
 
     def decode(self, payloads: Sequence[bytes]) -> NDArray[np.float32]:
         """Unit vectors (N, D) of payloads.
@@ -281,31 +367,23 @@ class KltCoder:
         data = np.frombuffer(b"".join(payload[1:] for payload in blobs), np.uint8)
         ends = np.zeros(len(blobs) + 1, np.int64)
         np.cumsum([len(payload) - 1 for payload in blobs], out=ends[1:])
-        coded = self._coded_width(int(steps.min(initial=STEPS - 1)))
-        scales = self.scales[:coded].astype(np.int64)
+        coded = int(self._frame.widths(steps).max(initial=0))
+        scales = self._frame.scales[:coded]
         values = np.zeros((len(blobs), coded), np.int64)
-        levels = _step_levels(steps)
+        levels = step_levels(steps)
         bad = payloads.decode(data, ends, scales, levels, self.magnitudes, trellis.MACHINE, values)
         if bad >= 0:
             found = f"{len(blobs[bad])} bytes that are no stream of {coded} coefficients"
             raise BitstreamError(f"klt payload: found {found}, expected one")
         offsets = values.astype(np.float64) @ self._directions[:coded]
-        offsets *= (_step_sizes(steps) / (1 << _FRACTION_BITS))[:, None]
+        offsets *= (step_sizes(steps) / (1 << FRACTION_BITS))[:, None]
         return _normalised(offsets + self.mean)
 
 
-_FINEST_UNITS = 2.0 ** (_FRACTION_BITS - 2 * UNIT_BITS)
-
-
-def _step_sizes(steps: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The steps (N,) that step bytes (N,) stand for."""
-    mantissas = np.array(STEP_MANTISSAS, np.float64)[steps % 16]
-    return np.ldexp(mantissas, (steps // 16 - STEP_ONE // 16 - 16).astype(np.int32))
-
-
-def _step_levels(steps: NDArray[np.int64]) -> NDArray[np.int64]:
-    """16 log2 of twice the step, (N,), of step bytes (N,)."""
-    return steps - STEP_ONE + 16
+def _squares(vectors: Floats) -> Floats:
+    """Squared lengths (N,) of vectors (N, D)."""
+    squared: Floats = np.square(vectors).sum(axis=1)
+    return squared
 
 
 def _normalised(vectors: NDArray[np.float64]) -> NDArray[np.float32]:

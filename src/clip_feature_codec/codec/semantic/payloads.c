@@ -18,16 +18,29 @@ INLINED struct place next_place(struct place here, int64_t symbol, int64_t gain,
     };
 }
 
-/* Code the symbols; returns the number of bytes in `buffer`. */
-static int64_t write_stream(const int64_t *symbols, const int64_t *levels, const int64_t *gains, int64_t width,
-                     const struct magnitudes *tables, const struct machine *machine, uint8_t *buffer)
+/* What coding makes of a vector, in 2^-FRACTION of the step: the squared error of its coded coefficients, and sums
+   over the values that will be decoded, times themselves and times the mean's coefficients. */
+struct sums {
+    int64_t error, by_value, by_mean;
+};
+
+/* Code the symbols of the targets; returns the number of bytes in `buffer`. */
+static int64_t write_stream(const int64_t *symbols, const int64_t *targets, const int64_t *levels,
+                            const int64_t *gains, int64_t width, const struct magnitudes *tables,
+                            const struct machine *machine, const int64_t *mean, uint8_t *buffer,
+                            struct sums *sums)
 {
     struct coder coder = writer();
     struct place here = {0, 0};
+    *sums = (struct sums){0, 0, 0};
     for (int64_t j = 0; j < width; j++) {
         struct address at = drifted_address(levels[j], here.drift);
         int quantiser = machine->quantisers[here.state];
         put_magnitude(&coder, symbols[j], at.shift, starts_at(tables, at.row, quantiser), buffer);
+        int64_t value = point_of(symbols[j], quantiser, at, tables);
+        sums->error += (targets[j] - value) * (targets[j] - value);
+        sums->by_value += value * value;
+        sums->by_mean += value * mean[j];
         here = next_place(here, symbols[j], gains[j], at, quantiser, tables, machine);
     }
     return flush(&coder, buffer);
@@ -97,16 +110,47 @@ EXPORT int64_t semantic_code_size(int64_t width)
 
 EXPORT void semantic_code(const int64_t *targets, int64_t count, int64_t width, const int64_t *scales,
                           const int64_t *steps, const int64_t *weights, const struct magnitudes *tables,
-                          const struct machine *machine, int64_t *memory, uint8_t *out, int64_t room,
-                          int64_t *sizes)
+                          const struct machine *machine, const int64_t *mean, int64_t *memory, uint8_t *out,
+                          int64_t room, int64_t *sizes, struct sums *sums)
 {
     int64_t *symbols = memory, *search = memory + 3 * width;
     struct levels at = {memory + width, memory + 2 * width, 0};
     for (int64_t i = 0; i < count; i++) {
         at_step(&at, i, scales, width, steps, tables);
-        semantic_quantise(targets + i * width, at.levels, at.gains, at.coded, weights[i], tables, machine, search,
-                          symbols);
-        sizes[i] = write_stream(symbols, at.levels, at.gains, at.coded, tables, machine, out + i * room);
+        const int64_t *these = targets + i * width;
+        semantic_quantise(these, at.levels, at.gains, at.coded, weights[i], tables, machine, search, symbols);
+        sizes[i] = write_stream(symbols, these, at.levels, at.gains, at.coded, tables, machine, mean,
+                                out + i * room, sums + i);
+    }
+}
+
+/* What is foretold of a vector at a step, where each coefficient takes what is cheapest for it: 1/256 bits, and how
+   much less the squared error is than that of zeros, in 2^-16 of the step squared. */
+struct forecast {
+    int64_t bits, less;
+};
+
+/* `factors` take the coefficients (count, stride) to 2^-FRACTION of the steps. `memory`: 2 `width` int64s. */
+EXPORT void semantic_foretell(const double *coefficients, int64_t count, int64_t stride, int64_t width,
+                              const int64_t *scales, const int64_t *steps, const double *factors, int64_t weight,
+                              const struct magnitudes *tables, int64_t *memory, struct forecast *forecasts)
+{
+    struct levels at = {memory, memory + width, 0};
+    for (int64_t i = 0; i < count; i++) {
+        at_step(&at, i, scales, width, steps, tables);
+        struct forecast forecast = {0, 0};
+        int64_t drift = 0;
+        for (int64_t j = 0; j < at.coded; j++) {
+            double coefficient = coefficients[i * stride + j];
+            int64_t target = (int64_t)((coefficient < 0 ? -coefficient : coefficient) * factors[i]);
+            struct address address = drifted_address(at.levels[j], drift);
+            struct choice best = cheapest(target, address, weight, tables);
+            int64_t value = point_of(best.magnitude, best.quantiser, address, tables);
+            forecast.bits += best.bits;
+            forecast.less += value * (2 * target - value);
+            drift = drift_after(drift, at.gains[j], address, best.quantiser, best.magnitude, tables);
+        }
+        forecasts[i] = forecast;
     }
 }
 

@@ -6,6 +6,7 @@ All of it is integer arithmetic, in ``payloads.c``.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clip_feature_codec.codec.entropy.machine import Machine
 from clip_feature_codec.codec.entropy.magnitudes import Magnitudes
@@ -23,6 +24,8 @@ def code(
     machine: Machine,
     work: Ints,
     out: Bytes,
+    mean: Ints | None = None,
+    sums: Ints | None = None,
 ) -> Ints:
     """Quantise and code vectors, each at its own step.
 
@@ -35,12 +38,17 @@ def code(
         machine: `trellis.MACHINE`.
         work: from `trellis.workspace`, for n or more.
         out: uint8 (N, ROOM (n + 1)), the streams.
+        mean: int64 (n,), coefficients of the mean, for the last of the sums; by default zeros.
+        sums: int64 (N, 3), a second result, in 2^-8 of the step: the squared error of the coded coefficients,
+            and the sums over values that will be decoded, times themselves and times ``mean``.
 
     Returns:
         int64 (N,), bytes of each stream.
     """
     count, width = targets.shape
     sizes = np.empty(count, np.int64)
+    mean = np.zeros(width, np.int64) if mean is None else mean
+    sums = np.empty((count, 3), np.int64) if sums is None else sums
     loops().semantic_code(
         address(targets, np.int64, count, width),
         count,
@@ -50,12 +58,56 @@ def code(
         address(weights, np.int64, count),
         tables.record(),
         machine.record(STATES),
+        address(mean, np.int64, width),
         memory(work, loops().semantic_code_size(width)),
         place(out, np.uint8, count, ROOM * (width + 1)),
         ROOM * (width + 1),
         place(sizes, np.int64, count),
+        place(sums, np.int64, count, 3),
     )
     return sizes
+
+
+def foretell(
+    coefficients: NDArray[np.float64],
+    scales: Ints,
+    steps: Ints,
+    factors: NDArray[np.float64],
+    weight: int,
+    tables: Magnitudes,
+) -> Ints:
+    """What vectors would take about, each at its own step, without a search for the best path.
+
+    Each coefficient takes what is cheapest for it, whatever the quantiser.
+
+    Args:
+        coefficients: float64 (N, D), any number of coefficients behind those that are coded.
+        scales: as in `code`.
+        steps: as in `code`.
+        factors: float64 (N,), what takes coefficients to 2^-8 of each vector's step.
+        weight: lambda, for all.
+        tables: as in `code`.
+
+    Returns:
+        int64 (N, 2): bits, in 1/256; and how much less the squared error is than that of zeros, in 2^-16 of
+        the step squared.
+    """
+    (count, stride), width = coefficients.shape, len(scales)
+    found, work = np.empty((count, 2), np.int64), np.empty((2, width), np.int64)
+    loops().semantic_foretell(
+        address(coefficients, np.float64, count, stride),
+        count,
+        stride,
+        width,
+        address(scales, np.int64, width),
+        address(steps, np.int64, count),
+        address(factors, np.float64, count),
+        weight,
+        tables.record(),
+        place(work, np.int64, 2, width),
+        place(found, np.int64, count, 2),
+    )
+    return found
 
 
 def decode(

@@ -72,9 +72,15 @@ class ClipEmbedder:
 
     def embed_batch(self, pixels: NDArray[np.float32] | torch.Tensor) -> NDArray[np.float32]:
         """Embed what `preprocess` made: float32 (N, 3, S, S), an array or a tensor -> float32 (N, D)."""
+        return self.embed_measured(pixels)[0]
+
+    def embed_measured(
+        self, pixels: NDArray[np.float32] | torch.Tensor
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """See `MeasuringEmbedder`."""
         with torch.inference_mode():
-            vectors = self._encode(torch.as_tensor(pixels).to(self._device, non_blocking=True))
-            return vectors.cpu().numpy()
+            raw = self._encode_raw(torch.as_tensor(pixels).to(self._device, non_blocking=True))
+            return F.normalize(raw, dim=-1).cpu().numpy(), raw.norm(dim=-1).cpu().numpy()
 
     def encode_tensor(self, x: torch.Tensor) -> torch.Tensor:
         """Embed decoder output, differentiably: (N, 3, H, W) in [-1, 1] -> float32 (N, D), unit length.
@@ -120,9 +126,12 @@ class ClipEmbedder:
         return np.zeros((0, self.dim), np.float32)
 
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        return F.normalize(self._encode_raw(pixels), dim=-1)
+
+    def _encode_raw(self, pixels: torch.Tensor) -> torch.Tensor:
         with self._autocast():
-            z = self._model.encode_image(pixels)
-        return F.normalize(z.float(), dim=-1)
+            z: torch.Tensor = self._model.encode_image(pixels)
+        return z.float()
 
     def _autocast(self) -> torch.autocast:
         # On a GPU only: there the vectors lose less than coding takes from them, and twice the speed is won.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-_LONGEST_STRIP = 16
+from clip_feature_codec.images import middle_of_strip
 
 
 class OpenClipPreprocess:
@@ -27,7 +27,7 @@ class OpenClipPreprocess:
     def __call__(self, picture: Image.Image) -> NDArray[np.float32]:
         """Turn an RGB picture of any size into float32 (3, S, S)."""
         if self._crops:
-            picture = _middle_of_strip(picture)
+            picture = middle_of_strip(picture)
         pixels: NDArray[np.float32] = self._transform(picture).numpy()
         return pixels
 
@@ -36,17 +36,3 @@ def input_size(config: dict[str, Any]) -> tuple[int, int]:
     """Height and width in pixels of what the model sees."""
     size: int | Sequence[int] = config["size"]
     return (size, size) if isinstance(size, int) else (size[0], size[1])
-
-
-def _middle_of_strip(picture: Image.Image) -> Image.Image:
-    """Cut a picture of over 1:16 down to that.
-
-    Models that crop to the central square see nothing of the rest, but resize it first: a line of pixels,
-    224 times as long and wide, takes gigabytes.
-    """
-    limit = _LONGEST_STRIP * min(picture.size)
-    if max(picture.size) <= limit:
-        return picture
-    width, height = (min(side, limit) for side in picture.size)
-    left, top = (picture.width - width) // 2, (picture.height - height) // 2
-    return picture.crop((left, top, left + width, top + height))

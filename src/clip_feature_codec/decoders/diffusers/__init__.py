@@ -1,0 +1,1 @@
+"""Decoders that are pipelines of diffusers; nothing else imports that library."""

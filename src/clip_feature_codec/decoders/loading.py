@@ -1,0 +1,85 @@
+"""A decoder by its path or its name on a hub: the one place that knows the kinds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clip_feature_codec.devices import pick_device
+from clip_feature_codec.errors import CheckpointError
+from clip_feature_codec.extras import extra
+from clip_feature_codec.hub import is_hub_name, look
+from clip_feature_codec.names import ADDED, DECODER_FILE, PACK_DECODER, PIPELINE_FILE
+
+if TYPE_CHECKING:
+    from clip_feature_codec.decoders.protocol import Decoder
+
+
+def open_decoder(source: str | Path, device: str = "auto") -> Decoder:
+    """Load a decoder.
+
+    Args:
+        source: a checkpoint of ours; the folder of a pack or a store, which has one; the folder of a pipeline
+            of diffusers, known by its ``model_index.json``, and behind a ``+`` the file of its IP-Adapter; or
+            such a folder's name on the hub, ``user/name`` or ``user/name@revision``. What lies on this
+            machine goes before what the hub has.
+        device: see `clip_feature_codec.devices.pick_device`.
+
+    Raises:
+        CheckpointError: there is nothing of that name, or it is no decoder, damaged, or not safetensors.
+        HubError: it is on the hub and cannot be had.
+    """
+    main, _, adapter = (str(source), "", "") if Path(source).exists() else str(source).partition(ADDED)
+    place = _from_hub(main, device) if is_hub_name(main) else Path(main)
+    if (place / PIPELINE_FILE).is_file():
+        return _pipeline(place, main, adapter, device)
+    if adapter:
+        raise CheckpointError(f"{source}: an IP-Adapter goes with a pipeline of diffusers; {main} is none")
+    from clip_feature_codec.decoders.running import load_checkpoint
+
+    return load_checkpoint(_checkpoint_in(place), device)
+
+
+def _pipeline(folder: Path, name: str, adapter: str, device: str) -> Decoder:
+    """The decoder that is a pipeline of diffusers, with an IP-Adapter perhaps."""
+    from clip_feature_codec.embed.transformers.source import bring, files_beside_adapter, find_tower
+
+    with extra("diffusers", f"decoder {name}"):
+        from clip_feature_codec.decoders.diffusers.loading import kind_of, load_pipeline
+
+        kind_of(folder)  # refuses what cannot be used, before a tower is looked for
+        tower = find_tower(f"{name}{ADDED}{adapter}" if adapter else name)
+        if tower is None:
+            raise CheckpointError(
+                f"{name}: the image tower of this pipeline is of no kind that is known here"
+            )
+        file = bring(adapter, files_beside_adapter) if adapter else None
+        return load_pipeline(folder, file, tower, pick_device(device))
+
+
+def _from_hub(name: str, device: str) -> Path:
+    """The folder in the hub's cache, with the files that a decoder needs."""
+    repository = look(name)
+    files = repository.files.keys()
+    if PIPELINE_FILE in files:
+        with extra("diffusers", f"decoder {name}"):
+            from clip_feature_codec.decoders.diffusers.files import wanted_files
+            from clip_feature_codec.decoders.diffusers.loading import kind_of
+
+        parts, half = kind_of(repository.download([PIPELINE_FILE])).parts, pick_device(device).type != "cpu"
+        return repository.download(wanted_files(name, files, parts, half=half))
+    if PACK_DECODER in files:
+        return repository.download([PACK_DECODER])
+    raise CheckpointError(f"{name}: no decoder there: neither {PIPELINE_FILE} nor {PACK_DECODER}")
+
+
+def _checkpoint_in(place: Path) -> Path:
+    """Our checkpoint: the file itself, or the one in a pack's or a store's folder."""
+    if not place.is_dir():
+        return place
+    files = [place / name for name in (DECODER_FILE, PACK_DECODER)]
+    found = next((file for file in files if file.is_file()), None)
+    if found is None:
+        names = f"{PIPELINE_FILE}, {PACK_DECODER} or {DECODER_FILE}"
+        raise CheckpointError(f"{place}: no decoder in this folder, expected {names}")
+    return found
