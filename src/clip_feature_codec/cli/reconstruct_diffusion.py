@@ -164,8 +164,9 @@ def _made_with(decoder: str | Path | None, options: dict[str, Any]) -> str:
     large they are and when they were written; what is on a hub by its name.
     """
     how = {name: value for name, value in options.items() if name not in ("device", "batch_size")}
-    digest = hashlib.sha256(json.dumps(how | {"decoder": str(decoder)}, sort_keys=True).encode())
     place = Path(decoder or "")
+    named = None if place.is_file() else str(decoder)
+    digest = hashlib.sha256(json.dumps(how | {"decoder": named}, sort_keys=True).encode())
     if decoder and place.is_file():
         with place.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
