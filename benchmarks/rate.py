@@ -6,6 +6,8 @@ Each split fits every codec on FIT random rows of the (N, D) array and measures 
 Bytes are those of a file for ours, 6 bytes of header included, and of the bare code for faiss, without one.
 Recall@10: of the ten vectors nearest to an original vector, by exact cosine among the other measured
 originals, the share that is among the ten nearest once those others have been through the codec.
+With --words, vectors of texts of the same model, tables are also fitted for every second of them
+(`fit --queries`), and the share of the first ten is shown that stay for the other half, which was not fitted on.
 The bound is the rate-distortion function of Gaussian coefficients whose variances are those of the measured
 vectors themselves in the fitted basis: a codec that adapts to each vector can fall below it.
 """
@@ -31,6 +33,7 @@ from clip_feature_codec.evaluate.provenance import describe_machine
 HEADER = 6
 SPLITS = 5
 STEPS = range(160, 64, -4)
+WORD_BUDGETS = (30, 64)
 BUDGETS = (64, 112, 122, 140, 165, 222, 340)
 TARGET = 0.99
 SPEED_VECTORS = 4000
@@ -207,6 +210,24 @@ def print_speed(transform: KltCoder, unit: Vectors) -> None:
     print(f"  decode                {rate(lambda: transform.decode(payloads), len(many)):10,.0f}")
 
 
+def kept(queries: Vectors, measured: Vectors, decoded: Vectors) -> float:
+    """Of the ten measured vectors nearest to a query, the share that stays among the ten when decoded."""
+    exact, found = (np.argsort(-(queries @ rows.T), axis=1)[:, :10] for rows in (measured, decoded))
+    return float(np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact, found, strict=True)]))
+
+
+def print_words(fitted: Vectors, measured: Vectors, words: Vectors) -> None:
+    """What of the first ten stays for words that tables were not fitted for, and for pictures."""
+    print(f"{'tables':26}{'bytes':>9}{'mean cosine':>13}{'words':>9}{'pictures':>11}")
+    for name, queries in (("plain", None), ("for queries", words[::2])):
+        coder = KltCoder.fit(fitted, queries)
+        for size in WORD_BUDGETS:
+            payloads = coder.encode_to_bytes(measured, np.full(len(measured), size - HEADER))
+            decoded = coder.decode(payloads)
+            mean, stay = float(cosines(measured, decoded).mean()), kept(words[1::2], measured, decoded)
+            print(f"{name:26}{size:9d}{mean:13.5f}{stay:9.3f}{recall(measured, decoded):11.3f}")
+
+
 def measured_rows(vectors: Vectors, fit: int, limit: int, splits: int) -> dict[str, list[Row]]:
     """Means over random splits; the worst cosine is the worst of all."""
     collected: dict[str, list[list[Row]]] = defaultdict(list)
@@ -281,15 +302,19 @@ def main() -> None:
     )
     parser.add_argument("--limit", type=int, default=2000, help="rows that each split measures, at most")
     parser.add_argument("--splits", type=int, default=SPLITS)
+    parser.add_argument(
+        "--words", type=Path, action="append", help="one for each --data: .npy file of texts' vectors (M, D)"
+    )
     parser.add_argument("--plot", type=Path, help="an .svg or .png to draw")
     options = parser.parse_args()
-    if len(options.data) != len(options.fit):
-        parser.error("--fit: expected one for each --data")
+    words = options.words or [None] * len(options.data)
+    if not len(options.data) == len(options.fit) == len(words):
+        parser.error("--fit, --words: expected one for each --data")
     faiss.omp_set_num_threads(1)
     faiss.cvar.distance_compute_blas_threshold = 1 << 30
     print(describe_machine())
     results = {}
-    for path, fit in zip(options.data, options.fit, strict=True):
+    for path, fit, texts in zip(options.data, options.fit, words, strict=True):
         vectors = normalised(np.load(path).astype(np.float32))
         count = min(options.limit, len(vectors) - fit)
         if fit < 1 or count < 11:
@@ -298,6 +323,8 @@ def main() -> None:
         print(f"\n{path.name}: {options.splits} splits, {shape}")
         results[path.stem] = measured_rows(vectors, fit, options.limit, options.splits)
         print_rows(results[path.stem])
+        if texts:
+            print_words(vectors[:fit], vectors[fit : fit + count], normalised(np.load(texts)))
         print_speed(KltCoder.fit(vectors[:fit]), vectors[fit : fit + count])
     if options.plot:
         plot(results, options.plot)

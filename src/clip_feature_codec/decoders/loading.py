@@ -42,7 +42,7 @@ def open_decoder(source: str | Path, device: str = "auto") -> Decoder:
 
 def _pipeline(folder: Path, name: str, adapter: str, device: str) -> Decoder:
     """The decoder that is a pipeline of diffusers, with an IP-Adapter perhaps."""
-    from clip_feature_codec.embed.transformers.source import bring, files_beside_adapter, find_tower
+    from clip_feature_codec.embed.transformers.source import adapter_files, bring, find_tower
 
     with extra("diffusers", f"decoder {name}"):
         from clip_feature_codec.decoders.diffusers.loading import kind_of, load_pipeline
@@ -53,7 +53,7 @@ def _pipeline(folder: Path, name: str, adapter: str, device: str) -> Decoder:
             raise CheckpointError(
                 f"{name}: the image tower of this pipeline is of no kind that is known here"
             )
-        file = bring(adapter, files_beside_adapter) if adapter else None
+        file = bring(adapter, adapter_files) if adapter else None
         return load_pipeline(folder, file, tower, pick_device(device))
 
 

@@ -149,11 +149,11 @@ class LayoutCoder:
         if len(given) and given.min() < self.smallest:
             found = f"a limit of {given.min()} bytes"
             raise ConfigError(f"layout payload: found {found}, expected {self.smallest} or more")
-        limits: Ints = np.minimum(given, MAX_BYTES)
+        shorter = np.minimum(given, MAX_BYTES).astype(np.int64)
         payloads: list[bytes] = []
         for first in range(0, len(rows), _ROWS):
             block = rows[first : first + _ROWS]
-            most, beyond = limits[first : first + _ROWS], np.full(len(block), -1)
+            most, beyond = shorter[first : first + _ROWS], np.full(len(block), -1)
             payloads += self._within(block, most, beyond, _WEIGHTS)
         return payloads
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -207,7 +207,8 @@ class KltCoder:
 
     def _blocks(self, unit: NDArray[np.float32], numbers: Ints) -> Iterator[tuple[Block, Ints]]:
         """Unit vectors (N, D) and what goes with each, (N,), some at once."""
-        place = self._placed if self._analysis is None else self._placed_by_weight
+        analysis = self._analysis
+        place = self._placed if analysis is None else partial(self._placed_by_weight, analysis=analysis)
         for first in range(0, len(unit), _ROWS):
             rounded = np.rint(unit[first : first + _ROWS].astype(np.float64) * (1 << UNIT_BITS))
             yield Block(self._frame, *place(rounded)), numbers[first : first + _ROWS]
@@ -218,12 +219,12 @@ class KltCoder:
         products = np.stack([_squares(rounded), _squares(offsets)]) / _UNIT_SQUARE
         return offsets @ self._directions.T, products
 
-    def _placed_by_weight(self, rounded: Floats) -> tuple[Floats, Floats]:
+    def _placed_by_weight(self, rounded: Floats, analysis: Floats) -> tuple[Floats, Floats]:
         """The same where the basis is not orthonormal: lengths are those that weighted vectors have.
 
         A vector and its multiples are one, so it is brought to a unit length there, too.
         """
-        places = rounded @ self._analysis
+        places = rounded @ analysis
         places *= (1 << 2 * UNIT_BITS) / np.sqrt(_squares(places))[:, None]
         coefficients = np.rint(places - self._frame.mean * (1 << UNIT_BITS))
         squares = _squares(coefficients) / _UNIT_SQUARE**2

@@ -65,7 +65,7 @@ class Kandinsky(PipelineDecoder):
 
 def _of_black(files: PipelineFiles) -> torch.Tensor:
     """The embedding (1, D) that its prior calls that of nothing: zeros after the preprocessing."""
-    tower = VisionTower.from_source(files.tower, str(files.device))
+    tower = VisionTower.from_source(files.tower, "cpu")  # once, and not beside the pipeline on its device
     side = tower.space.preprocessing["crop"]
     with torch.inference_mode():
-        return tower.image_embeds(torch.zeros(1, 3, *side, device=files.device))
+        return tower.image_embeds(torch.zeros(1, 3, *side))

@@ -41,6 +41,8 @@ def kind_of(folder: Path) -> type[PipelineDecoder]:
         CheckpointError: nothing here does.
     """
     name = read_index(folder).get("_class_name")
+    if isinstance(name, list) and name:  # of a repository with a pipeline's code of its own, which is not run
+        name = name[-1]
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
         raise CheckpointError(

@@ -56,8 +56,7 @@ def find_tower(model: str) -> TowerSource | None:
     """
     main, _, adapter = (model, "", "") if Path(model).exists() else model.partition(ADDED)
     if adapter:
-        file, pipeline = bring(adapter, files_beside_adapter), bring(main, _wanted)
-        found = tower_of_adapter(file, pipeline)
+        found = tower_of_adapter(adapter, bring(main, _wanted))
         if found is None:
             raise ModelError(f"{adapter}: no image_encoder of the right size beside this IP-Adapter")
         return TowerSource(found, None, f"{_label(main)}{ADDED}{_label(adapter)}")
@@ -89,14 +88,21 @@ def tower_of_pipeline(folder: Path, label: str) -> TowerSource:
     return TowerSource(encoder, next(filter(Path.is_file, preprocessors), None), label)
 
 
-def tower_of_adapter(file: Path, pipeline: Path) -> Path | None:
+def tower_of_adapter(adapter: str, pipeline: Path) -> Path | None:
     """The folder with the tower of an IP-Adapter: near its file or in its pipeline, of the right length.
+
+    On the hub several may lie there, of which the right one alone is downloaded.
+
+    Args:
+        adapter: a file, here or on the hub.
+        pipeline: the folder of the pipeline that it is added to.
 
     Raises:
         ModelError: the file is no safetensors, or the adapter takes more than the embedding.
     """
     from safetensors import SafetensorError, safe_open
 
+    file = bring(adapter, adapter_files)
     try:
         with safe_open(file, "np") as tensors:
             name = "image_proj.proj.weight"
@@ -107,11 +113,10 @@ def tower_of_adapter(file: Path, pipeline: Path) -> Path | None:
         raise ModelError(
             f"{file}: this adapter takes more than an image embedding; the plain ones take that alone"
         )
-    places = [file.parent / place for place in _ADAPTER_ENCODERS] + [pipeline / place for place in _ENCODERS]
-    for folder in filter(_is_tower, places):
-        if read_json(folder / _CONFIG).get("projection_dim", 512) == width:
-            return folder.resolve()
-    return None
+    near = next((place for place in _ADAPTER_ENCODERS if _gives(file.parent / place, width)), None)
+    if near is not None:
+        return bring(_beside(adapter, near), lambda names, inside: tower_files(names, f"{inside}/")).resolve()
+    return next((pipeline / place for place in _ENCODERS if _gives(pipeline / place, width)), None)
 
 
 def bring(name: str, wanted: Callable[[Collection[str], str], Collection[str]]) -> Path:
@@ -131,11 +136,20 @@ def bring(name: str, wanted: Callable[[Collection[str], str], Collection[str]]) 
     return repository.download(files) / inside
 
 
-def files_beside_adapter(names: Collection[str], inside: str) -> list[str]:
-    """An IP-Adapter's file, and the towers near it."""
+def adapter_files(names: Collection[str], inside: str) -> list[str]:
+    """An IP-Adapter's file, and what the towers near it are."""
     folder = posixpath.dirname(inside)
-    places = [posixpath.normpath(posixpath.join(folder, place)) + "/" for place in _ADAPTER_ENCODERS]
-    return [inside, *(name for place in places for name in tower_files(names, place))]
+    configs = [posixpath.normpath(f"{folder}/{place}/{_CONFIG}") for place in _ADAPTER_ENCODERS]
+    return [inside, *(name for name in configs if name in names)]
+
+
+def _beside(name: str, place: str) -> str:
+    """What lies beside a file, which may be on the hub, by its name."""
+    if Path(name).exists():
+        return str(Path(name).parent / place)
+    repository, inside = split_inside(name)
+    path, at, revision = repository.partition("@")
+    return f"{path}/{posixpath.normpath(f'{posixpath.dirname(inside)}/{place}')}{at}{revision}"
 
 
 def tower_files(names: Collection[str], place: str) -> list[str]:
@@ -162,6 +176,11 @@ def _wanted(names: Collection[str], inside: str) -> list[str]:
 def _is_tower(folder: Path) -> bool:
     config = folder / _CONFIG
     return config.is_file() and read_json(config).get("model_type") in TOWERS
+
+
+def _gives(folder: Path, width: int) -> bool:
+    """Whether there is a tower whose vectors are so long."""
+    return _is_tower(folder) and read_json(folder / _CONFIG).get("projection_dim", 512) == width
 
 
 def _prior_of(folder: Path) -> str | None:
