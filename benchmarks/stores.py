@@ -10,12 +10,12 @@ from clip_feature_codec import ClipCodec
 from clip_feature_codec.codec.rate import DEFAULT_RATE, Rate
 from clip_feature_codec.encode import encode_folder
 from clip_feature_codec.files import write_atomic
-from clip_feature_codec.store.feature_store import FeatureStore
+from clip_feature_codec.store.writing import WritableStore
 
 
 def make_store(
     codec: ClipCodec, parquet: Path, folder: Path, rate: Rate = DEFAULT_RATE, count: int | None = None
-) -> FeatureStore:
+) -> WritableStore:
     """Write the pictures of a column ``image`` to ``folder/pictures`` and encode them to ``folder/store``.
 
     Run again, it does what is missing.

@@ -13,14 +13,7 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
 from clip_feature_codec.hub import Repository, is_hub_name, look
 from clip_feature_codec.lazy import lazy
-from clip_feature_codec.names import (
-    CLIP_FOLDER,
-    CODEC_FILE,
-    DECODER_FOLDER,
-    MANIFEST_FILES,
-    SHARDS,
-    SHARDS_FOLDER,
-)
+from clip_feature_codec.names import CLIP_FOLDER, CODEC_FILE, DECODER_FOLDER, has_pictures
 from clip_feature_codec.packs import (
     DEFAULT_PACK,
     PARTS,
@@ -163,12 +156,6 @@ def _decoder_of(pack: str) -> str | Path | None:
         return pack
     folder = pack_folder(pack) or Path(pack)
     return decoder_in(folder) if folder.is_dir() else None
-
-
-def has_pictures(folder: Path) -> bool:
-    """Tell whether a folder has what makes it a store beside its tables: a manifest, or shards."""
-    known = any((folder / name).is_file() for name in MANIFEST_FILES)
-    return known or any((folder / SHARDS_FOLDER).glob(SHARDS))
 
 
 def bundles_near(stream: Path | None) -> Iterator[Bundle]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 CODEC_FILE = "codec.json"
 """The tables that streams are coded with, in a store, in a pack, or alone."""
 MANIFEST_FILE = "manifest.sqlite"
@@ -40,3 +42,9 @@ ADDED = "+"
 """Stands between a pipeline's name and that of the adapter that is added to it."""
 PIPELINE_FILE = "model_index.json"
 """What the folder of a pipeline of diffusers is known by."""
+
+
+def has_pictures(folder: Path) -> bool:
+    """Tell whether a folder has what makes it a store beside its tables: a manifest, or shards."""
+    known = any((folder / name).is_file() for name in MANIFEST_FILES)
+    return known or any((folder / SHARDS_FOLDER).glob(SHARDS))

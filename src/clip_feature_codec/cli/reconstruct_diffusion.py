@@ -34,7 +34,6 @@ from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.files import STDIO
 from clip_feature_codec.lazy import lazy
 from clip_feature_codec.outputs.kinds import DECODED, PIPED_PICTURE
-from clip_feature_codec.preview import preview
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -162,8 +161,9 @@ def _made_with(decoder: str | Path | None, options: dict[str, Any]) -> str:
     large they are and when they were written; what is on a hub by its name.
     """
     how = {name: value for name, value in options.items() if name not in ("device", "batch_size")}
-    digest = hashlib.sha256(json.dumps(how | {"decoder": str(decoder)}, sort_keys=True).encode())
     place = Path(decoder or "")
+    named = None if place.is_file() else str(decoder)
+    digest = hashlib.sha256(json.dumps(how | {"decoder": named}, sort_keys=True).encode())
     if decoder and place.is_file():
         with place.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -205,6 +205,8 @@ class _Show:
     def __call__(self, streams: Sequence[Stream]) -> Iterator[Deferred]:
         codec = self._bundle.codec
         if self._preview_only:
+            from clip_feature_codec.preview import preview
+
             return (partial(preview, stream, codec, self._size, self._square) for stream in streams)
         from clip_feature_codec.reconstruct import paint
 

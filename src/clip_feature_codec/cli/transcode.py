@@ -71,17 +71,19 @@ def transcode(
 
     rate = make_rate(options)
     codec = Bundle.find(codec_path).codec if codec_path else None
+    failures: list[tuple[str, str]] = []
     if source.is_dir():
         result = _transcode_store(source, out, rate, codec, packed, quiet)
+        streams, before, after = result.streams, result.bytes_before, result.bytes_after
+        failures = result.failures
     else:
-        result = _transcode_file(source, out, rate, codec)
-    record = {"out": str(out), "streams": result.streams}
-    record |= {"bytes_before": result.bytes_before, "bytes_after": result.bytes_after}
+        streams, (before, after) = 1, _transcode_file(source, out, rate, codec)
+    record = {"out": str(out), "streams": streams, "bytes_before": before, "bytes_after": after}
     remark(
         "{out}: {streams} streams, {bytes_before} bytes before, {bytes_after} after".format(**record), quiet
     )
     write_json(record, json_path)
-    raise_failures(result.failures, result.streams + len(result.failures))
+    raise_failures(failures, streams + len(failures))
 
 
 def _transcode_store(
@@ -94,12 +96,12 @@ def _transcode_store(
         return transcode_store(open_store(source), out, rate, codec, progress, packed=packed)
 
 
-def _transcode_file(source: Path, out: Path, rate: Rate, codec: FeatureCodec | None) -> TranscodeResult:
+def _transcode_file(source: Path, out: Path, rate: Rate, codec: FeatureCodec | None) -> tuple[int, int]:
+    """Give the old and the new size of the stream."""
     from clip_feature_codec.codec.transcode import transcode as transcode_streams
-    from clip_feature_codec.store.transcoding import TranscodeResult
 
     bundle, stream = open_stream(source)
     with naming(source):
         (smaller,) = transcode_streams([stream], rate, bundle.codec, codec or bundle.codec)
     write_bytes(smaller, out)
-    return TranscodeResult(1, len(stream.blob), len(smaller))
+    return len(stream.blob), len(smaller)

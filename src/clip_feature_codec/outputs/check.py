@@ -104,6 +104,8 @@ def _files(output: Output, inputs: Sequence[Path]) -> Iterator[tuple[Path, FileK
 
 def _check_distinct(outputs: Sequence[Output], inputs: Sequence[Path]) -> None:
     """Refuse two outputs of one name."""
+    if len(outputs) < 2:  # names in a store are distinct, and there may be a million of them
+        return
     seen: dict[Path, FileKind] = {}
     for output in outputs:
         own = {path.resolve(): kind for path, kind in _files(output, inputs) if path != STDIO}

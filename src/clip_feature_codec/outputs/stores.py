@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clip_feature_codec.bundle import has_pictures
-from clip_feature_codec.names import CODEC_FILE
+from clip_feature_codec.names import CODEC_FILE, has_pictures
 
 if TYPE_CHECKING:
     from clip_feature_codec.store.manifest import Entry
