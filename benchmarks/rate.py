@@ -7,7 +7,7 @@ Bytes are those of a file for ours, 6 bytes of header included, and of the bare 
 Recall@10: of the ten vectors nearest to an original vector, by exact cosine among the other measured
 originals, the share that is among the ten nearest once those others have been through the codec.
 With --words, vectors of texts of the same model, tables are also fitted for every second of them
-(`fit --queries`), and the share of the first ten that stay is shown for the other half.
+(`fit --queries`), and the share of the first ten is shown that stay for the other half, not fitted on.
 The bound is the rate-distortion function of Gaussian coefficients whose variances are those of the measured
 vectors themselves in the fitted basis: a codec that adapts to each vector can fall below it.
 """
@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 
 from clip_feature_codec.codec.semantic.affine import AffineQuantizer
 from clip_feature_codec.codec.semantic.int8 import Int8Coder
-from clip_feature_codec.codec.semantic.klt import UNIT_BITS, KltCoder
+from clip_feature_codec.codec.semantic.klt import KltCoder
+from clip_feature_codec.codec.semantic.klt_block import UNIT_BITS
 from clip_feature_codec.evaluate.provenance import describe_machine
 
 HEADER = 6

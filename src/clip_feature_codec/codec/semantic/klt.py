@@ -315,7 +315,8 @@ class KltCoder:
             some = block.of(rows)
             code = some.code if self._analysis is None else self._measured(some, unit[rows])
             found = self._nearest(some, code, limit - narrower[rows])
-            short = target - cosines(unit[rows], self.decode(found))
+            spared = np.where(narrower[rows] < limit, _FLOAT32, 0.0)  # nothing, where the finest step is all
+            short = target + spared - cosines(unit[rows], self.decode(found))
             for row, payload in zip(rows, found, strict=True):
                 payloads[row] = payload
             rows, short = rows[short > 0], short[short > 0]

@@ -21,6 +21,7 @@ WEIGHT = 1475  # the usual lambda: 0.36 step^2 per bit, in 2^-12
 # (fitted to training vectors)
 _MORE, _AT_FIRST = 1.02, 2.4
 _LARGER, _BENT = 1.05, 4.0
+_LEAST_ERROR = 2e-7  # smaller ones are not told apart
 _TINY = float(np.finfo(float).tiny)
 
 
@@ -108,7 +109,7 @@ class Block:
         lengths = np.sqrt(np.maximum(self.frame.square + 2 * by_mean + growth * by_value, _TINY))
         originals = np.sqrt(squares)
         errors: Floats = (distances - np.square(originals - lengths)) / (2 * originals * lengths)
-        return np.maximum(errors, 0)
+        return np.maximum(errors, _LEAST_ERROR)
 
     def bytes_about(self, rows: Ints, steps: Ints) -> Floats:
         """Bytes at the usual lambda, (n,), about."""
