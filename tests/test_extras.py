@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 import tomllib
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def listed(requirements: list[str]) -> set[str]:
     return found
 
 
+@cache  # packages_distributions() reads the list of every package's files
 def distribution_of(module: str) -> set[str]:
     return {canonical(name) for name in packages_distributions().get(module, [])}
 

@@ -47,7 +47,6 @@ BASES = {
     "search": "store sky --device cpu --quiet",
     "transcode": "store/p0.clp --quiet",
     "fit": "store --quiet",
-    "same": "store --model MODEL --quiet",
     "train": f"{TINY} --sample-every 0 --workers 0 --device cpu --quiet",
     "eval": f"store {QUICK} --limit 2 --budgets 90,600 --baselines webp",
     "demo": QUICK,
