@@ -119,7 +119,7 @@ def count(
     """Counts and offsets over vectors at all the steps."""
     counts, offsets = np.zeros((ROWS, 2, SYMBOLS)), np.zeros((ROWS, 2, SYMBOLS))
     scales = transform.scales.astype(np.int64)
-    coefficients = transform._coefficients(unit) / 2.0**30
+    coefficients = (unit.astype(np.float64) - transform.mean / 2.0**15) @ transform.basis.T / 2.0**15
     for step in steps.tolist():
         targets = np.rint(coefficients / 2 ** (step / 16 - 1) * 256).astype(np.int64)
         observe(targets, scales - step, tables, counts, offsets)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from ctypes.util import find_library
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,11 +33,12 @@ def is_cpu(name: str) -> bool:
 
 
 def _may_have_gpu() -> bool:
-    if sys.platform == "linux":
+    system = platform.system()
+    if system == "Linux":
         return any(Path(driver).exists() for driver in _DRIVERS)
-    if sys.platform == "darwin":
+    if system == "Darwin":
         return platform.machine() == "arm64"
-    return sys.platform != "win32" or find_library("nvcuda") is not None
+    return system != "Windows" or find_library("nvcuda") is not None
 
 
 def pick_device(name: str = "auto") -> torch.device:

@@ -8,8 +8,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate import Accelerator
+from clip_feature_codec.extras import extra
+
+with extra("train", "training"):
+    import torch
+    from accelerate import Accelerator
 
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.decoders.checkpoint import load_decoder, save_decoder
