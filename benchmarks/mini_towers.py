@@ -38,12 +38,20 @@ PROBED = 4000  # pictures that a probe is fitted on
 BUDGETS = (30, 45, 60, 90)  # bytes of a stream of the vector alone
 
 
+def embedded(codec: ClipCodec, images: np.ndarray) -> np.ndarray:
+    """Vectors (N, D) of pictures uint8 (N, S, S, 3), a few at once: thousands would not fit in memory."""
+    parts = np.array_split(images, len(images) // 64 + 1)
+    return np.concatenate(
+        [codec.embedder.embed_images([Image.fromarray(image) for image in part]) for part in parts]
+    )
+
+
 def name_figures(codec: ClipCodec, parquet: Path, names: list[list[str]], held_out: set[str]) -> None:
     """Print how often a picture's true name is among the first of 1,000 prompts, by its coded vector."""
     pictures = load_pictures([parquet], 256)
     classes = known_classes(pictures, names)
     rows = np.flatnonzero(classes >= 0)
-    vectors = codec.embedder.embed_images([Image.fromarray(pictures.images[row]) for row in rows])
+    vectors = embedded(codec, pictures.images[rows])
     prompts = codec.embedder.embed_text([f"a photo of a {synonyms[0].lower()}" for synonyms in names])
     seen = np.array([names[classes[row]][0].lower() not in held_out for row in rows])
     rates = {f"{budget} bytes": Rate(max_bytes=budget, layers="semantic") for budget in BUDGETS}
@@ -106,7 +114,7 @@ def stream_figures(codec: ClipCodec, store: Store, title: str) -> None:
 
 def told_and_shown(codec: ClipCodec, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Vectors with a one behind them (N, D + 1), and 8x8 thumbnails (N, 192), of uint8 (N, 64, 64, 3)."""
-    vectors = codec.embedder.embed_images([Image.fromarray(image) for image in images])
+    vectors = embedded(codec, images)
     blocks = images.reshape(len(images), 8, 8, 8, 8, 3).mean((2, 4)).reshape(len(images), -1)
     return np.hstack([vectors, np.ones((len(vectors), 1))]), blocks
 

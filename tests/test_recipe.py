@@ -20,7 +20,6 @@ from safetensors.torch import save_model
 
 from clip_feature_codec.diffusion.upsampler import Upsampler
 from clip_feature_codec.evaluate.metrics.judge import Judge
-from clip_feature_codec.names import DECODER_FILE
 from clip_feature_codec.train.config import TrainConfig
 from samples import make_picture
 
@@ -37,12 +36,12 @@ def small_config(path: Path) -> Path:
         "batch_size": "4",
         "steps": "4",
         "warmup_steps": "2",
-        "eyes_from": "1",
-        "critics_from": "2",
-        "widths": "[8, 8, 8]",
-        "fine": "[4, 4]",
-        "critic": "4",
-        "qualities": "[[20, 30], [80, 80]]",
+        "vector_bytes": "[[22, 24, 2], [46, 46, 1]]",
+        "layout_qualities": "[[20, 30, 10], [80, 80, 1]]",
+        "looks": "4",
+        "square": "8",
+        "minutes": "0.02",
+        "look_every": "1",
         "out_size": "16",
         "layout": "6",
         "base": "8",
@@ -50,13 +49,12 @@ def small_config(path: Path) -> Path:
         "attention_levels": "[]",
         "epochs": "1",
         "sample_every": "0",
-        "crop": "32",
         "blocks": "1",
-        "shown": "2",
     }
     for key, value in changes.items():
         text, count = re.subn(rf"^{key} = [^#\n]*", f"{key} = {value} ", text, flags=re.M)
         assert count, key
+    text = text.replace("side = 256", "side = 64")  # of the decoder's crops: four times its out_size
     path.write_text(text)
     return path
 
@@ -101,9 +99,9 @@ def test_recipe_makes_a_pack_that_encodes_and_decodes(tmp_path: Path) -> None:
 
     common = ("--config", config, "--out", work, "--device", "cpu")
     pictures = ("--labels", labels, "--photos", data)
-    for reader in ("tower", "painter"):
-        stage = ("label_crops.py", *common, *pictures, "--small", data, "--teacher", teacher)
-        out = run(*stage, "--for", reader)
+    for reader, eyes in (("tower", ("--teacher", teacher)), ("decoder", ())):
+        stage = ("label_crops.py", *common[:4], *pictures, "--small", data)
+        out = run(*stage, "--for", reader, *eyes)
         assert "{'named': 6, 'other': 4, 'small': 12}" in out  # two with a name are kept out
     stage = ("train_image_tower.py", *common, *pictures, "--teacher", teacher)
     assert "at step 0 of 4" in run(*stage, "--minutes", 0)
@@ -111,18 +109,20 @@ def test_recipe_makes_a_pack_that_encodes_and_decodes(tmp_path: Path) -> None:
     assert "at step 4 of 4" in run(*stage)  # it is done
     run("fit_text_tower.py", *common, *pictures, "--steps", 3)
     run("code_crops.py", *common, *pictures)
-    stage = ("train_painter.py", *common, "--teacher", teacher)
-    assert "painted" in run(*stage)
-    assert "at step 4 of 4" in run(*stage)
-    stage = ("train_decoder.py", "--config", config, "--data", data, "--out", work, "--device", "cpu")
+    stage = ("train_decoder.py", *common)
     run(*stage)
-    first = work / "first.pt"
-    (work / "decoder" / DECODER_FILE).rename(first)
+    run("train_upsampler.py", *common, "--teacher", teacher)
+    first = tmp_path / "first"
+    run("build_pack.py", "--work", work, "--pack", first)
     shutil.rmtree(work / "decoder")
-    run(*stage, "--init", first)  # begins with the weights of the decoder that the first run has made
-    stage = ("train_upsampler.py", "--config", config, "--data", data, "--out", work, "--device", "cpu")
+    (work / "upsampler.pt").unlink()
+    projected = tmp_path / "projected.safetensors"  # into the very same space, to begin with what is there
+    assert "of the old vectors is foretold" in run("reproject.py", first, "--out", work, "--to", projected)
+    run(*stage, "--init", projected)
+    old = first / "decoder/model.safetensors"
+    stage = ("train_upsampler.py", *common, "--teacher", teacher, "--init", old)
     assert "detail" in run(*stage)
-    assert run(*stage) == ""  # it is done
+    assert "at step 0" not in run(*stage)  # it goes on, and is done
     run("build_pack.py", "--work", work, "--pack", tmp_path / "pack")
 
     from clip_feature_codec import ClipCodec
@@ -146,21 +146,16 @@ def test_recipe_makes_a_pack_that_encodes_and_decodes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["config.toml", "gpu.toml"])
 def test_what_a_configuration_makes_is_small_enough_for_the_package(name: str) -> None:
     recipe = runpy.run_path(str(RECIPE / "data.py"))["read_config"](RECIPE / name)
-    clip = open_clip.CLIP(**recipe["clip"]["model"])
-    decoder = TrainConfig.from_dict(recipe["decoder"]).build_unet(recipe["clip"]["model"]["embed_dim"])
-    upsampler = Upsampler(recipe["upsampler"]["channels"], recipe["upsampler"]["blocks"])
-    with patch.object(sys, "path", [str(RECIPE), *sys.path]):
-        painter_type = runpy.run_path(str(RECIPE / "painter.py"))["Painter"]
-    shape = recipe["painter"]
-    painter = painter_type(recipe["clip"]["model"]["embed_dim"], shape["widths"], shape["fine"])
-    image, everything, diffusing, painting = (
+    clip, dim = open_clip.CLIP(**recipe["clip"]["model"]), recipe["clip"]["model"]["embed_dim"]
+    decoder = TrainConfig.from_dict(recipe["decoder"]).build_unet(dim)
+    upsampler = Upsampler(recipe["upsampler"]["channels"], recipe["upsampler"]["blocks"], dim)
+    image, everything, diffusing = (
         2 * sum(parameter.numel() for network in networks for parameter in network.parameters())
-        for networks in ([clip.visual], [clip], [decoder, upsampler], [painter])
+        for networks in ([clip.visual], [clip], [decoder, upsampler])
     )
     assert image <= 12_000_000
     assert everything - image <= 14_000_000
     assert diffusing <= 28_000_000
-    assert painting <= 28_000_000
     assert recipe["decoder"]["layout"] <= recipe["decoder"]["out_size"]
 
 

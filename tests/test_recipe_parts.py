@@ -11,7 +11,6 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "recipes" / "mini"))
 from data import Pictures, Shards
-from painter import Painter, enlarged
 from teacher import fold_norms, known_classes, unfold_norms
 
 
@@ -59,12 +58,3 @@ def test_shards_are_read_as_one_and_only_where_all_arrays_are_there(tmp_path: Pa
     taken = shards.take(np.array([6, 0, 3]))
     assert taken["a"].tolist() == [23, 0, 20]
     assert taken["b"].tolist() == [203, 0, 200]
-
-
-def test_an_untrained_painter_paints_the_layout() -> None:
-    painter = Painter(8, widths=(8, 8, 8), fine=(4, 4))
-    planes = torch.rand(2, 4, Painter.layout_side, Painter.layout_side)
-    mean, painted = painter(torch.randn(2, 8), planes, torch.randn(2, 1, 64, 64))
-    torch.testing.assert_close(mean, planes[:, :3])
-    torch.testing.assert_close(painted, enlarged(planes[:, :3]))
-    assert painted.shape[-1] == Painter.side

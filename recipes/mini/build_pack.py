@@ -1,4 +1,4 @@
-"""Stage 5: put the results of the other stages together as a pack: weights in float16, networks as graphs."""
+"""Stage 7: put the results of the other stages together as a pack: weights in float16, networks as graphs."""
 
 from __future__ import annotations
 

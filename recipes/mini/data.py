@@ -105,11 +105,8 @@ class Shards:
             {path.name.removesuffix(f"-{name}.npy") for path in folder.glob(f"*-{name}.npy")}
             for name in names
         ]
-        whole = sorted(set.intersection(*found))
-        self._files = {
-            name: [np.load(folder / f"{shard}-{name}.npy", mmap_mode="r") for shard in whole]
-            for name in names
-        }
+        self._folder, self._whole = folder, sorted(set.intersection(*found))
+        self._files = {name: [np.load(file, mmap_mode="r") for file in self.files(name)] for name in names}
         self._device = device
         self._held: dict[str, torch.Tensor] = {}
         if device.type != "cpu":
@@ -118,6 +115,10 @@ class Shards:
                 self._held[name] = torch.cat(parts)
         files = self._files[names[0]]
         self._ends = np.cumsum([len(file) for file in files])
+
+    def files(self, name: str) -> list[Path]:
+        """The files of an array, in order."""
+        return [self._folder / f"{shard}-{name}.npy" for shard in self._whole]
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0

@@ -175,6 +175,8 @@ def export_decoder(path: Path) -> None:
     if upsampler is not None:
         graphs.append(UPSAMPLER_GRAPH)
         small = {"pictures": pictures}
+        if upsampler.told is not None:
+            small["vectors"] = inputs["z"]
         export_graph(path.with_name(UPSAMPLER_GRAPH), path, upsampler, upsampler.detail, small, "upsampler.")
     Graphs.describe(path, graphs, {})
 

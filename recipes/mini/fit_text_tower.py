@@ -20,11 +20,13 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from skimage.color import rgb2hsv
 from torch import Tensor
 
+import clip_feature_codec.embed.openclip.glimpse  # noqa: F401 (timm finds it by its name)
 from clip_feature_codec.devices import pick_device
 from clip_feature_codec.embed import Embedder, load_embedder
 from clip_feature_codec.files import write_atomic
@@ -66,6 +68,12 @@ def attributes(images: np.ndarray) -> dict[str, np.ndarray]:
     words = {word: mask.mean((1, 2)) >= 0.2 for word, mask in masks.items()}
     brightness = value.mean((1, 2))
     return words | {"dark": brightness < 0.3, "bright": brightness > 0.75}
+
+
+def shrunk(images: np.ndarray, side: int) -> np.ndarray:
+    """Pictures uint8 (N, S, S, 3) at another size."""
+    size = (side, side)
+    return np.stack([np.asarray(Image.fromarray(i).resize(size, Image.Resampling.BICUBIC)) for i in images])
 
 
 def embed_pictures(embedder: Embedder, images: np.ndarray) -> np.ndarray:
@@ -263,7 +271,8 @@ def main() -> None:
     names = read_names(args.labels)
     photos = load_pictures(args.photos, config["model"]["vision_cfg"]["image_size"])
     photo_vectors = torch.from_numpy(embed_pictures(embedder, photos.images))
-    crops = np.load(min((args.out / "crops-painter").glob("*-images.npy")))
+    crops = np.load(min((args.out / "crops-decoder").glob("*-images.npy")))
+    crops = shrunk(crops, config["model"]["vision_cfg"]["image_size"])
     captions = write_captions(
         names,
         set(config["held_out"]),

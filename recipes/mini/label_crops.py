@@ -2,7 +2,8 @@
 
 The student sees a crop at its own size and learns the teacher's logits for the very same crop: on few
 photographs, that and blends of two crops (Beyer et al. 2022, "Knowledge distillation: a good teacher is
-patient and consistent") carry over far more than the photographs' names would.
+patient and consistent") carry over far more than the photographs' names would. The decoder's crops are not
+labelled: networks look at them while it learns.
 
 Crops are kept in shards, drawn from (seed, shard); the shards that are there already are left as they are.
 """
@@ -86,15 +87,22 @@ def _draw_one(pools: dict[str, Pool], config: dict[str, Any], rng: np.random.Gen
     return Crop(image, shown, int(pools[kind].classes[row]), kind == "small")
 
 
+def open_teacher(path: Path, device: str) -> TeacherFile | TeacherNetwork:
+    """The teacher, as LiteRT runs it or as a network."""
+    return TeacherFile(path) if path.suffix == ".tflite" else TeacherNetwork(path, pick_device(device))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, default=CONFIG)
-    parser.add_argument("--for", dest="reader", choices=("tower", "painter"), required=True)
-    parser.add_argument("--teacher", type=Path, required=True, help="quantised file, or what teacher.py made")
+    parser.add_argument("--for", dest="reader", choices=("tower", "decoder"), required=True)
+    parser.add_argument(
+        "--teacher", type=Path, help="quantised file, or what teacher.py made; for the tower's crops"
+    )
     parser.add_argument("--labels", type=Path, required=True, help="its classes, a line each")
     parser.add_argument("--photos", type=Path, nargs="+", required=True)
     parser.add_argument("--small", type=Path, nargs="+", required=True, help="64-px pictures")
-    parser.add_argument("--out", type=Path, required=True, help="gets crops-tower/ or crops-painter/")
+    parser.add_argument("--out", type=Path, required=True, help="gets crops-tower/ or crops-decoder/")
     parser.add_argument("--shard", type=int, help="only this one; several processes may run side by side")
     parser.add_argument("--device", default="auto", help="of a teacher that is no quantised file")
     args = parser.parse_args()
@@ -103,11 +111,7 @@ def main() -> None:
     photos, small = load_pictures(args.photos, _PHOTO_SIDE), load_pictures(args.small, _SMALL_SIDE)
     pools = make_pools(photos, small, read_names(args.labels), config["kept_out"])
     print({kind: len(pool.images) for kind, pool in pools.items()}, flush=True)
-    teacher = (
-        TeacherFile(args.teacher)
-        if args.teacher.suffix == ".tflite"
-        else TeacherNetwork(args.teacher, pick_device(args.device))
-    )
+    teacher = None if args.teacher is None else open_teacher(args.teacher, args.device)
     folder = args.out / f"crops-{args.reader}"
     folder.mkdir(parents=True, exist_ok=True)
     for shard in range(config["shards"]) if args.shard is None else [args.shard]:
@@ -119,10 +123,12 @@ def main() -> None:
         crops = [draw_crop(pools, config, rng) for _ in range(config["per_shard"])]
         arrays = {
             "images": np.stack([crop.image for crop in crops]),
-            "logits": teacher.logits(np.stack([crop.shown for crop in crops])).astype(np.float16),
             "small": np.array([crop.small for crop in crops]),
             "classes": np.array([crop.known for crop in crops], np.int16),  # last: the shard is whole
         }
+        if teacher is not None:
+            logits = teacher.logits(np.stack([crop.shown for crop in crops]))
+            arrays = {"logits": logits.astype(np.float16)} | arrays
         for name, array in arrays.items():
             with atomic_writer(folder / f"{shard:03}-{name}.npy") as file:
                 np.save(file, array)

@@ -1,11 +1,12 @@
 """Stage 2: the image tower of the compact CLIP, learned from the teacher.
 
 The tower begins as the teacher itself (`teacher.py`) at a smaller input, with a linear projection in place of
-its classifier: the directions in which the teacher's logits vary most. Cosines with learned prototypes of
-the 1,000 classes then have to say what the teacher says of the same crop at its full size, from vectors under
-the noise that coding brings; and a linear head has to predict the picture's 8x8 thumbnail, so that the vector
-keeps what a thing looks like beside what it is. The head is thrown away; the prototypes are what the text
-tower is fitted to.
+its classifier: the directions in which the teacher's logits vary most, and those in which the picture's
+8x8 thumbnail does, which the tower has beside the teacher's features (its glimpse). Cosines with learned
+prototypes of the 1,000 classes then have to say what the teacher says of the same crop at its full size, from
+vectors under the noise that coding brings; and a linear head has to give the thumbnail back, so that the
+vector keeps what a thing looks like beside what it is. The head is thrown away; the prototypes are what
+the text tower is fitted to.
 
 Batch norms are folded into the convolutions all the while. Run again after an interruption, it goes on from
 its last checkpoint.
@@ -27,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip_feature_codec.devices import autocast_dtype, pick_device
+from clip_feature_codec.embed.openclip.glimpse import SIDE
 from clip_feature_codec.files import atomic_writer
 from data import CONFIG, Shards, as_batch, load_pictures, read_config
 from teacher import CLASSES, fold_norms, known_classes, read_names, read_teacher
@@ -51,25 +53,34 @@ class Student(nn.Module):
         self.thumbnail = nn.Linear(dim, 3 * 8 * 8)
         self.log_scale = nn.Parameter(torch.tensor(math.log(16.0)))
 
-    def begin(self, teacher: Path, features: Tensor) -> None:
-        """Take over the teacher's weights; its classifier's main directions become the projection.
+    @torch.no_grad()
+    def begin(self, teacher: Path, features: Tensor, looks: int, share: float) -> None:
+        """Take over the teacher's weights; what varies most in its logits and in looks is the projection.
 
         Args:
             teacher: the quantised file.
-            features: what its classifier is given for some pictures (N, 1280).
+            features: what the projection is given for some pictures: the teacher's features (N, 1280) and
+                their glimpses (N, 192).
+            looks: how many of the vector's numbers are the glimpse's main directions at first.
+            share: of the vectors' variance that is the glimpse's.
         """
         network = read_teacher(teacher)
         weight = network.classifier.weight - network.classifier.weight.mean(0)
         fold_norms(network)
         weights = {key: value for key, value in network.state_dict().items() if "classifier" not in key}
-        self.visual.trunk.load_state_dict(weights)
-        logits = (features - features.mean(0)) @ weight.T
-        basis = torch.linalg.eigh(logits.T @ logits).eigenvectors.flip(1).T[: self.prototypes.shape[1]]
-        with torch.no_grad():
-            self.visual.head.proj.weight.copy_(basis @ weight)
-            self.visual.head.proj.bias.copy_(-basis @ weight @ features.mean(0))
-            self.prototypes.copy_(basis.T)
-            nn.init.zeros_(self.thumbnail.weight)
+        self.visual.trunk.network.load_state_dict(weights)
+        known, glimpses = torch.tensor_split(features - features.mean(0), [weight.shape[1]], dim=1)
+        said = _main_directions(known @ weight.T, self.prototypes.shape[1] - looks)
+        seen = _main_directions(glimpses, looks)
+        louder = (known @ weight.T @ said.T).square().sum() / (glimpses @ seen.T).square().sum()
+        seen = (louder * share / (1 - share)).sqrt() * seen
+        projection = torch.cat(
+            [F.pad(said @ weight, (0, seen.shape[1])), F.pad(seen, (weight.shape[1], 0))], dim=0
+        )
+        self.visual.head.proj.weight.copy_(projection)
+        self.visual.head.proj.bias.copy_(-projection @ features.mean(0))
+        self.prototypes.copy_(F.pad(said.T, (0, looks)))
+        nn.init.zeros_(self.thumbnail.weight)
 
     def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures (N, 3, S, S) in [-1, 1] -> class logits (N, 1000), thumbnails (N, 3, 8, 8) in [-1, 1].
@@ -80,6 +91,12 @@ class Student(nn.Module):
         z = F.normalize(z + noise, dim=-1)
         logits = self.log_scale.exp() * z @ F.normalize(self.prototypes, dim=-1).T
         return logits, self.thumbnail(z * z.shape[1] ** 0.5).view(-1, 3, 8, 8)
+
+
+def _main_directions(rows: Tensor, count: int) -> Tensor:
+    """Orthonormal directions (count, D) in which rows (N, D) of mean 0 vary most."""
+    found: Tensor = torch.linalg.eigh(rows.T @ rows).eigenvectors.flip(1).T[:count]
+    return found
 
 
 def losses(
@@ -114,7 +131,7 @@ def _size(tensor: Tensor) -> float:
 
 def frozen(model: Student, blocks: int) -> Iterator[nn.Parameter]:
     """The tensors of the stem and of the first blocks."""
-    trunk = model.visual.trunk
+    trunk = model.visual.trunk.network
     if blocks:
         yield from trunk.conv_stem.parameters()
         yield from trunk.blocks[:blocks].parameters()
@@ -130,15 +147,24 @@ def learning_rate(step: int, config: dict[str, Any]) -> float:
 class Training:
     """Everything that the training changes, and its checkpoint."""
 
-    def __init__(self, config: dict[str, Any], crops: Shards, teacher: Path, device: torch.device) -> None:
+    def __init__(self, config: dict[str, Any], crops: Shards, device: torch.device) -> None:
         torch.manual_seed(config["seed"])
         self.config, self.crops, self.device, self.step = config, crops, device, 0
         self.model = Student(config["model"])
-        self.model.begin(teacher, _teacher_features(teacher, crops, device))
         self.model.to(device).to(memory_format=torch.channels_last)
         if config["compile"]:
             self.model.compile()
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.model), weight_decay=config["weight_decay"])
+        self._prepare()
+
+    def _prepare(self) -> None:
+        groups = parameter_groups(self.model)  # they depend on the weights
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=self.config["weight_decay"])
+
+    def begin(self, teacher: Path) -> None:
+        """Begin as the teacher."""
+        features = _teacher_features(teacher, self.crops, self.device)
+        self.model.begin(teacher, features, self.config["looks"], self.config["looks_share"])
+        self._prepare()
 
     def save(self, path: Path) -> None:
         """Write the checkpoint."""
@@ -195,13 +221,14 @@ class Training:
 
 @torch.no_grad()
 def _teacher_features(teacher: Path, crops: Shards, device: torch.device) -> Tensor:
-    """What the teacher's classifier is given for the first crops, at the student's size: (N, 1280)."""
+    """What the projection is given for the first crops, at the student's size: (N, 1280 + 192)."""
     network = read_teacher(teacher).to(device)
     found = []
     for first in range(0, min(_LABELLED, len(crops)), 64):
         images = crops.take(np.arange(first, min(first + 64, len(crops))))["images"]
         images = images.permute(0, 3, 1, 2).float() / 127.5 - 1
-        found.append(network.forward_head(network.forward_features(images), pre_logits=True).cpu())
+        known = network.forward_head(network.forward_features(images), pre_logits=True)
+        found.append(torch.cat([known, F.adaptive_avg_pool2d(images, SIDE).flatten(1)], dim=1).cpu())
     return torch.cat(found)
 
 
@@ -220,15 +247,17 @@ def main() -> None:
     config, device = recipe["clip"], pick_device(args.device)
     crops = Shards(args.out / "crops-tower", ("images", "logits", "classes"), device)
 
-    photos = load_pictures(args.photos, recipe["crops"]["side"])
+    photos = load_pictures(args.photos, recipe["crops"]["tower"]["side"])
     classes = known_classes(photos, read_names(args.labels))
     kept_out = np.flatnonzero(classes >= 0)[-recipe["crops"]["kept_out"] :]
-    training = Training(config, crops, args.teacher, device)
+    training = Training(config, crops, device)
     checkpoint = args.out / "image_tower.pt"
     if checkpoint.exists():
         training.load(checkpoint)
     elif args.init is not None:
         training.model.load_state_dict(torch.load(args.init, weights_only=True)["model"])
+    else:
+        training.begin(args.teacher)
     print(f"{len(crops)} crops, at step {training.step} of {config['steps']}", flush=True)
     began, saved, first = time.time(), time.time(), training.step
     while training.step < config["steps"] and time.time() - began < 60 * args.minutes:

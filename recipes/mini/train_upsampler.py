@@ -1,13 +1,15 @@
-"""Stage 4: the learned upsampler, from the decoder's canvas to four times its side.
+"""Stage 6: the upsampler, which learns by the eyes of the teacher.
 
-Learned from photographs alone: first by the absolute error, then against a discriminator that sees patches
-of the result beside a bicubic enlargement of what it was made from (conditional PatchGAN, Isola et al. 2017;
-hinge loss, Lim & Ye 2017; spectral normalisation, Miyato et al. 2018; feature matching, Wang et al. 2018,
-pix2pixHD, eq. 4). Inputs are thumbnails, blurred and noised a little, since a decoder's canvas is no perfect
-one (conditioning augmentation, Ho et al. 2022, Cascaded Diffusion Models). In the last part of the training,
-half of them are what the decoder of stage 3 makes of the same photographs, beginning from thumbnails under
-noise: a canvas that begins from noise alone differs from its photograph in all that the stream does not say,
-and an upsampler that is held to the photograph there learns to blur.
+It paints above the decoder's canvas by what the vector says is there. What it paints is held to the
+photograph where the canvas speaks: in its low frequencies, by the squared error. Above them no stream can
+say where each edge is. There the eyes compare: what they see on coarse levels and name, place by place, and
+of fine levels only how strong each feature is in each region and how much it varies; and so with the
+energy of the finest octaves, so that flat areas stay flat. Both pictures are shown through the same random
+window, so that only what survives a small change counts, at the size at which a classifier would see them.
+
+It learns from photographs alone, in squares of them, and from canvases of one step of the decoder (the mean
+of all pictures that a stream allows) and of two. With ``--init`` it begins with the weights of an earlier
+upsampler, which need not have been told of vectors.
 
 Run again after an interruption, it goes on from its last checkpoint.
 """
@@ -16,8 +18,8 @@ from __future__ import annotations
 
 import argparse
 import copy
-import itertools
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,179 +27,258 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
+from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.decoders.checkpoint import load_decoder
 from clip_feature_codec.decoders.diffusion import DiffusionDecoder
 from clip_feature_codec.decoders.options import OUR_SAMPLING
 from clip_feature_codec.devices import autocast_dtype, pick_device
+from clip_feature_codec.diffusion.noise import noise_generators
+from clip_feature_codec.diffusion.plans import sampling_plan
+from clip_feature_codec.diffusion.residual import Residual
+from clip_feature_codec.diffusion.samplers import sample
 from clip_feature_codec.diffusion.unet import layout_planes
 from clip_feature_codec.diffusion.upsampler import Upsampler
 from clip_feature_codec.files import atomic_writer
 from clip_feature_codec.images import to_pictures
-from clip_feature_codec.names import DECODER_FILE
-from data import CONFIG, as_batch, load_pictures, read_config
+from clip_feature_codec.names import CODEC_FILE, DECODER_FILE
+from code_crops import KEPT_OUT, coded_names
+from data import CONFIG, Shards, read_config
+from eyes import Eyes
+from teacher import SIDE, read_teacher
+
+_STANDARD = 128  # pictures that the eyes' features are standardised over
+_REGIONS = (10, 5)  # sides of the regions of the two fine levels, in their pixels
+_SHEET = 10  # pictures across
 
 
-class Discriminator(nn.Module):
-    """Real or painted, for overlapping patches of 47 pixels."""
+@dataclass(frozen=True)
+class Batch:
+    """N photographs with what one stream of each decodes to.
 
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        widths = [6, channels, 2 * channels, 4 * channels]
-        self.layers = nn.ModuleList(
-            spectral_norm(nn.Conv2d(a, b, 4, stride=2, padding=1)) for a, b in itertools.pairwise(widths)
-        )
-        self.head = spectral_norm(nn.Conv2d(widths[-1], 1, 3, padding=1))
-
-    def forward(self, pictures: Tensor, enlarged: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Pictures and the enlarged inputs (N, 3, H, W) -> scores (N, 1, H / 8, W / 8), features."""
-        # What an enlargement does not show is small: shown apart, and enlarged as well.
-        x = torch.cat([pictures, 4 * (pictures - enlarged)], dim=1)
-        features = []
-        for layer in self.layers:
-            x = F.leaky_relu(layer(x), 0.2)
-            features.append(x)
-        return self.head(x), features
-
-
-def crops(
-    images: np.ndarray, painted: np.ndarray, count: int, side: int, rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """Random squares of photographs and the same of their canvases, mirrored half of the time.
-
-    Args:
-        images: uint8 (N, F S, F S, 3), F being the upsampler's factor.
-        painted: uint8 (N, S, S, 3).
-        count: how many.
-        side: of the photographs' squares.
-        rng: draws.
-
-    Returns:
-        float32 in [-1, 1], (count, 3, side, side) and (count, 3, side / F, side / F).
+    Attributes:
+        pictures: (N, 3, S, S) in [-1, 1].
+        vectors: (N, D).
+        planes: the layouts, as `layout_planes` gives them.
+        corners: (N, 2), of the squares that are learned from, in the canvases' pixels.
+        window: affine maps (N, 2, 3), through which the eyes look at those.
+        steps: of the decoder.
     """
-    factor = Upsampler.factor
-    rows = rng.integers(0, len(images), count)
-    corners = rng.integers(0, painted.shape[1] - side // factor + 1, (count, 2))
-    turns = rng.choice([-1, 1], count)
 
-    def cut(source: np.ndarray, scale: int) -> Tensor:
-        width = side * scale // factor
-        squares = [
-            source[i, scale * y : scale * y + width, scale * x : scale * x + width][:, ::turn]
-            for i, (y, x), turn in zip(rows, corners, turns, strict=True)
-        ]
-        return as_batch(np.stack(squares))
+    pictures: Tensor
+    vectors: Tensor
+    planes: Tensor
+    corners: np.ndarray
+    window: Tensor
+    steps: int
 
-    return cut(images, factor), cut(painted, 1)
+
+def draw(crops: Shards, rows: np.ndarray, step: int, config: dict[str, Any], device: torch.device) -> Batch:
+    """The batch of a step, of some ``rows``: everything random in it comes from (seed, step)."""
+    rng, count = np.random.default_rng([config["seed"], step]), config["batch_size"]
+    images, coded, layouts = crops.take(rng.choice(rows, count)).values()
+    version = torch.from_numpy(rng.integers(0, coded.shape[1], count)).to(device)
+    kept = torch.from_numpy(rng.random(count) >= config["dropout"]).to(device)
+    turned = torch.from_numpy(rng.random(count) < 0.5).to(device)[:, None, None, None]
+    chosen = torch.arange(count, device=device)
+    pictures = images.permute(0, 3, 1, 2).float() / 127.5 - 1
+    planes = layout_planes(layouts[chosen, version], torch.ones_like(kept))
+    side = pictures.shape[-1] // Upsampler.factor
+    return Batch(
+        torch.where(turned, pictures.flip(3), pictures),
+        coded[chosen, version].float() * kept[:, None],
+        torch.where(turned, planes.flip(3), planes),
+        rng.integers(0, side - config["square"] + 1, (count, 2)),
+        torch.from_numpy(_windows(count, rng)).to(device),
+        int(rng.integers(1, 3)),
+    )
+
+
+def _windows(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Affine maps (N, 2, 3): up to a sixth nearer or farther, moved, mirrored half of the time."""
+    scale = np.exp(rng.uniform(-0.15, 0.15, (count, 1))) * np.exp(rng.uniform(-0.05, 0.05, (count, 2)))
+    theta = np.zeros((count, 2, 3), np.float32)
+    theta[:, 0, 0] = scale[:, 0] * rng.choice([-1, 1], count)
+    theta[:, 1, 1] = scale[:, 1]
+    theta[:, :, 2] = rng.uniform(-0.1, 0.1, (count, 2))
+    return theta
+
+
+def shown(pictures: Tensor, window: Tensor) -> Tensor:
+    """Pictures as the eyes get to see them: (N, 3, S, S)."""
+    grid = F.affine_grid(window, list(pictures.shape), align_corners=False)
+    seen: Tensor = F.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
+    return seen
+
+
+def squares(pictures: Tensor, corners: np.ndarray, side: int, scale: int) -> Tensor:
+    """The squares of (N, 3, H, W) that begin at ``corners``, both in units of ``scale`` pixels."""
+    side *= scale
+    cut = [
+        picture[:, y : y + side, x : x + side]
+        for picture, (y, x) in zip(pictures, scale * corners, strict=True)
+    ]
+    return torch.stack(cut).contiguous(memory_format=torch.channels_last)
+
+
+def canvases(decoder: DiffusionDecoder, vectors: Tensor, planes: Tensor, steps: int, seed: int) -> Tensor:
+    """What so many steps of the decoder paint, (N, 3, S, S); the guidance is the default."""
+    size = decoder.image_size
+    with _autocast(vectors.device):
+        return sample(
+            decoder.denoiser,
+            sampling_plan("dpm-solver++", decoder.scheduler, steps),
+            vectors,
+            size=size,
+            guidance=OUR_SAMPLING.guidance if steps > 1 else 1.0,
+            layout=planes,
+            residual=Residual.around(planes, (size, size), decoder.unet_config.residual_gain),
+            generators=noise_generators(seed, [row.to_bytes(4) for row in range(len(vectors))]),
+        ).float()
+
+
+def statistics(features: list[Tensor]) -> list[Tensor]:
+    """How strong each feature of the fine levels is in each region, and how much it varies there."""
+    found = []
+    for level, region in zip(features, _REGIONS, strict=False):
+        mean = F.avg_pool2d(level, region, ceil_mode=True)
+        square = F.avg_pool2d(level.square(), region, ceil_mode=True)
+        found.append(torch.cat([mean, (square - mean.square()).clamp(min=1e-3).sqrt()], dim=1))
+    return found
+
+
+def energies(pictures: Tensor) -> list[Tensor]:
+    """The root mean square of the finest octaves in squares of an eighth of the side."""
+    found = []
+    luma = pictures.mean(1, keepdim=True)
+    for _ in range(3):
+        lower = F.avg_pool2d(luma, 2)
+        band = luma - F.interpolate(lower, scale_factor=2.0, mode="bilinear")
+        found.append((F.avg_pool2d(band.square(), luma.shape[-1] // 8) + 1e-5).sqrt())
+        luma = lower
+    return found
+
+
+class State:
+    """Everything that the training changes, and its checkpoint."""
+
+    def __init__(self, config: dict[str, Any], dim: int, device: torch.device) -> None:
+        torch.manual_seed(config["seed"])
+        self.upsampler = Upsampler(config["channels"], config["blocks"], dim).to(device)
+        self.upsampler.to(memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.upsampler).requires_grad_(False)
+        self.brush = torch.optim.AdamW(self.upsampler.parameters(), betas=(0.9, 0.99), weight_decay=0.0)
+        self.step, self.seconds = 0, 0.0
+
+    def parts(self) -> dict[str, Any]:
+        """What the checkpoint holds beside the number of steps."""
+        return {name: getattr(self, name) for name in ("upsampler", "average", "brush")}
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint."""
+        states = {name: part.state_dict() for name, part in self.parts().items()}
+        facts = {"step": self.step, "seconds": self.seconds, "config": self.upsampler.config}
+        with atomic_writer(path) as file:
+            torch.save(facts | states, file)
+
+    def begin(self, path: Path) -> None:
+        """Take over the weights of a decoder's upsampler."""
+        earlier = load_decoder(path).upsampler
+        if earlier is None:
+            raise SystemExit(f"{path} has no upsampler")
+        for network in (self.upsampler, self.average):
+            network.load_state_dict(network.state_dict() | earlier.state_dict())
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint."""
+        content = torch.load(path, weights_only=True)
+        for name, part in self.parts().items():
+            part.load_state_dict(content[name])
+        self.step, self.seconds = content["step"], content["seconds"]
+
+
+def losses(
+    painted: Tensor, real: Tensor, window: Tensor, eyes: Eyes, config: dict[str, Any]
+) -> dict[str, Tensor]:
+    """What separates painted pictures from those that they stand for, by name."""
+    found = {
+        "low": F.mse_loss(F.avg_pool2d(painted, 8), F.avg_pool2d(real, 8)),
+        "error": (painted - real).abs().mean(),
+    }
+    bands = zip(energies(painted), energies(real), strict=True)
+    found["energy"] = torch.stack([(a - b).abs().mean() for a, b in bands]).sum()
+    with _autocast(real.device):
+        with torch.no_grad():
+            wanted, taught = eyes(shown(real, window))
+        seen, said = eyes(shown(painted, window))
+    wanted, seen = ([level.float() for level in levels] for levels in (wanted, seen))
+    coarse = zip(config["levels"], seen, wanted, strict=True)
+    found["features"] = torch.stack([weight * F.mse_loss(a, b) for weight, a, b in coarse]).sum()
+    fine = zip(statistics(seen), statistics(wanted), strict=True)
+    found["statistics"] = torch.stack([F.mse_loss(a, b) for a, b in fine]).sum()
+    said, taught = (logits.float().log_softmax(1) for logits in (said, taught))
+    found["said"] = F.kl_div(said, taught, reduction="batchmean", log_target=True)
+    return found
+
+
+def train_step(
+    state: State, decoder: DiffusionDecoder, eyes: Eyes, batch: Batch, config: dict[str, Any]
+) -> dict[str, Tensor]:
+    """One step of the upsampler."""
+    small = canvases(decoder, batch.vectors, batch.planes, batch.steps, len(batch.vectors) * state.step)
+    small = squares(small, batch.corners, config["square"], 1)
+    real = squares(batch.pictures, batch.corners, config["square"], Upsampler.factor)
+    with _autocast(real.device):
+        painted = state.upsampler(small, batch.vectors).float()
+    found = losses(painted, real, batch.window, eyes, config)
+    state.brush.zero_grad()
+    torch.stack([config["weights"][name] * loss for name, loss in found.items()]).sum().backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(state.upsampler.parameters(), config["longest_gradient"])
+    state.brush.step()
+    with torch.no_grad():
+        decay = min(config["ema_decay"], (1 + state.step) / (10 + state.step))
+        for average, value in zip(state.average.parameters(), state.upsampler.parameters(), strict=True):
+            average.lerp_(value, 1 - decay)
+    state.step += 1
+    return {name: loss.detach() for name, loss in found.items()}
+
+
+def _autocast(device: torch.device) -> torch.autocast:
+    dtype = autocast_dtype(device)
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
 @torch.no_grad()
-def repainted(
-    decoder: DiffusionDecoder,
-    small: Tensor,
-    vectors: Tensor,
-    planes: Tensor,
-    start: Tensor,
-    generator: torch.Generator,
-) -> Tensor:
-    """Drown pictures in noise in part, and paint them from there (SDEdit, Meng et al. 2022).
-
-    Args:
-        decoder: paints, with the guidance that is the default.
-        small: pictures (N, 3, S, S) in [-1, 1], S being the decoder's size.
-        vectors: their CLIP vectors (N, D).
-        planes: their layouts, as `layout_planes` gives them.
-        start: timesteps (N,) to begin from.
-        generator: of the noise.
-
-    Returns:
-        Pictures as ``small``.
-    """
-    unet, scheduler = decoder.unet, decoder.scheduler
-    residual = unet.residual(planes, small.shape[-2:])
-    noise = torch.randn(small.shape, generator=generator).to(small.device)
-    x0 = residual.of(small)
-    for i in range(OUR_SAMPLING.steps):
-        t = start * (OUR_SAMPLING.steps - i) // OUR_SAMPLING.steps
-        x = scheduler.q_sample(x0, t, noise)
-        output = torch.lerp(
-            unet(x, torch.zeros_like(vectors), t, planes), unet(x, vectors, t, planes), OUR_SAMPLING.guidance
-        )
-        x0 = residual.of(residual.picture(scheduler.predict_x0(x, t, output)).clamp(-1.0, 1.0))
-        noise = scheduler.predict_eps(x, t, x0)
-    return residual.picture(x0)
-
-
-def painted_canvases(
-    work: Path, photographs: np.ndarray, start: tuple[float, float], device: torch.device
-) -> np.ndarray:
-    """What the decoder makes of photographs, the last pictures of its training data.
-
-    Args:
-        work: folder of stage 3; the result is kept there.
-        photographs: uint8 (N, F S, F S, 3), F being the upsampler's factor.
-        start: where the painting begins, drawn from this range for each: shares of all timesteps.
-        device: to paint on.
-
-    Returns:
-        uint8 (N, S, S, 3).
-    """
-    decoder = load_decoder(work / "decoder" / DECODER_FILE, device)
-    low, high = (round(share * decoder.scheduler.timesteps) for share in start)
-    kept = work / f"painted-{decoder.extra['steps']}-{low}to{high}.npy"
-    if kept.exists():
-        found: np.ndarray = np.load(kept)
-        return found
-    (conditions,) = work.glob("conditions-*.npz")
-    with np.load(conditions) as arrays:
-        vectors = torch.from_numpy(arrays["vectors"][-len(photographs) :])
-        layouts = torch.from_numpy(arrays["layouts"][-len(photographs) :])
-    generator = torch.Generator().manual_seed(0)
-    canvases = []
-    for first in range(0, len(photographs), 64):
-        rows = torch.arange(first, min(first + 64, len(photographs)))
-        version = rows % vectors.shape[1]
-        canvases += to_pictures(
-            repainted(
-                decoder,
-                shrink(as_batch(photographs[rows], device)),
-                vectors[rows, version].to(device),
-                layout_planes(layouts[rows, version], torch.ones(len(rows), dtype=torch.bool)).to(device),
-                torch.randint(low, high + 1, (len(rows),), generator=generator).to(device),
-                generator,
-            )
-        )
-    painted = np.stack([np.asarray(canvas) for canvas in canvases])
-    with atomic_writer(kept) as file:
-        np.save(file, painted)
-    return painted
-
-
-def shrink(x: Tensor) -> Tensor:
-    """What a perfect decoder would paint of the pictures."""
-    small: Tensor = F.interpolate(x, scale_factor=1 / Upsampler.factor, mode="bicubic", antialias=True)
-    return small
-
-
-def worn(small: Tensor, config: dict[str, Any], generator: torch.Generator) -> Tensor:
-    """The same with some blur and some noise, of a strength that differs from picture to picture."""
-    shape = (len(small), 1, 1, 1)
-    soft = F.avg_pool2d(F.pad(small, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    small = torch.lerp(small, soft, config["blur"] * torch.rand(shape, generator=generator))
-    noise = torch.randn(small.shape, generator=generator)
-    worse: Tensor = small + noise * config["noise"] * torch.rand(shape, generator=generator)
-    return worse
-
-
-def draw(images: np.ndarray, painted: np.ndarray, step: int, config: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """The batch of a step: squares of photographs, and what the upsampler is to make them of."""
-    rng, generator = np.random.default_rng([config["seed"], step]), torch.Generator().manual_seed(step)
-    real, canvases = crops(images, painted, config["batch_size"], config["crop"], rng)
-    small = worn(shrink(real), config, generator)
-    if step >= config["painted_from"] * config["steps"]:
-        small[::2] = canvases[::2]
-    return real, small
+def look(
+    state: State, decoder: DiffusionDecoder, eyes: Eyes, kept: dict[str, Tensor], sheet: Path, size: int
+) -> str:
+    """What the averaged weights make of photographs that were kept out: PSNR, and what the eyes name."""
+    originals = kept["images"].permute(0, 3, 1, 2).float() / 127.5 - 1
+    vectors, layouts = kept[f"vectors{size}"], kept[f"layouts{size}"]
+    planes = layout_planes(layouts, torch.ones(len(originals), dtype=torch.bool, device=layouts.device))
+    series = {"original": originals, "layout": planes[:, :3]}
+    for steps in (1, 2):
+        small = canvases(decoder, vectors, planes, steps, 0)
+        with _autocast(vectors.device):
+            parts = [
+                state.average(*rows)
+                for rows in zip(torch.split(small, 20), torch.split(vectors, 20), strict=True)
+            ]
+        series[f"{steps} steps"] = torch.cat(parts).float()
+    found = []
+    for name, unclipped in series.items():
+        large = F.interpolate(unclipped, originals.shape[-2:], mode="bicubic").clamp(-1, 1)
+        series[name] = large
+        error = (large - originals).square().mean((1, 2, 3)).clamp(min=1e-9)
+        seen = F.interpolate(large, (SIDE, SIDE), mode="bilinear", antialias=True)
+        with _autocast(seen.device):
+            logits = torch.cat([eyes(part)[1].float() for part in torch.split(seen, 25)])
+        right = (logits.topk(5).indices == kept["classes"][:, None]).any(1)
+        told = f"detail {detail(large, originals, 24):.2f}, named {right.float().mean():.0%}"
+        found.append(f"{name} {(10 * torch.log10(4 / error)).mean():.2f} dB, {told}")
+    rows = [torch.cat(list(pictures[:_SHEET]), dim=2) for pictures in series.values()]
+    to_pictures(torch.cat(rows, dim=1)[None])[0].save(sheet)
+    return f"kept out, {size} bytes: " + "; ".join(found)
 
 
 def detail(painted: Tensor, real: Tensor, cycles: float) -> float:
@@ -212,124 +293,65 @@ def detail(painted: Tensor, real: Tensor, cycles: float) -> float:
     return float((energy(painted) / energy(real)).log().mean().exp())
 
 
-class State:
-    """Everything that the training changes, and its checkpoint."""
-
-    def __init__(self, config: dict[str, Any], device: torch.device) -> None:
-        torch.manual_seed(config["seed"])
-        self.upsampler = Upsampler(config["channels"], config["blocks"]).to(device)
-        self.discriminator = Discriminator(config["discriminator"]).to(device)
-        for network in (self.upsampler, self.discriminator):
-            network.to(memory_format=torch.channels_last)
-        self.average = copy.deepcopy(self.upsampler).requires_grad_(False)
-        self.painter = torch.optim.AdamW(self.upsampler.parameters(), betas=(0.5, 0.99), weight_decay=0.0)
-        self.judge = torch.optim.AdamW(self.discriminator.parameters(), betas=(0.5, 0.99), weight_decay=0.0)
-        self.step = 0
-
-    def parts(self) -> dict[str, Any]:
-        """What the checkpoint holds beside the number of steps."""
-        names = ("upsampler", "discriminator", "average", "painter", "judge")
-        return {name: getattr(self, name) for name in names}
-
-    def save(self, path: Path) -> None:
-        """Write the checkpoint."""
-        states = {name: part.state_dict() for name, part in self.parts().items()}
-        with atomic_writer(path) as file:
-            torch.save({"step": self.step, "config": self.upsampler.config} | states, file)
-
-    def load(self, path: Path) -> None:
-        """Go on from a checkpoint."""
-        content = torch.load(path, weights_only=True)
-        for name, part in self.parts().items():
-            part.load_state_dict(content[name])
-        self.step = content["step"]
-
-
-def train_step(state: State, real: Tensor, small: Tensor, config: dict[str, Any]) -> dict[str, Tensor]:
-    """One step of both networks; the discriminator joins after the warm-up."""
-    enlarged = F.interpolate(small, scale_factor=float(Upsampler.factor), mode="bicubic")
-    dtype = autocast_dtype(real.device)
-    autocast = torch.autocast(real.device.type, dtype=dtype, enabled=dtype is not None)
-    fooling = state.step >= config["warmup_steps"]
-    with autocast:
-        painted = state.upsampler(small)
-    losses = {"error": F.l1_loss(painted.float(), real)}
-    if fooling:
-        with autocast:
-            score_real, _ = state.discriminator(real, enlarged)
-            score_painted, _ = state.discriminator(painted.detach(), enlarged)
-        hinge = F.relu(1 - score_real.float()).mean() + F.relu(1 + score_painted.float()).mean()
-        state.judge.zero_grad()
-        hinge.backward()  # type: ignore[no-untyped-call]
-        state.judge.step()
-        state.discriminator.requires_grad_(False)
-        with autocast:
-            score, features = state.discriminator(painted, enlarged)
-            with torch.no_grad():
-                _, wanted = state.discriminator(real, enlarged)
-        state.discriminator.requires_grad_(True)
-        distances = [F.l1_loss(a.float(), b.float()) for a, b in zip(features, wanted, strict=True)]
-        losses["features"] = torch.stack(distances).sum()
-        losses["fooled"] = -score.float().mean()
-    weights = {"error": 1.0, "features": config["feature_weight"], "fooled": config["adversarial_weight"]}
-    state.painter.zero_grad()
-    torch.stack([weights[name] * loss for name, loss in losses.items()]).sum().backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(state.upsampler.parameters(), 1.0)
-    state.painter.step()
-    with torch.no_grad():
-        decay = min(config["ema_decay"], (1 + state.step) / (10 + state.step))
-        for mean, value in zip(state.average.parameters(), state.upsampler.parameters(), strict=True):
-            mean.lerp_(value, 1 - decay)
-    if fooling:
-        losses["hinge"] = hinge
-    return {name: loss.detach() for name, loss in losses.items()}
-
-
-def look(state: State, images: np.ndarray, painted: np.ndarray, device: torch.device) -> str:
-    """PSNR and detail of the averaged weights on whole pictures, from thumbnails and from canvases."""
-    real = as_batch(images, device)
-    found = []
-    for name, small in (("thumbnails", shrink(real)), ("canvases", as_batch(painted, device))):
-        with torch.no_grad():
-            large = torch.cat([state.average(part) for part in torch.split(small, 4)]).clamp(-1, 1)
-        psnr = (10 * torch.log10(4 / (large - real).square().mean((1, 2, 3)))).mean().item()
-        found.append(f"from {name} {psnr:.2f} dB, detail {detail(large, real, 24):.2f}")
-    return "; ".join(found)
+def learning_rate(state: State, minutes: float, config: dict[str, Any]) -> float:
+    """Linear warm-up, constant, and a fall to 0 in the last part of the time."""
+    highest: float = config["lr"]
+    left: float = 1 - state.seconds / (60 * minutes)
+    share: float = min(1.0, (state.step + 1) / 100, max(0.0, left) / config["cooldown"])
+    return highest * share
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, default=CONFIG)
+    parser.add_argument("--teacher", type=Path, required=True, help="the quantised classifier (.tflite)")
     parser.add_argument(
-        "--data", type=Path, nargs="+", required=True, help="photographs: the last of stage 3's --data"
+        "--out", type=Path, required=True, help="folder of the other stages; gets upsampler.*"
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of stage 3; gets upsampler.pt")
+    parser.add_argument(
+        "--init", type=Path, help="a decoder with an upsampler to begin with, such as a pack's"
+    )
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
-    recipe = read_config(args.config)
-    config, device = recipe["upsampler"], pick_device(args.device)
+    config, device = read_config(args.config)["upsampler"], pick_device(args.device)
 
-    images = load_pictures(args.data, Upsampler.factor * recipe["decoder"]["out_size"]).images
-    painted = painted_canvases(args.out, images, config["start"], device)
-    shown = config["shown"]
-    state = State(config, device)
+    names = ("images", *coded_names(FeatureCodec.load(args.out / CODEC_FILE)))
+    crops = Shards(args.out / "crops-decoder", names, device)
+    rows = np.flatnonzero(~np.concatenate([np.load(file) for file in crops.files("small")]))
+    decoder = load_decoder(args.out / "decoder" / DECODER_FILE, device)
+    with np.load(args.out / KEPT_OUT) as arrays:
+        kept = {name: torch.from_numpy(values).to(device) for name, values in arrays.items()}
+    standard = draw(crops, rows, 10**9, config | {"batch_size": _STANDARD}, device)
+    seen = squares(standard.pictures, standard.corners, config["square"], Upsampler.factor)
+    eyes = Eyes(read_teacher(args.teacher), shown(seen, standard.window)).to(device)
+    state = State(config, decoder.space.dim, device)
     checkpoint = args.out / "upsampler.pt"
     if checkpoint.exists():
         state.load(checkpoint)
-    began, first = time.time(), state.step
-    while state.step < config["steps"]:
-        real, small = draw(images[shown:], painted[shown:], state.step, config)
-        for group in (*state.painter.param_groups, *state.judge.param_groups):
-            group["lr"] = config["lr"] * min(1.0, 4 * (1 - state.step / config["steps"]))
-        losses = train_step(state, real.to(device), small.to(device), config)
-        state.step += 1
-        if state.step % 50 == 0:
-            values = ", ".join(f"{name} {value.item():.3f}" for name, value in losses.items())
-            speed = (state.step - first) / (time.time() - began)
-            print(f"step {state.step}/{config['steps']}: {values}, {speed:.2f} steps/s", flush=True)
-        if state.step % 500 == 0 or state.step == config["steps"]:
+    elif args.init is not None:
+        state.begin(args.init)
+    print(f"{len(rows)} crops of photographs, at step {state.step}", flush=True)
+    saved, first, minutes = time.time(), state.step, config["minutes"]
+    began = time.time() - state.seconds
+    start = time.time()
+    while state.seconds < 60 * minutes:
+        for group in state.brush.param_groups:
+            group["lr"] = learning_rate(state, minutes, config)
+        batch = draw(crops, rows, state.step, config, device)
+        found = train_step(state, decoder, eyes, batch, config)
+        state.seconds = time.time() - began
+        if state.step % 25 == 0:
+            values = ", ".join(f"{name} {value.item():.3f}" for name, value in found.items())
+            speed = (state.step - first) * config["batch_size"] / (time.time() - start)
+            print(f"step {state.step}: {values}, {speed:.1f} pictures/s", flush=True)
+        if state.step % config["look_every"] == 0:
+            print(look(state, decoder, eyes, kept, args.out / f"upsampler-{state.step}.png", 140), flush=True)
+        if time.time() - saved > config["checkpoint_seconds"]:
             state.save(checkpoint)
-            print(look(state, images[:shown], painted[:shown], device), flush=True)
+            saved = time.time()
+    state.save(checkpoint)
+    for size in (64, 140, 340):
+        print(look(state, decoder, eyes, kept, args.out / f"upsampler-{size}.png", size), flush=True)
 
 
 if __name__ == "__main__":

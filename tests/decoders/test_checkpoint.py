@@ -145,15 +145,16 @@ def test_saving_that_fails_leaves_the_old_file(checkpoint: Path) -> None:
     assert list(checkpoint.parent.iterdir()) == [checkpoint]
 
 
-def test_an_upsampler_comes_back(tmp_path: Path) -> None:
-    upsampler = Upsampler(channels=8, blocks=1)
+@pytest.mark.parametrize("told", [False, True])
+def test_an_upsampler_comes_back(tmp_path: Path, told: bool) -> None:
+    upsampler = Upsampler(channels=8, blocks=1, dim=make_decoder().space.dim if told else 0)
     torch.nn.init.normal_(upsampler.head.weight)
     save_decoder(tmp_path / "x", make_decoder(upsampler=upsampler))
     loaded = load_decoder(tmp_path / "x")
-    pictures = torch.rand(2, 3, 8, 8)
+    given = (torch.rand(2, 3, 8, 8), torch.rand(2, loaded.space.dim))
     assert loaded.upsampler is not None
     with torch.no_grad():
-        torch.testing.assert_close(loaded.upsampler(pictures), upsampler(pictures))
+        torch.testing.assert_close(loaded.upsampler(*given), upsampler(*given))
 
 
 def test_a_network_with_residual_and_shrinkage_comes_back(tmp_path: Path) -> None:
@@ -252,6 +253,7 @@ def test_a_missing_or_odd_field_is_named(write: Writer, tmp_path: Path, name: st
         ({"version": "2"}, "version '2'; this program reads 1 to 3"),
         ({"upsampler": {"channels": 6}}, "channels is 6"),
         ({"upsampler": {"depth": 6}}, "depth"),
+        ({"upsampler": {"channels": 8, "blocks": 1, "dim": 99}}, "the upsampler takes vectors of 99 numbers"),
         ({"upsampler": {"channels": 8, "blocks": 1}}, "no tensor"),
         ({"image_size": 17}, "image size is 17"),
         ({"image_size": True}, "image_size"),

@@ -34,6 +34,20 @@ def test_it_can_learn_detail_that_interpolation_lacks() -> None:
     assert last < 0.05 * first
 
 
+def test_untrained_it_heeds_no_vector_and_then_it_can() -> None:
+    torch.manual_seed(0)
+    upsampler, plain = Upsampler(channels=8, blocks=1, dim=3), Upsampler(channels=8, blocks=1)
+    pictures, vectors = torch.rand(2, 3, 4, 4), torch.eye(3)[:2]
+    torch.nn.init.normal_(plain.head.weight)
+    torch.nn.init.normal_(plain.blocks[0].conv2.weight)
+    upsampler.load_state_dict(upsampler.state_dict() | plain.state_dict())
+    with torch.no_grad():
+        wanted = plain(pictures)
+        torch.testing.assert_close(upsampler(pictures, vectors), wanted)
+        torch.nn.init.normal_(upsampler.blocks[0].film.project.weight)
+        assert (upsampler(pictures, vectors) - wanted).abs().max() > 0.1
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -44,6 +58,9 @@ def test_it_can_learn_detail_that_interpolation_lacks() -> None:
         ({"blocks": -1}, "blocks"),
         ({"blocks": True}, "blocks"),
         ({"blocks": 10**6}, "blocks"),
+        ({"dim": -1}, "dim"),
+        ({"dim": 3.0}, "dim"),
+        ({"dim": 10**9}, "dim"),
     ],
 )
 def test_a_configuration_that_makes_no_sense_is_refused(options: dict[str, int], named: str) -> None:

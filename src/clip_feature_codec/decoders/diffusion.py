@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from clip_feature_codec.codec.space import ClipSpace
@@ -49,6 +51,11 @@ class DiffusionDecoder(DiffusionPainting[Tensor]):
                 f"the U-Net takes vectors of {config.clip_dim} numbers, "
                 f"those of {self.space.label} have {self.space.dim}"
             )
+        if self.upsampler is not None and self.upsampler.config.get("dim") not in (None, self.space.dim):
+            raise ConfigError(
+                f"the upsampler takes vectors of {self.upsampler.config['dim']} numbers, "
+                f"those of {self.space.label} have {self.space.dim}"
+            )
         if config.in_channels != 3:
             raise ConfigError(f"the U-Net paints {config.in_channels} channels; pictures have 3")
         if config.shrinkage not in (None, self.scheduler.to_config()):
@@ -68,9 +75,12 @@ class DiffusionDecoder(DiffusionPainting[Tensor]):
         return TorchDenoiser(self.unet)
 
     @torch.no_grad()
-    def enlarged(self, canvases: Tensor) -> Tensor:
-        """Let the upsampler enlarge canvases (N, 3, S, S) in [-1, 1], if there is one."""
-        return canvases if self.upsampler is None else self.upsampler(canvases)
+    def enlarged(self, canvases: Tensor, vectors: NDArray[np.float32]) -> Tensor:
+        """Let the upsampler enlarge canvases (N, 3, S, S) in [-1, 1], if there is one, by what (N, D) say."""
+        if self.upsampler is None:
+            return canvases
+        large: Tensor = self.upsampler(canvases, torch.from_numpy(vectors).to(canvases.device))
+        return large
 
     def configuration(self) -> dict[str, Any]:
         """All that decides a pixel beside the weights, JSON-able."""

@@ -67,6 +67,7 @@ class GraphDecoder(DiffusionPainting[NDArray[np.float32]]):
         self._config = UNetConfig(**facts["unet"])
         self._denoiser = GraphDenoiser(graphs.open(UNET_GRAPH), self._config.layout)
         self._upsampler = graphs.open(UPSAMPLER_GRAPH) if facts["upsampler"] else None
+        self._told = "dim" in facts["upsampler"]  # of vectors
 
     @property
     def unet_config(self) -> UNetConfig:
@@ -78,11 +79,11 @@ class GraphDecoder(DiffusionPainting[NDArray[np.float32]]):
         """The U-Net, for `samplers.sample`."""
         return self._denoiser
 
-    def enlarged(self, canvases: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Let the upsampler enlarge canvases (N, 3, S, S) in [-1, 1], if there is one."""
+    def enlarged(self, canvases: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Let the upsampler enlarge canvases (N, 3, S, S) in [-1, 1], if there is one, by what (N, D) say."""
         if self._upsampler is None:
             return canvases
-        (detail,) = self._upsampler(canvases)
+        (detail,) = self._upsampler(canvases, *([vectors] if self._told else []))
         return bicubic(canvases, detail.shape[-2:]) + detail
 
     def identity(self) -> str:

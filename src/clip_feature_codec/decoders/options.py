@@ -44,7 +44,7 @@ class Sampling(NamedTuple):
 
 
 OUR_SAMPLER: SamplerName = "dpm-solver++"
-OUR_SAMPLING = Sampling(steps=8, guidance=2.0, sampler=OUR_SAMPLER)
+OUR_SAMPLING = Sampling(steps=2, guidance=2.0, sampler=OUR_SAMPLER)
 """What is usual for decoders of our own kind."""
 
 

@@ -47,8 +47,8 @@ class DiffusionPainting(ABC, Generic[Array]):
         """The U-Net, for `samplers.sample`."""
 
     @abstractmethod
-    def enlarged(self, canvases: Array) -> Array:
-        """Let the upsampler enlarge canvases (N, 3, S, S) in [-1, 1], if there is one.
+    def enlarged(self, canvases: Array, vectors: NDArray[np.float32]) -> Array:
+        """Let the upsampler enlarge canvases (N, 3, S, S) in [-1, 1], if there is one, by what (N, D) say.
 
         For small pictures, too: it mends the canvas's own flaws, and a picture is the same at every size.
         """
@@ -90,7 +90,7 @@ class DiffusionPainting(ABC, Generic[Array]):
         steps, guidance, sampler = options.sampling(OUR_SAMPLING)
         plan = sampling_plan(sampler or OUR_SAMPLER, self.scheduler, steps, options.eta)
         canvases = self._sample(plan, conditions, guidance, options.seed, keys)
-        canvases = self.enlarged(canvases).clip(-1.0, 1.0)
+        canvases = self.enlarged(canvases, conditions.vectors).clip(-1.0, 1.0)
         if mean is not None:
             mean = bicubic(mean, canvases.shape[-2:])
             canvases = canvases + (mean - canvases) * options.fidelity

@@ -13,6 +13,7 @@ import torch
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
+import clip_feature_codec.embed.openclip.glimpse  # noqa: F401 (timm finds it by its name)
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.embed.openclip.preprocessing import input_size
 from clip_feature_codec.embed.openclip.source import ModelSource
