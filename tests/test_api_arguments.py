@@ -84,7 +84,6 @@ RATES = {
 PAINTING = {
     "half a step": {"steps": 2.5},
     "text steps": {"steps": "8"},
-    "no steps": {"steps": None},
     "half a seed": {"seed": 0.5},
     "text size": {"size": "256"},
     "half a pixel": {"size": 10.5},
@@ -148,7 +147,7 @@ def test_what_is_of_the_wrong_kind_is_one_line(
         {"source": None},
         {"source": 3},
         {"source": ["mini"]},
-        {"weights": 3},
+        {"decoder": 3},
         {"model": Path("clip")},
         {"pretrained": 3},
         {"device": 0},

@@ -57,15 +57,16 @@ def decode_store(
             wanted = [entry for entry in block if note_of(_file(out_dir, entry)) != _note(entry, made_with)]
             whole = list(_with_layer(store, wanted, layer, failures))
             done += len(block) - len(whole)  # those that need not be made, and those that cannot
+            # What shows them may be refused, in one line: nothing is told of progress before that.
+            shown = show([stream for _, stream in whole]) if whole else iter(())
             progress("decoding", done, len(entries), len(failures))
-            for (entry, _), picture in zip(whole, show([stream for _, stream in whole]), strict=True):
+            for (entry, _), picture in zip(whole, shown, strict=True):
                 yield _file(out_dir, entry), _note(entry, made_with), picture
 
     def save(made: tuple[Path, str, Deferred]) -> None:
         path, note, picture = made
         save_image(picture(), path, note=note)
 
-    progress("decoding", 0, len(entries))
     for _ in in_order(save, pictures()):
         done += 1
         progress("decoding", done, len(entries), len(failures))

@@ -71,7 +71,11 @@ def export_decoder(source: Path, folder: Path, space: ClipSpace) -> None:
     """
     content = read_container(source)
     parts = {"unet": content.pop("weights"), "upsampler": content.pop("upsampler_weights")}
-    weights = {f"{part}.{name}": value for part, tensors in parts.items() for name, value in tensors.items()}
+    weights = {
+        f"{part}.{name}": np.asarray(value)  # those of an old archive are torch's
+        for part, tensors in parts.items()
+        for name, value in tensors.items()
+    }
     facts = content | {"version": VERSION, "space": space.to_json()}
     write_container(folder / WEIGHTS_FILE, facts, weights)
     write_atomic(folder / CONFIG_FILE, json.dumps(facts, indent=1, sort_keys=True).encode() + b"\n")

@@ -34,7 +34,7 @@ BEGUN = ("kandinsky", "ip_adapter", "lcm", "ip_adapter_xl")
 
 def streams_of(made: Made) -> tuple[Any, list[Stream]]:
     store = open_store(made.store)
-    return store.codec, [stream for _, stream in store.whole_streams()[0]]
+    return store.codec, [stream for _, stream in store.whole_streams([])]
 
 
 def pixels(picture: Image.Image) -> np.ndarray:
