@@ -16,6 +16,7 @@ from PIL import Image
 
 from clip_feature_codec import ClipCodec
 from clip_feature_codec.cli.main import main
+from clip_feature_codec.decoders.checkpoint import save_decoder
 from samples import make_decoder, make_picture
 
 QUICK = ("--steps", 1, "--size", 24, "--device", "cpu", "--offline")
@@ -161,3 +162,27 @@ def test_our_own_decoders_are_found_in_folders_too(made: Callable[[str], Made], 
         run("decode", store / "p0.clp", "-o", tmp_path / "y.png", "--decoder", "nobody/nothing", *QUICK),
         "nobody/nothing",
     )
+
+
+def test_a_pipeline_and_a_decoder_of_ours_are_in_one_report(
+    made: Callable[[str], Made], tmp_path: Path
+) -> None:
+    pipeline, ours = made("ip_adapter"), tmp_path / "ours.safetensors"
+    save_decoder(ours, make_decoder(ClipCodec.load(pipeline.store).features.space))
+    decoders = ("--decoder", pipeline.name, "--decoder", ours)
+    written = ("--json", tmp_path / "r.json", "--html", tmp_path / "r.html")
+    ok(
+        "eval",
+        pipeline.store,
+        *decoders,
+        *written,
+        "--baselines",
+        "layout",
+        "--work",
+        tmp_path / "work",
+        *QUICK,
+    )
+    result = json.loads((tmp_path / "r.json").read_bytes())
+    sources = [one["source"] for one in result["provenance"]["settings"]["decoders"]]
+    assert sources == [pipeline.name, str(ours)]
+    assert (tmp_path / "r.html").stat().st_size > 10_000
