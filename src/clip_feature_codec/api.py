@@ -236,7 +236,7 @@ class ClipCodec:
         if self._expected_decoder not in (None, self._decoder_sha256):
             raise CheckpointError(f"{self._decoder}: not the decoder that the codec had when it was pickled")
         with extra("clip", f"decoder {self._decoder}"):
-            decoder = open_decoder(self.decoder_source, self._device)
+            decoder = open_decoder(self._decoder, self._device)
         self.features.space.require_same(decoder.space, f"decoder {self._decoder}")
         return decoder
 
