@@ -115,7 +115,9 @@ def test_the_u_net_predicts_the_same(
 def test_the_upsampler_adds_the_same(decoders: tuple[GraphDecoder, DiffusionDecoder]) -> None:
     canvases = np.random.default_rng(0).uniform(-1, 1, (3, 3, 64, 64)).astype(np.float32)
     ours, theirs = decoders
-    found, expected = ours.enlarged(canvases), theirs.enlarged(torch.from_numpy(canvases))
+    vectors = np.random.default_rng(1).normal(size=(3, ours.space.dim)).astype(np.float32)
+    found = ours.enlarged(canvases, vectors)
+    expected = theirs.enlarged(torch.from_numpy(canvases), torch.from_numpy(vectors))
     assert np.abs(found - expected.numpy()).max() < 1e-3
 
 
