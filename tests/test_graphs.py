@@ -117,7 +117,7 @@ def test_the_upsampler_adds_the_same(decoders: tuple[GraphDecoder, DiffusionDeco
     ours, theirs = decoders
     vectors = np.random.default_rng(1).normal(size=(3, ours.space.dim)).astype(np.float32)
     found = ours.enlarged(canvases, vectors)
-    expected = theirs.enlarged(torch.from_numpy(canvases), torch.from_numpy(vectors))
+    expected = theirs.enlarged(torch.from_numpy(canvases), vectors)
     assert np.abs(found - expected.numpy()).max() < 1e-3
 
 
