@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from itertools import islice
@@ -25,6 +24,7 @@ from clip_feature_codec.codec.transcode import transcode
 from clip_feature_codec.decoders.options import PaintKeywords, PaintOptions
 from clip_feature_codec.errors import CheckpointError, ConfigError, StoreError
 from clip_feature_codec.extras import extra
+from clip_feature_codec.files import file_sha256
 from clip_feature_codec.hub import is_hub_name, look
 from clip_feature_codec.images import Picture, as_picture
 from clip_feature_codec.lazy import lazy
@@ -109,8 +109,7 @@ class ClipCodec:
         """SHA-256 of the decoder's file, in hex; None where there is none."""
         if self._decoder is None or not Path(self._decoder).is_file():
             return None
-        with Path(self._decoder).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(Path(self._decoder))
 
     @classmethod
     def from_pretrained(

@@ -7,7 +7,6 @@ graph never runs with other weights than its own, and plain facts about the netw
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from clip_feature_codec.devices import is_cpu, usable_threads
 from clip_feature_codec.errors import ModelError
-from clip_feature_codec.files import write_atomic
+from clip_feature_codec.files import file_sha256, write_atomic
 from clip_feature_codec.lazy import lazy
 from clip_feature_codec.names import GRAPHS_FILE
 
@@ -106,7 +105,7 @@ class Graphs:
             files: the names of the graphs, and of what else belongs to them, in the same folder.
             facts: JSON-able, for whoever loads the graphs.
         """
-        digests = {name: _sha256(weights.with_name(name)) for name in (weights.name, *files)}
+        digests = {name: file_sha256(weights.with_name(name)) for name in (weights.name, *files)}
         content = _FORMAT | {"weights": weights.name, "sha256": digests, "facts": facts}
         write_atomic(weights.with_name(GRAPHS_FILE), json.dumps(content, indent=1).encode() + b"\n")
 
@@ -123,7 +122,7 @@ class Graphs:
         """
         path = self._folder / name
         try:
-            found = _sha256(path)
+            found = file_sha256(path)
         except OSError as error:
             raise ModelError(f"{path} cannot be read: {error.strerror}") from error
         if found != self._digests.get(name):
@@ -141,8 +140,3 @@ class Graphs:
         """
         _ = self.weights
         return Graph(self.file(name))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

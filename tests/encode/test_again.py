@@ -12,6 +12,7 @@ from encode_samples import PhotoFolder, contents, cosines
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.embed import ClipEmbedder
+from clip_feature_codec.embed.torch_tower import TorchTower
 from clip_feature_codec.encode import encode_folder
 from clip_feature_codec.errors import SpaceMismatchError
 from clip_feature_codec.store.feature_store import FeatureStore
@@ -24,7 +25,7 @@ def test_the_second_run_does_nothing(
     folder, out = photo_folder(5), tmp_path / "store"
     encode_folder(folder, out, embedder, workers=0)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.*") if path.name != ".lock"}
-    monkeypatch.delattr(ClipEmbedder, "embed_batch")
+    monkeypatch.delattr(TorchTower, "embed_measured")
     result = encode_folder(folder, out, embedder, workers=0)
     assert (result.added, result.unchanged, result.failures) == (0, 5, [])
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.*") if path.name != ".lock"} == before

@@ -11,6 +11,7 @@ from encode_samples import PhotoFolder, contents, cosines
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.embed import ClipEmbedder
+from clip_feature_codec.embed.torch_tower import TorchTower
 from clip_feature_codec.encode import encode_folder
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.store.feature_store import FeatureStore
@@ -41,7 +42,7 @@ def test_a_budget_that_the_tables_cannot_meet_is_found_before_the_first_picture_
         encode_folder(folder, out, embedder, klt, workers=0)
         make_picture(9).save(folder / "new.png")
     before = contents(out)
-    monkeypatch.delattr(ClipEmbedder, "embed_batch")
+    monkeypatch.delattr(TorchTower, "embed_measured")
     with pytest.raises(ConfigError, match=rf"found 6, expected at least {codec.smallest(layers)}"):
         encode_folder(folder, out, embedder, codec, Rate(max_bytes=6, layers=layers), workers=0)
     assert contents(out) == before
@@ -56,7 +57,7 @@ def test_a_budget_that_fitted_tables_will_not_meet_is_found_then_too(
     layers: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delattr(ClipEmbedder, "embed_batch")
+    monkeypatch.delattr(TorchTower, "embed_measured")
     rate = Rate(max_bytes=20, layers=layers)
     with pytest.raises(ConfigError, match=rf"found 20, expected at least {6 + embedder.dim}"):
         encode_folder(photo_folder(3), tmp_path / "store", embedder, None, rate, workers=0)
@@ -72,7 +73,7 @@ def test_the_smallest_budget_can_be_met_by_square_pictures_and_one_more_by_all(
     encode_folder(tmp_path / "photos", out, embedder, klt, Rate(max_bytes=smallest), workers=0)
     make_picture(2, (60, 40)).save(tmp_path / "photos" / "wide.png")
     with monkeypatch.context() as patch:
-        patch.delattr(ClipEmbedder, "embed_batch")
+        patch.delattr(TorchTower, "embed_measured")
         with pytest.raises(ConfigError, match=f"found {smallest}, expected at least {smallest + 1}"):
             encode_folder(tmp_path / "photos", out, embedder, klt, Rate(max_bytes=smallest), workers=0)
     rate = Rate(max_bytes=smallest + 1)

@@ -10,6 +10,7 @@ import pytest
 from encode_samples import PhotoFolder, contents, cosines
 
 from clip_feature_codec.embed import ClipEmbedder
+from clip_feature_codec.embed.torch_tower import TorchTower
 from clip_feature_codec.encode import EncodeResult, encode_folder
 from clip_feature_codec.errors import StoreError
 from clip_feature_codec.store.feature_store import FeatureStore
@@ -64,7 +65,7 @@ def test_what_was_moved_is_followed_and_not_coded_again(
     (folder / "deep").rename(folder / "p004")  # the folder has the name of a picture
     (folder / "p003.png").rename(folder / "p003.PNG")
     with monkeypatch.context() as patch:
-        patch.delattr(ClipEmbedder, "embed_batch")
+        patch.delattr(TorchTower, "embed_measured")
         result = sync(folder, out, embedder)
     assert (result.added, result.unchanged, result.moved, result.removed) == (0, 5, 3, 0)
     assert names(out) == ["2024/first", "p001", "p003", "p004", "p004/p002"]

@@ -31,7 +31,7 @@ from clip_feature_codec.cli.paths import IN_FILE, IN_FOLDER, IN_PATH, OutputPath
 from clip_feature_codec.cli.reporting import resumable
 from clip_feature_codec.cli.streams import open_stream
 from clip_feature_codec.errors import ConfigError
-from clip_feature_codec.files import STDIO
+from clip_feature_codec.files import STDIO, file_sha256
 from clip_feature_codec.lazy import lazy
 from clip_feature_codec.outputs.kinds import DECODED, PIPED_PICTURE
 
@@ -165,8 +165,7 @@ def _made_with(decoder: str | Path | None, options: dict[str, Any]) -> str:
     named = None if place.is_file() else str(decoder)
     digest = hashlib.sha256(json.dumps(how | {"decoder": named}, sort_keys=True).encode())
     if decoder and place.is_file():
-        with place.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(file_sha256(place)))
     elif decoder and place.is_dir():
         for path in sorted(place.rglob("*")):
             about = path.stat()

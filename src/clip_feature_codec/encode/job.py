@@ -131,9 +131,9 @@ class EncodingJob:
         for place, chunk in zip(places, embedded, strict=True):
             plan.save(plan.chunks[place], chunk)
             done[place] = chunk.vectors, chunk.lengths
-        in_order = [done[place] for place in range(len(plan.chunks))]
-        rows = [vectors for vectors, _ in in_order if vectors is not None]
-        lengths = [found for _, found in in_order if found is not None]
+        embeds = [done[place] for place in range(len(plan.chunks))]
+        rows = [vectors for vectors, _ in embeds if vectors is not None]
+        lengths = [found for _, found in embeds if found is not None]
         if not rows:
             failures = [failure for chunk in plan.finished() for failure in chunk.failures]
             plan.remove()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.errors import BitstreamError
 from clip_feature_codec.store.manifest import Entry, Totals, stream_hash
+
+ReadBlock: TypeAlias = tuple[list[tuple[Entry, Stream]], list[tuple[str, str]]]
+"""Streams that are whole, with their entries, and (path, reason) of those that are not."""
 
 
 class Store(Protocol):
@@ -109,6 +112,12 @@ class Store(Protocol):
                 failures.append((str(self.stream_path(entry)), str(error)))
             else:
                 yield entry, stream
+
+    def whole_blocks(self, entries: Sequence[Entry], count: int) -> Iterator[ReadBlock]:
+        """The streams of so many entries at a time (see `whole_streams`), with the failures of those."""
+        for start in range(0, len(entries), count):
+            failures: list[tuple[str, str]] = []
+            yield list(self.whole_streams(failures, entries[start : start + count])), failures
 
     def vectors(self, entries: Sequence[Entry] | None = None) -> NDArray[np.float32]:
         """The decoded vectors of ``entries`` (by default of all): float32 (N, D), unit length.

@@ -21,7 +21,7 @@ from clip_feature_codec.progress import Progress, silent
 from clip_feature_codec.store.locking import exclusive, remove_strays
 from clip_feature_codec.store.manifest import Entry
 from clip_feature_codec.store.opening import create_store, open_store
-from clip_feature_codec.store.protocol import Store
+from clip_feature_codec.store.protocol import ReadBlock, Store
 from clip_feature_codec.store.writing import WritableStore
 
 _STREAMS_AT_ONCE = 256
@@ -100,18 +100,11 @@ def _coded(
 ) -> Iterator[tuple[_Block, list[tuple[str, str]], list[bytes]]]:
     """Blocks of streams, in order, with what cannot be read of them, and what they were coded to."""
 
-    def blocks() -> Iterator[tuple[_Block, list[tuple[str, str]]]]:
-        for start in range(0, len(entries), _STREAMS_AT_ONCE):
-            failures: list[tuple[str, str]] = []
-            yield list(store.whole_streams(failures, entries[start : start + _STREAMS_AT_ONCE])), failures
-
-    def code(
-        read: tuple[_Block, list[tuple[str, str]]],
-    ) -> tuple[_Block, list[tuple[str, str]], list[bytes]]:
+    def code(read: ReadBlock) -> tuple[_Block, list[tuple[str, str]], list[bytes]]:
         block, failures = read
         return block, failures, transcode([stream for _, stream in block], rate, store.codec, codec)
 
-    return in_order(code, blocks())
+    return in_order(code, store.whole_blocks(entries, _STREAMS_AT_ONCE))
 
 
 class _Work:

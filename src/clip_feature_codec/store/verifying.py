@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.errors import BitstreamError
 from clip_feature_codec.parallel import in_order
 from clip_feature_codec.progress import Progress, silent
-from clip_feature_codec.store.manifest import Entry, Totals
-from clip_feature_codec.store.protocol import Store
+from clip_feature_codec.store.manifest import Totals
+from clip_feature_codec.store.protocol import ReadBlock, Store
 
 _STREAMS_AT_ONCE = 1024
 
@@ -40,12 +37,7 @@ def verify_store(store: Store, progress: Progress = silent) -> list[tuple[str, s
     """
     entries = store.entries
 
-    def blocks() -> Iterator[tuple[list[tuple[Entry, Stream]], list[tuple[str, str]]]]:
-        for start in range(0, len(entries), _STREAMS_AT_ONCE):
-            failures: list[tuple[str, str]] = []
-            yield list(store.whole_streams(failures, entries[start : start + _STREAMS_AT_ONCE])), failures
-
-    def decode(read: tuple[list[tuple[Entry, Stream]], list[tuple[str, str]]]) -> list[tuple[str, str]]:
+    def decode(read: ReadBlock) -> list[tuple[str, str]]:
         streams, failures = read
         for entry, stream in streams:
             try:
@@ -57,7 +49,7 @@ def verify_store(store: Store, progress: Progress = silent) -> list[tuple[str, s
 
     damaged: list[tuple[str, str]] = []
     progress("verifying", 0, len(entries))
-    for number, failures in enumerate(in_order(decode, blocks()), 1):
+    for number, failures in enumerate(in_order(decode, store.whole_blocks(entries, _STREAMS_AT_ONCE)), 1):
         damaged += failures
         progress("verifying", min(number * _STREAMS_AT_ONCE, len(entries)), len(entries), len(damaged))
     return damaged

@@ -7,8 +7,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from clip_feature_codec.embed.transformers.source import read_json
+from clip_feature_codec.embed.configuration import read_json
 from clip_feature_codec.errors import CheckpointError, ModelError
+from clip_feature_codec.files import file_sha256
 from clip_feature_codec.names import PIPELINE_FILE
 
 _SAFE = ".safetensors"
@@ -118,7 +119,5 @@ def digest_of(files: Sequence[Path], root: Path, facts: str) -> str:
     digest = hashlib.sha256(facts.encode())
     for path in files:
         name = path.relative_to(root) if path.is_relative_to(root) else path.name
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256")
-        digest.update(f"\n{name} {content.hexdigest()}".encode())
+        digest.update(f"\n{name} {file_sha256(path)}".encode())
     return digest.hexdigest()

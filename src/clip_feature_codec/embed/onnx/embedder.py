@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from clip_feature_codec.bundle import IN_FOLDER, IN_PACK, find_clip
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.embed.onnx.preprocessing import Squash
+from clip_feature_codec.embed.pictures import EmbedsPictures
 from clip_feature_codec.embed.texts import list_texts
 from clip_feature_codec.graphs import Graph, Graphs
 from clip_feature_codec.lazy import lazy
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from clip_feature_codec.embed.onnx.tokenizer import Tokenizer
 
 
-class GraphEmbedder:
+class GraphEmbedder(EmbedsPictures):
     """A CLIP model's towers as ONNX graphs: an `Embedder`. Each is loaded at its first use.
 
     Args:
@@ -53,17 +53,6 @@ class GraphEmbedder:
         graphs = Graphs.find(own.folder, device)
         return cls(graphs, own.model, own.pretrained) if graphs else None
 
-    @property
-    def dim(self) -> int:
-        """The number of components of a vector."""
-        return self.space.dim
-
-    def embed_images(self, pictures: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """Embed RGB pictures of any sizes as one batch: float32 (N, D), unit length."""
-        if not len(pictures):
-            return np.zeros((0, self.dim), np.float32)
-        return self.embed_batch(np.stack([self.preprocess(picture) for picture in pictures]))
-
     def embed_batch(self, pixels: NDArray[np.float32] | torch.Tensor) -> NDArray[np.float32]:
         """Embed what `preprocess` made: float32 (N, 3, S, S), an array or a tensor -> float32 (N, D)."""
         return _normalised(*self._image(np.asarray(pixels)))
@@ -76,7 +65,7 @@ class GraphEmbedder:
         """
         listed = list_texts(texts)
         if not listed:
-            return np.zeros((0, self.dim), np.float32)
+            return self.no_vectors()
         return _normalised(*self._text(self._tokenizer(listed)))
 
     @lazy

@@ -9,20 +9,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 
 from clip_feature_codec.codec.space import ClipSpace
-from clip_feature_codec.devices import autocast_dtype, pick_device
+from clip_feature_codec.devices import pick_device
 from clip_feature_codec.embed.openclip.network import Tokenizer, build, load_tokenizer, space_of
 from clip_feature_codec.embed.openclip.preprocessing import OpenClipPreprocess, input_size
 from clip_feature_codec.embed.openclip.source import ModelSource, find_model
 from clip_feature_codec.embed.texts import list_texts
+from clip_feature_codec.embed.torch_tower import TorchTower
 from clip_feature_codec.errors import CodecError, ModelError
 from clip_feature_codec.lazy import lazy
 from clip_feature_codec.packs import DEFAULT_PACK
 
 
-class ClipEmbedder:
+class ClipEmbedder(TorchTower):
     """A CLIP model of open_clip's form with weights, ready to embed: a `DifferentiableEmbedder`.
 
     Attributes:
@@ -54,34 +54,6 @@ class ClipEmbedder:
         except Exception as error:  # over bad files, torch and open_clip raise nearly anything
             raise ModelError(f"CLIP model {model!r} cannot be loaded: {_one_line(error)}") from error
 
-    @property
-    def dim(self) -> int:
-        """The number of components of a vector."""
-        return self.space.dim
-
-    @property
-    def device(self) -> str:
-        """Where it runs: ``cpu``, ``cuda:0``, ``mps``."""
-        return str(self._device)
-
-    def embed_images(self, pictures: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """Embed RGB pictures of any sizes as one batch: float32 (N, D), unit length."""
-        if not len(pictures):
-            return self._no_vectors()
-        return self.embed_batch(np.stack([self.preprocess(picture) for picture in pictures]))
-
-    def embed_batch(self, pixels: NDArray[np.float32] | torch.Tensor) -> NDArray[np.float32]:
-        """Embed what `preprocess` made: float32 (N, 3, S, S), an array or a tensor -> float32 (N, D)."""
-        return self.embed_measured(pixels)[0]
-
-    def embed_measured(
-        self, pixels: NDArray[np.float32] | torch.Tensor
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """See `MeasuringEmbedder`."""
-        with torch.inference_mode():
-            raw = self._encode_raw(torch.as_tensor(pixels).to(self._device, non_blocking=True))
-            return F.normalize(raw, dim=-1).cpu().numpy(), raw.norm(dim=-1).cpu().numpy()
-
     def encode_tensor(self, x: torch.Tensor) -> torch.Tensor:
         """Embed decoder output, differentiably: (N, 3, H, W) in [-1, 1] -> float32 (N, D), unit length.
 
@@ -107,7 +79,7 @@ class ClipEmbedder:
         """
         listed = list_texts(texts)
         if not listed:
-            return self._no_vectors()
+            return self.no_vectors()
         tokens = self._tokenizer(listed)
         with torch.inference_mode(), self._autocast():
             z = self._model.encode_text(tokens.to(self._device))
@@ -122,21 +94,14 @@ class ClipEmbedder:
                 f"the tokenizer of {self.space.model!r} cannot be loaded: {_one_line(error)}"
             ) from error
 
-    def _no_vectors(self) -> NDArray[np.float32]:
-        return np.zeros((0, self.dim), np.float32)
-
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        return F.normalize(self._encode_raw(pixels), dim=-1)
+        return F.normalize(self.image_embeds(pixels), dim=-1)
 
-    def _encode_raw(self, pixels: torch.Tensor) -> torch.Tensor:
+    def image_embeds(self, pixels: torch.Tensor) -> torch.Tensor:
+        """See `TorchTower`."""
         with self._autocast():
             z: torch.Tensor = self._model.encode_image(pixels)
         return z.float()
-
-    def _autocast(self) -> torch.autocast:
-        # On a GPU only: there the vectors lose less than coding takes from them, and twice the speed is won.
-        dtype = autocast_dtype(self._device) if self._device.type == "cuda" else None
-        return torch.autocast(self._device.type, dtype=dtype, enabled=dtype is not None)
 
 
 def _one_line(error: Exception) -> str:

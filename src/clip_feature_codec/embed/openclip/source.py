@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,13 @@ import open_clip
 from open_clip.constants import HF_CONFIG_NAME
 
 from clip_feature_codec.bundle import IN_FOLDER, IN_PACK, find_clip
+from clip_feature_codec.embed.configuration import read_json
 from clip_feature_codec.embed.openclip.hub import tagged_weights
 from clip_feature_codec.errors import ConfigError, ModelError
 
 _NEEDED = {"embed_dim", "vision_cfg", "text_cfg"}
 _WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
+_WHAT = "CLIP model configuration "
 _OWN_WEIGHTS = (IN_PACK, IN_FOLDER)
 """What a space says in place of a tag, where the weights lie beside the configuration."""
 
@@ -59,7 +60,7 @@ def find_model(model: str, pretrained: str | None) -> ModelSource:
     if pretrained is not None and pretrained not in _OWN_WEIGHTS:
         raise ConfigError(f"model {model!r} has its own weights: leave out pretrained={pretrained!r}")
     folder = own.folder
-    description = _read_json(folder / HF_CONFIG_NAME)
+    description = read_json(folder / HF_CONFIG_NAME, _WHAT)
     config = _checked(description.get("model_cfg"), f"{folder / HF_CONFIG_NAME}, model_cfg,")
     return ModelSource(
         own.model,
@@ -75,7 +76,7 @@ def _configuration(model: str) -> tuple[str, str | None, dict[str, Any]]:
     """A model given by name or as a ``.json`` file: its label, open_clip's name, its configuration."""
     if model.endswith(".json"):
         # Not registered with open_clip: it would stand for all models of its name in the whole process.
-        return str(Path(model).resolve()), None, _checked(_read_json(Path(model)), model)
+        return str(Path(model).resolve()), None, _checked(read_json(Path(model), _WHAT), model)
     if model not in open_clip.list_models():
         raise ModelError(
             f"CLIP model {model!r} is neither a pack, nor a folder with {HF_CONFIG_NAME}, "
@@ -120,18 +121,6 @@ def _weights_in(folder: Path) -> Path:
             if found := sorted(folder.glob(stem + suffix)):
                 return found[0]
     raise ModelError(f"CLIP model folder {folder}: found no weights, expected open_clip_model.safetensors")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ModelError(f"CLIP model configuration {path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"CLIP model configuration {path} is no JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise ModelError(f"CLIP model configuration {path}: found no object, expected one")
-    return content
 
 
 def _checked(config: Any, where: str) -> dict[str, Any]:

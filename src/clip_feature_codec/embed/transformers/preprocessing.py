@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clip_feature_codec.embed.transformers.source import read_json
+from clip_feature_codec.embed.configuration import read_json
 from clip_feature_codec.errors import ModelError
 from clip_feature_codec.images import middle_of_strip
 

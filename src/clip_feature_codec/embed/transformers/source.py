@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from clip_feature_codec.embed.configuration import read_json
 from clip_feature_codec.errors import ModelError
 from clip_feature_codec.hub import look, split_inside
 from clip_feature_codec.names import ADDED, PIPELINE_FILE
@@ -197,20 +196,3 @@ def _prior_of(folder: Path) -> str | None:
 
 def _label(name: str) -> str:
     return str(Path(name).resolve()) if Path(name).exists() else name
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a configuration.
-
-    Raises:
-        ModelError: it cannot be read, or is no JSON object.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is no JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: found no object, expected one")
-    return content

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 
+from clip_feature_codec.bundle import IN_FOLDER
 from clip_feature_codec.codec.space import ClipSpace, canonical_json
-from clip_feature_codec.devices import autocast_dtype, pick_device
+from clip_feature_codec.devices import pick_device
+from clip_feature_codec.embed.configuration import read_json
+from clip_feature_codec.embed.torch_tower import TorchTower
 from clip_feature_codec.embed.transformers.preprocessing import TowerPreprocess, preprocessing_of
 from clip_feature_codec.embed.transformers.quiet import quiet_transformers
-from clip_feature_codec.embed.transformers.source import TowerSource, find_tower, read_json
+from clip_feature_codec.embed.transformers.source import TowerSource
 from clip_feature_codec.errors import ModelError
 
 _DECISIVE = (
@@ -31,11 +32,9 @@ _DECISIVE = (
 """Of a tower's configuration, what decides its vectors and may not show in the shapes of its weights."""
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-_FOLDER = "folder"
-"""What a space says in place of a tag: the weights lie in the folder that the model's name says."""
 
 
-class VisionTower:
+class VisionTower(TorchTower):
     """An image tower with weights, ready to embed: an `Embedder` without words.
 
     Its vectors are those that diffusers' pipelines call ``image_embeds``, brought to unit length.
@@ -50,12 +49,6 @@ class VisionTower:
         self.preprocess = TowerPreprocess(space.preprocessing)
         self._device = device
         self._network: Any = network.to(device)
-
-    @classmethod
-    def load(cls, model: str, device: str = "auto") -> VisionTower | None:
-        """Load a tower (see `source.find_tower`); None where there is none of this kind."""
-        source = find_tower(model)
-        return cls.from_source(source, device) if source else None
 
     @classmethod
     def from_source(cls, source: TowerSource, device: str = "auto") -> VisionTower:
@@ -74,38 +67,9 @@ class VisionTower:
             raise _unusable(source.folder, error) from error
         return cls(network.float().eval().requires_grad_(False), space, target)
 
-    @property
-    def dim(self) -> int:
-        """The number of components of a vector."""
-        return self.space.dim
-
-    @property
-    def device(self) -> str:
-        """Where it runs: ``cpu``, ``cuda:0``, ``mps``."""
-        return str(self._device)
-
-    def embed_images(self, pictures: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """Embed RGB pictures of any sizes as one batch: float32 (N, D), unit length."""
-        if not len(pictures):
-            return np.zeros((0, self.dim), np.float32)
-        return self.embed_batch(np.stack([self.preprocess(picture) for picture in pictures]))
-
-    def embed_batch(self, pixels: NDArray[np.float32] | torch.Tensor) -> NDArray[np.float32]:
-        """Embed what `preprocess` made: float32 (N, 3, S, S), an array or a tensor -> float32 (N, D)."""
-        return self.embed_measured(pixels)[0]
-
-    def embed_measured(
-        self, pixels: NDArray[np.float32] | torch.Tensor
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """See `MeasuringEmbedder`."""
-        with torch.inference_mode():
-            raw = self.image_embeds(torch.as_tensor(pixels).to(self._device, non_blocking=True))
-            return F.normalize(raw, dim=-1).cpu().numpy(), raw.norm(dim=-1).cpu().numpy()
-
     def image_embeds(self, pixels: torch.Tensor) -> torch.Tensor:
-        """What the tower gives for what `preprocess` made, before it is brought to unit length: (N, D)."""
-        dtype = autocast_dtype(self._device) if self._device.type == "cuda" else None
-        with torch.autocast(self._device.type, dtype=dtype, enabled=dtype is not None):
+        """See `TorchTower`."""
+        with self._autocast():
             given = self._network(pixel_values=pixels)
         embeds: torch.Tensor = given.image_embeds if hasattr(given, "image_embeds") else given.pooler_output
         return embeds.float()
@@ -145,7 +109,7 @@ def space_of(source: TowerSource) -> ClipSpace:
     except Exception as error:  # safetensors raises what the damage leads to
         raise _unusable(source.folder, error) from error
     preprocessing = preprocessing_of(source.preprocessor, config.model_type, config.image_size)
-    return ClipSpace(source.label, _FOLDER, digest.hexdigest(), int(dim), preprocessing)
+    return ClipSpace(source.label, IN_FOLDER, digest.hexdigest(), int(dim), preprocessing)
 
 
 def _tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:

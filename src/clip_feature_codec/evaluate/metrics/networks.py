@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import warnings
 from abc import ABC, abstractmethod
@@ -18,6 +17,7 @@ import torch
 from clip_feature_codec.errors import MetricError
 from clip_feature_codec.evaluate.metrics.definitions import LPIPS_SHORTEST_SIDE, METRICS
 from clip_feature_codec.extras import extra
+from clip_feature_codec.files import file_sha256
 
 _LAYER = re.compile(r"(?:slice|stage)\d\.(\d+\.(?:weight|bias))$")
 """Both packages name the backbone's layers by a part of theirs and torchvision's number: slice2.3.bias."""
@@ -173,5 +173,4 @@ def full_precision() -> Iterator[None]:
 
 def file_label(path: Path) -> str:
     """Name a file of weights by its name and the first 12 digits of its SHA-256."""
-    with path.open("rb") as file:
-        return f"{path.name} (sha256 {hashlib.file_digest(file, 'sha256').hexdigest()[:12]})"
+    return f"{path.name} (sha256 {file_sha256(path)[:12]})"
