@@ -41,6 +41,7 @@ from clip_feature_codec.codec.semantic.klt_block import (
     Frame,
     step_levels,
     step_sizes,
+    widths,
 )
 from clip_feature_codec.codec.semantic.vectors import cosines, out_of_reach
 from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
@@ -369,11 +370,11 @@ class KltCoder:
         data = np.frombuffer(b"".join(payload[1:] for payload in blobs), np.uint8)
         ends = np.zeros(len(blobs) + 1, np.int64)
         np.cumsum([len(payload) - 1 for payload in blobs], out=ends[1:])
-        coded = int(self._frame.widths(steps).max(initial=0))
-        scales = self._frame.scales[:coded]
+        scales = self.scales.astype(np.int64)
+        coded = int(widths(scales, steps).max(initial=0))
         values = np.zeros((len(blobs), coded), np.int64)
         levels = step_levels(steps)
-        bad = payloads.decode(data, ends, scales, levels, self.magnitudes, trellis.MACHINE, values)
+        bad = payloads.decode(data, ends, scales[:coded], levels, self.magnitudes, trellis.MACHINE, values)
         if bad >= 0:
             found = f"{len(blobs[bad])} bytes that are no stream of {coded} coefficients"
             raise BitstreamError(f"klt payload: found {found}, expected one")

@@ -40,11 +40,12 @@ class Frame(NamedTuple):
     square: float
     magnitudes: Magnitudes
 
-    def widths(self, steps: Ints) -> Ints:
-        """How many coefficients are coded at step bytes (n,): those that are wide enough."""
-        from clip_feature_codec.codec.semantic.levels import LOWEST_LEVEL
 
-        return len(self.scales) - np.searchsorted(self.scales[::-1], LOWEST_LEVEL + step_levels(steps))
+def widths(scales: Ints, steps: Ints) -> Ints:
+    """How many coefficients of such scales (D,) are coded at step bytes (n,): those that are wide enough."""
+    from clip_feature_codec.codec.semantic.levels import LOWEST_LEVEL
+
+    return len(scales) - np.searchsorted(scales[::-1], LOWEST_LEVEL + step_levels(steps))
 
 
 class Block:
@@ -76,7 +77,7 @@ class Block:
         from clip_feature_codec.codec.entropy.quantisers import ROOM
         from clip_feature_codec.codec.semantic import payloads, trellis
 
-        width, sizes = int(self.frame.widths(steps).max(initial=0)), step_sizes(steps)
+        width, sizes = int(widths(self.frame.scales, steps).max(initial=0)), step_sizes(steps)
         targets = np.rint(self.coefficients[rows, :width] * _in_steps(sizes)[:, None]).astype(np.int64)
         out, sums = np.empty((len(steps), ROOM * (width + 1)), np.uint8), np.empty((len(steps), 3), np.int64)
         lengths = payloads.code(
@@ -101,7 +102,7 @@ class Block:
         """1 less the cosines, from `payloads.code`'s sums: (|x - y|^2 - (|x| - |y|)^2) / (2 |x| |y|)."""
         units = step_sizes(steps) / (1 << FRACTION_BITS)
         error, by_value, by_mean = sums.T * units * (units, units, np.full(len(units), 2.0**-UNIT_BITS))
-        distances = error + self.tails[rows, self.frame.widths(steps)]
+        distances = error + self.tails[rows, widths(self.frame.scales, steps)]
         squares, offsets = self.products[:, rows]
         # The rounded basis is not quite orthonormal: by as much as a vector grows on the way into it, what is
         # decoded grows on the way back.
@@ -129,7 +130,7 @@ class Block:
 
         return payloads.foretell(
             self.coefficients[rows],
-            self.frame.scales[: int(self.frame.widths(steps).max(initial=0))],
+            self.frame.scales[: int(widths(self.frame.scales, steps).max(initial=0))],
             step_levels(steps),
             _in_steps(step_sizes(steps)),
             WEIGHT,
