@@ -14,6 +14,7 @@ _COMMANDS = {
     "decode": "reconstruct_diffusion:decode",
     "info": "info:info",
     "search": "search:search",
+    "serve": "serve:serve",
     "transcode": "transcode:transcode",
     "pack": "pack:pack",
     "unpack": "pack:unpack",

@@ -1,0 +1,78 @@
+"""Searching a store that grows: the nearest pictures, and those that are there more than once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_feature_codec.serve.refusals import Refusal
+from clip_feature_codec.serve.shelf import revision_of
+from clip_feature_codec.store.manifest import Entry
+from clip_feature_codec.store.opening import open_store
+from clip_feature_codec.store.search.duplicates import Twin, find_duplicates
+from clip_feature_codec.store.search.nearest import Hit, SearchIndex
+
+_REST = 10
+"""A store that is being written to is indexed again after so many times the time that it took last."""
+
+
+class Finder:
+    """The search index of a store, brought up to date as the store changes; for any number of threads.
+
+    It reads the store by itself, so that the wall does not wait for a search.
+
+    Args:
+        folder: the store's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock, self._duplicates_lock = Lock(), Lock()
+        self._index: SearchIndex | None = None
+        self._revision, self._again = "", 0.0
+        self._groups: tuple[tuple[str, float], list[list[Twin]]] | None = None
+
+    def nearest(self, query: NDArray[np.float32], count: int) -> list[Hit]:
+        """The pictures of highest cosine with a vector (D,), best first."""
+        with self._lock:
+            return self._current().nearest(query, count)
+
+    def vector(self, entry: Entry) -> NDArray[np.float32]:
+        """The vector of a picture: float32 (D,).
+
+        Raises:
+            Refusal: its stream is damaged, gone, or has none.
+        """
+        with self._lock:
+            _, vectors = self._current().decode([entry])
+        if not len(vectors):
+            raise Refusal(422, "the picture's stream has no vector to search with")
+        vector: NDArray[np.float32] = vectors[0].astype(np.float32)
+        return vector
+
+    def duplicates(self, threshold: float) -> Sequence[Sequence[Twin]]:
+        """Groups of pictures with cosines at or above a threshold; kept until the store changes."""
+        with self._duplicates_lock:
+            with self._lock:
+                file, wanted = self._current().file, (self._revision, threshold)
+            if self._groups is None or self._groups[0] != wanted:
+                # With a store of its own: others search meanwhile.
+                groups = find_duplicates(SearchIndex(open_store(self._folder), replace(file)), threshold)
+                self._groups = wanted, groups
+            return self._groups[1]
+
+    def _current(self) -> SearchIndex:
+        """The index; only under the lock."""
+        now, began = revision_of(self._folder), time.monotonic()
+        if self._index is None or (now != self._revision and began >= self._again):
+            store = open_store(self._folder) if self._index is None else self._index.store
+            self._index, self._revision = SearchIndex.open(store), now
+            ended = time.monotonic()
+            self._again = ended + _REST * (ended - began)
+        return self._index
