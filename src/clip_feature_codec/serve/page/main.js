@@ -1,0 +1,253 @@
+// The page of a store. What is shown is in the address: #text=…, #like=…, #duplicates, and &picture=… on top.
+
+import { Detail } from "./detail.js";
+import { foundBlock, grown, wholeStore } from "./lists.js";
+import { Previews, show } from "./previews.js";
+import { ask, askJson, fromBase64url, takeToken } from "./service.js";
+import { Wall } from "./wall.js";
+
+const LOOK_AGAIN = 5000;
+const QUERY_PIXELS = 64;
+
+const $ = (id) => document.getElementById(id);
+const wall = new Wall($("wall"), { onOpen: openPicture, onError: tellError });
+
+let store = null;
+let previews = null;
+let detail = null;
+let blocks = []; // of the whole store
+let shown = null; // what of the address the wall shows
+let photo = null; // what was searched with last, from this machine
+let at = -1; // the index of the picture that is open
+
+takeToken();
+start();
+
+async function start() {
+  try {
+    store = await askJson("store");
+  } catch (error) {
+    tellError(error);
+    return;
+  }
+  document.title = $("home").textContent = store.name;
+  previews = new Previews(store.codec);
+  detail = new Detail(store, previews, { onStep: step, onLike: (picture) => go({ like: picture.id }), onClose: closed });
+  blocks = wholeStore(store);
+  addEventListener("popstate", follow);
+  addEventListener("hashchange", follow);
+  setInterval(lookAgain, LOOK_AGAIN);
+  await follow();
+}
+
+/** Go to another place: the wall's, without a picture on top. */
+function go(place) {
+  history.pushState(null, "", addressOf(place));
+  follow();
+}
+
+function placeNow() {
+  return Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+}
+
+function addressOf(place) {
+  const text = String(new URLSearchParams(place)).replace(/=(?=&|$)/g, "");
+  return text ? `#${text}` : location.pathname;
+}
+
+/** Show what the address says. */
+async function follow() {
+  const { picture, ...rest } = placeNow();
+  const wanted = addressOf(rest);
+  try {
+    if (wanted !== shown || "photo" in rest) {
+      shown = wanted;
+      await showWall(rest);
+    }
+    if (!picture) detail.close();
+    else if (detail.picture?.id !== picture) await detail.open({ id: picture });
+  } catch (error) {
+    tellError(error);
+  }
+}
+
+async function showWall(place) {
+  $("words").value = place.text ?? "";
+  $("duplicates").ariaPressed = String("duplicates" in place);
+  $("clear").hidden = Object.keys(place).length === 0;
+  $("query").hidden = true;
+  if (place.text) return showFound(await search({ text: place.text }), `nearest to “${place.text}”`);
+  if (place.like) {
+    const found = await search({ picture: place.like });
+    await showQuery(found[0]);
+    return showFound(found, "nearest to this picture");
+  }
+  if ("photo" in place && photo) return searchPhoto();
+  if ("duplicates" in place) return showDuplicates();
+  tellStore();
+  wall.show(blocks, previews);
+}
+
+async function search(query) {
+  tell("Searching…");
+  return (await askJson("search", { query })).results;
+}
+
+function showFound(found, what) {
+  tell(`${count(found.length, "picture")} ${what}`);
+  wall.show([foundBlock(found)], previews);
+}
+
+async function showQuery(picture) {
+  const preview = picture ? await previews.decode(fromBase64url(picture.stream), QUERY_PIXELS) : null;
+  if (!preview) return;
+  show($("query"), preview);
+  $("query").hidden = false;
+}
+
+async function searchPhoto() {
+  tell("Searching…");
+  const { results } = await (await ask("search", { body: photo })).json();
+  try {
+    const image = await createImageBitmap(photo, { resizeHeight: QUERY_PIXELS, resizeQuality: "high" });
+    show($("query"), image);
+    $("query").hidden = false;
+  } catch {
+    // a format that the server reads, and the browser does not
+  }
+  showFound(results, `nearest to ${photo.name || "your photo"}`);
+}
+
+async function showDuplicates() {
+  tell("Looking for pictures that are there more than once…");
+  const { total, groups } = await askJson("duplicates");
+  const listed = groups.map((group, i) => foundBlock(group, `Group ${i + 1}: ${count(group.length, "picture")}`));
+  tell(total ? `${count(total, "group")} of pictures that are nearly the same` : "No picture is there more than once");
+  wall.show(listed, previews);
+}
+
+/** A picture of the wall was chosen. */
+function openPicture(picture, index) {
+  at = index;
+  const address = addressOf({ ...placeNow(), picture: picture.id });
+  if (detail.picture) history.replaceState(null, "", address);
+  else history.pushState({ ours: true }, "", address);
+  follow();
+}
+
+async function step(by) {
+  const index = at + by;
+  const picture = at < 0 ? null : await wall.picture(index);
+  if (picture) openPicture(picture, index);
+}
+
+/** The dialog is closed: by its button or by the way back. */
+function closed() {
+  const { picture, ...place } = placeNow();
+  if (picture && history.state?.ours) history.back();
+  else if (picture) history.replaceState(null, "", addressOf(place));
+  if (at >= 0) wall.focus(at);
+}
+
+/** Follow a store that is being written to. */
+async function lookAgain() {
+  if (document.hidden) return;
+  let now;
+  try {
+    now = await askJson("store");
+  } catch {
+    return; // it may be there again the next time
+  }
+  if (now.revision === store.revision) return;
+  blocks = now.pictures > store.pictures ? grown(blocks, now) : wholeStore(now);
+  store = now;
+  if (shown === location.pathname) {
+    tellStore();
+    wall.show(blocks, previews, { keep: true });
+  }
+}
+
+function tellStore() {
+  const each = store.pictures ? Math.round(store.bytes / store.pictures) : 0;
+  tell(`${count(store.pictures, "picture")}, ${size(store.bytes)}: ${each} bytes each`);
+}
+
+function count(number, what) {
+  return `${number.toLocaleString("en")} ${what}${number === 1 ? "" : "s"}`;
+}
+
+function size(bytes) {
+  if (bytes < 10_000) return `${bytes.toLocaleString("en")} bytes`;
+  return bytes < 10_000_000 ? `${Math.round(bytes / 1000)} KB` : `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+function tell(line) {
+  $("status").textContent = line;
+  $("status").classList.remove("error");
+}
+
+function tellError(error) {
+  if (error.name === "AbortError") return;
+  tell(error.message);
+  $("status").classList.add("error");
+}
+
+// What people do beside choosing pictures.
+
+$("search").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = $("words").value.trim();
+  $("words").blur();
+  go(text ? { text } : {});
+});
+$("words").addEventListener("search", () => {
+  if (!$("words").value && location.hash) go({});
+});
+$("home").addEventListener("click", (event) => {
+  event.preventDefault();
+  go({});
+});
+$("clear").addEventListener("click", () => go({}));
+$("duplicates").addEventListener("click", () => go($("duplicates").ariaPressed === "true" ? {} : { duplicates: "" }));
+$("photo").addEventListener("click", () => $("file").click());
+$("file").addEventListener("change", () => {
+  if ($("file").files.length) searchWith($("file").files[0]);
+  $("file").value = "";
+});
+addEventListener("paste", (event) => {
+  const [file] = event.clipboardData?.files ?? [];
+  if (file) searchWith(file);
+});
+addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.target.matches("input") || detail?.picture) return;
+  event.preventDefault();
+  $("words").focus();
+});
+
+function searchWith(file) {
+  if (store && file.size > store.max_upload) {
+    tellError(new Error(`That file is too large: ${size(store.max_upload)} at most.`));
+    return;
+  }
+  photo = file;
+  go({ photo: "" });
+}
+
+let inside = 0;
+addEventListener("dragenter", (event) => {
+  if (!event.dataTransfer?.types.includes("Files")) return;
+  inside++;
+  $("drop").hidden = false;
+});
+addEventListener("dragleave", () => {
+  inside = Math.max(0, inside - 1);
+  $("drop").hidden = inside === 0;
+});
+addEventListener("dragover", (event) => event.preventDefault());
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  inside = 0;
+  $("drop").hidden = true;
+  const [file] = event.dataTransfer.files;
+  if (file) searchWith(file);
+});
