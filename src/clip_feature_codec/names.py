@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+CLP_MIME = "image/x-clp"
+"""The MIME type of ``.clp`` files; registered with nobody."""
 CODEC_FILE = "codec.json"
 """The tables that streams are coded with, in a store, in a pack, or alone."""
 MANIFEST_FILE = "manifest.sqlite"

@@ -27,11 +27,11 @@ from clip_feature_codec.codec.rate import RateKeywords
 from clip_feature_codec.decoders.options import PaintKeywords
 from clip_feature_codec.errors import CodecError, ConfigError, MissingLayerError
 from clip_feature_codec.images import output_size
+from clip_feature_codec.names import CLP_MIME
 from clip_feature_codec.packs import DEFAULT_PACK
 from clip_feature_codec.preview import MAX_SIZE
 
 FORMAT = "CLP"
-MIME = "image/x-clp"
 _SIZE = 256
 
 
@@ -159,4 +159,4 @@ def _loaded(source: str | Bundle, tables_sha256: str = "") -> ClipCodec:
 Image.register_open(FORMAT, ClpImageFile, _accept)
 Image.register_save(FORMAT, _save)
 Image.register_extension(FORMAT, ".clp")
-Image.register_mime(FORMAT, MIME)
+Image.register_mime(FORMAT, CLP_MIME)

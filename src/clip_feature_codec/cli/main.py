@@ -23,6 +23,7 @@ _COMMANDS = {
     "train": "train:train",
     "eval": "eval:evaluate",
     "compare": "compare:compare",
+    "desktop": "desktop:desktop",
     "demo": "demo:demo",
 }
 """Where each command is: module of this room, and name in it."""
