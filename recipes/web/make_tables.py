@@ -1,6 +1,6 @@
 """Write the tables that the browser's decoder needs, from those of the package.
 
-    python recipes/web/make_tables.py web/src/tables.js
+    python recipes/web/make_tables.py src/clip_feature_codec/web/src/tables.js
 
 Run it when the built-in pack gets another codec; a test says when that is forgotten.
 """

@@ -1,8 +1,8 @@
 // Reads a list of {blob: base64, codec, size} from standard input; writes what the decoder makes of each.
 
 import { readFileSync } from "node:fs";
-import { decodeLayout, parse } from "../../web/src/index.js";
-import { decodeCoefficients } from "../../web/src/layout.js";
+import { decodeLayout, parse } from "../../src/clip_feature_codec/web/src/index.js";
+import { decodeCoefficients } from "../../src/clip_feature_codec/web/src/layout.js";
 
 function outcome({ blob, codec, size }) {
   const bytes = new Uint8Array(Buffer.from(blob, "base64"));

@@ -21,6 +21,7 @@ from clip_feature_codec.packs import pack_folder
 from clip_feature_codec.preview import preview
 
 ROOT = Path(__file__).parents[2]
+WEB = ROOT / "src" / "clip_feature_codec" / "web"
 GOLDEN = ROOT / "tests" / "golden"
 SIZE = 40
 
@@ -124,18 +125,18 @@ def resealed(codec: FeatureCodec, blob: bytes) -> bytes:
 
 def test_tables_are_those_of_the_package() -> None:
     made = runpy.run_path(str(ROOT / "recipes" / "web" / "make_tables.py"))["module"]()
-    assert (ROOT / "web" / "src" / "tables.js").read_text("ascii") == made
+    assert (WEB / "src" / "tables.js").read_text("ascii") == made
 
 
 def test_the_built_in_codec_is_the_packs() -> None:
     pack = pack_folder("mini")
     assert pack is not None
     sha256 = FeatureCodec.load(pack / "codec.json").tables_sha256
-    assert f'sha256: "{sha256}"' in (ROOT / "web" / "src" / "tables.js").read_text("ascii")
+    assert f'sha256: "{sha256}"' in (WEB / "src" / "tables.js").read_text("ascii")
 
 
 def test_the_decoder_is_small() -> None:
-    source = b"".join(path.read_bytes() for path in sorted((ROOT / "web" / "src").glob("*.js")))
+    source = b"".join(path.read_bytes() for path in sorted((WEB / "src").glob("*.js")))
     assert len(gzip.compress(source)) <= 60_000
 
 
@@ -143,7 +144,7 @@ def test_the_decoder_is_small() -> None:
 def test_npm_packs_what_a_page_needs(tmp_path: Path) -> None:
     done = subprocess.run(
         ["npm", "pack", "--json", "--pack-destination", tmp_path],
-        cwd=ROOT / "web",
+        cwd=WEB,
         capture_output=True,
         text=True,
         timeout=120,
