@@ -33,7 +33,7 @@ LEVELS = [
     {"bundle"},
     {"codec", "images"},
     {"graphs", "parallel"},
-    {"devices", "hub", "packs", "progress", "stream_source", "weights"},
+    {"devices", "hub", "links", "packs", "progress", "stream_source", "weights"},
     {"files"},
     {"arguments", "extras"},
     {"errors", "names", "lazy", "__init__"},

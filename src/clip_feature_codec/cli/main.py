@@ -23,6 +23,7 @@ _COMMANDS = {
     "train": "train:train",
     "eval": "eval:evaluate",
     "compare": "compare:compare",
+    "link": "link:link",
     "desktop": "desktop:desktop",
     "demo": "demo:demo",
 }
