@@ -2,8 +2,8 @@
 
     python -m clip_feature_codec.thumbnailer INPUT OUTPUT SIZE
 
-draws the layout layer of INPUT, its longer side SIZE pixels, as the PNG file OUTPUT, whatever its name. So are
-the thumbnailers of Linux desktops called; `desktop` makes this one known to them. Ends with status 2 and one
+draws the layout layer of INPUT, its longer side SIZE pixels, as the PNG file OUTPUT, whatever its name. So
+thumbnailers of Linux desktops are called; `desktop` makes this one known to them. Ends with status 2 and one
 line where there is nothing to be drawn.
 """
 
