@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
 from engines import BROWSER, ROOT, Call, in_node, served
 
 

@@ -5,7 +5,7 @@ import { integers } from "./base64.js";
 import { ClpError } from "./errors.js";
 import { address, Magnitudes, MANTISSAS } from "./magnitudes.js";
 import { roundHalfEven } from "./shapes.js";
-import { inflate } from "./zstd.js";
+import { FrameError, inflate } from "./zstd.js";
 
 const LOWEST_LEVEL = -40;
 const STEP_ONE = 208;
@@ -116,7 +116,20 @@ function codesOf(payload, dim) {
     throw new ClpError(`zstd window: found ${hex(payload[1])}, expected at most 0x18 (8 KiB)`);
   }
   const window = 2 ** (10 + (payload[1] >> 3)) * (1 + (payload[1] & 7) / 8);
-  return inflate(payload.subarray(2), window, dim);
+  const codes = inflated(payload.subarray(2), window, dim);
+  if (codes.length !== dim) throw new ClpError(`zstd frame: found ${codes.length} codes, expected ${dim}`);
+  return codes;
+}
+
+function inflated(blocks, window, dim) {
+  try {
+    return inflate(blocks, window, dim);
+  } catch (error) {
+    if (!(error instanceof FrameError)) throw error;
+    throw new ClpError(
+      `zstd frame: found one that does not decode to ${dim} bytes (${error.message}), expected one that does`,
+    );
+  }
 }
 
 function hex(byte) {

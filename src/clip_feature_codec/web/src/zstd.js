@@ -1,6 +1,7 @@
 // Zstandard frames (RFC 8878) of the profile `int8`: one frame of a few hundred bytes, read as a whole.
 
-import { ClpError } from "./errors.js";
+/** A frame is damaged; the message says where. */
+export class FrameError extends Error {}
 
 const LITERAL_LENGTHS = [
   [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 22, 24, 28, 32, 40, 48, 64, 128, 256, 512,
@@ -26,13 +27,13 @@ const KINDS = [
  * Decompress the blocks of a frame.
  *
  * @param {Uint8Array} blocks all behind the frame's header
- * @param {number} window bytes that a block holds at most
- * @param {number} size bytes that must come out
+ * @param {number} window bytes of its window, which no block is larger than, coded or not
+ * @param {number} most bytes that come out at most
  * @returns {Uint8Array}
- * @throws {ClpError} they are damaged, or hold another number of bytes
+ * @throws {FrameError} they are damaged, or hold more bytes
  */
-export function inflate(blocks, window, size) {
-  const out = { bytes: new Uint8Array(size), length: 0 };
+export function inflate(blocks, window, most) {
+  const out = { bytes: new Uint8Array(most), length: 0 };
   const memory = { huffman: null, tables: [null, null, null], offsets: [1, 4, 8] };
   const input = new Forward(blocks);
   let last = 0;
@@ -41,18 +42,19 @@ export function inflate(blocks, window, size) {
     last = header & 1;
     const length = header >> 3;
     const kind = (header >> 1) & 3;
+    const begin = out.length;
     if (kind === 3 || length > window) throw damaged("a block of no kind");
     if (kind === 0) put(out, input.take(length));
     else if (kind === 1) put(out, new Uint8Array(length).fill(input.byte()));
     else decodeBlock(new Forward(input.take(length)), memory, out);
+    if (out.length - begin > window) throw damaged("a block too large");
   }
   if (input.left > 0) throw damaged("it does not end where the payload does");
-  if (out.length !== size) throw new ClpError(`zstd frame: found ${out.length} codes, expected ${size}`);
-  return out.bytes;
+  return out.bytes.subarray(0, out.length);
 }
 
 function damaged(why) {
-  return new ClpError(`zstd frame: found one that does not decode to its codes (${why}), expected one that does`);
+  return new FrameError(why);
 }
 
 function put(out, bytes) {
