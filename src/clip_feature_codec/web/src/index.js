@@ -8,6 +8,7 @@ import { outputSize } from "./shapes.js";
 import { TABLES } from "./tables.js";
 import { vectorDecoder } from "./vector.js";
 
+export { Painter } from "./painter.js";
 export { ClpError, MissingLayerError };
 
 const MAX_SIZE = 8192;
