@@ -25,6 +25,7 @@ ROOM_OF = {
 LEVELS = [
     {"cli"},
     {"serve"},
+    {"desktop", "pillow", "thumbnailer"},
     {"api", "evaluate"},
     {"fit", "sharing"},
     {"encode", "reconstruct", "decoding", "train", "outputs"},
@@ -33,7 +34,7 @@ LEVELS = [
     {"bundle"},
     {"codec", "images"},
     {"graphs", "parallel"},
-    {"devices", "hub", "packs", "progress", "stream_source", "weights"},
+    {"devices", "hub", "links", "packs", "progress", "stream_source", "weights"},
     {"files"},
     {"arguments", "extras"},
     {"errors", "names", "lazy", "__init__"},

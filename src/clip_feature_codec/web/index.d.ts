@@ -12,6 +12,11 @@ export interface Codec {
   profile: "int8" | "klt";
 }
 
+/** A whole `codec.json`, with the tables of vectors. It is trusted: whoever serves it decides what is decoded. */
+export interface CodecFile extends Codec {
+  semantic: object;
+}
+
 /** The built-in codec, that of the `mini` pack. */
 export const MINI: Codec;
 
@@ -65,3 +70,12 @@ export function parse(bytes: Uint8Array, options?: ParseOptions): Stream;
  * @throws RangeError `size` is out of range
  */
 export function decodeLayout(bytes: Uint8Array, options?: LayoutOptions): Picture;
+
+/**
+ * Decode the semantic layer: the CLIP vector, float32 (D), of unit length. As Python's to the bit with the profile
+ * `klt`, to 1e-7 with `int8`.
+ *
+ * @throws MissingLayerError the stream has no semantic layer
+ * @throws ClpError the stream is damaged or was written with other tables
+ */
+export function decodeVector(bytes: Uint8Array, options: { codec: CodecFile }): Float32Array;
