@@ -39,6 +39,11 @@ _MAX_PIXELS = 50_000_000
     "--port", type=click.IntRange(0, 65535), default=_PORT, show_default=True, help="0: any that is free."
 )
 @click.option("--open", "opens", is_flag=True, help="Show the page in a browser.")
+@click.option(
+    "--web",
+    type=IN_FOLDER,
+    help="Folder of static files that recipes/web makes: /view paints in the browser, then.",
+)
 @click.option("--no-originals", is_flag=True, help="Give out nothing but what is in the streams.")
 @click.option(
     "--max-upload",
@@ -63,6 +68,7 @@ def serve(
     host: str,
     port: int,
     opens: bool,
+    web: Path | None,
     no_originals: bool,
     max_upload: int,
     max_pixels: int,
@@ -77,7 +83,7 @@ def serve(
     Programs find the description of the interface at /openapi.json. Ctrl-C ends it.
     """
     from clip_feature_codec.api import ClipCodec
-    from clip_feature_codec.serve.app import make_app
+    from clip_feature_codec.serve.app import WEB, make_app
     from clip_feature_codec.serve.endpoint import Service
     from clip_feature_codec.serve.finding import Finder
     from clip_feature_codec.serve.running import address_of, is_loopback, listen
@@ -105,4 +111,4 @@ def serve(
         if opens:
             webbrowser.open(link)
         with suppress(KeyboardInterrupt):
-            run(make_app(service, host, token), listener)
+            run(make_app(service, host, token, web or WEB), listener)

@@ -9,7 +9,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -28,13 +28,14 @@ WEB = Path(clip_feature_codec.__file__).parent / "web"
 """The npm package: what decodes streams in the browser."""
 
 
-def make_app(service: Service, host: str = "127.0.0.1", token: str | None = None) -> ASGIApp:
+def make_app(service: Service, host: str = "127.0.0.1", token: str | None = None, web: Path = WEB) -> ASGIApp:
     """The page and the interface of a store.
 
     Args:
         service: the store, and what works on it.
         host: the name or address that is listened at (see `Guard`).
         token: what clients must know; None: nothing.
+        web: the npm package, or a folder with that and what paints in the browser (see recipes/web).
     """
     described = description(ENDPOINTS, token=token is not None)
     routes: list[Route | Mount] = [
@@ -42,7 +43,8 @@ def make_app(service: Service, host: str = "127.0.0.1", token: str | None = None
         Route("/openapi.json", lambda _: JSONResponse(described)),
         *(Route(one.path, _responder(one, service), methods=[one.method]) for one in ENDPOINTS),
         Mount("/page", StaticFiles(directory=PAGE)),
-        Mount("/web", StaticFiles(directory=WEB)),
+        Route("/view", lambda _: RedirectResponse("/web/view/")),
+        Mount("/web", StaticFiles(directory=web, html=True)),
     ]
     handlers = {HTTPException: _refuse, Exception: _fail}
     return Guard(Starlette(routes=routes, exception_handlers=handlers), host, token)

@@ -56,6 +56,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         layout_bytes=_COUNT,
         codec=_object(tables_sha256=_TEXT, profile={"type": "string", "enum": ["int8", "klt"]}),
         model=_TEXT | {"description": "The CLIP model whose vectors are in the streams."},
+        built_in=_YES | {"description": "Whether its streams are those of the built-in model."},
         paints=_YES | {"description": "Whether there is a decoder."},
         originals=_YES | {"description": "Whether originals are given out."},
         max_upload=_COUNT | {"description": "Bytes of a body, at most."},

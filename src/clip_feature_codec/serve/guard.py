@@ -13,11 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _ONLY_OURS = (
     "default-src 'none'; script-src 'self'{scripts}; worker-src 'self'; style-src 'self'; "
-    "img-src 'self' blob: data:; connect-src 'self'; manifest-src 'self'; "
+    "img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _PAGE_POLICY = _ONLY_OURS.format(scripts="")
-_VIEW_POLICY = _ONLY_OURS.format(scripts=" 'wasm-unsafe-eval'")
+_WEB_POLICY = _ONLY_OURS.format(scripts=" 'wasm-unsafe-eval'")
 _DATA_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -110,7 +110,7 @@ def _is_data(path: str) -> bool:
 def _policy(path: str) -> str:
     if _is_data(path):
         return _DATA_POLICY
-    return _VIEW_POLICY if path.startswith("/view") else _PAGE_POLICY
+    return _WEB_POLICY if path.startswith("/web/") else _PAGE_POLICY
 
 
 def _refused(status: int, line: str) -> JSONResponse:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cache
 from typing import Any
 
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from clip_feature_codec.bundle import Bundle
 from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.files import encodable
+from clip_feature_codec.packs import DEFAULT_PACK
 from clip_feature_codec.serve.endpoint import PNG, STREAM, Answer, Ask, Endpoint
 from clip_feature_codec.serve.originals import MEDIA_TYPES, Original, find_original, small_original
 from clip_feature_codec.serve.painting import OPTIONS, SIZE, painted, previewed
@@ -40,11 +43,17 @@ async def store(ask: Ask) -> Response:
         "layout_bytes": totals.layout_bytes,
         "codec": {"tables_sha256": features.tables_sha256, "profile": features.profile},
         "model": features.space.model,
+        "built_in": features.tables_sha256 == _built_in_tables(),
         "paints": bool(codec.decoder_source),
         "originals": ask.service.originals,
         "max_upload": ask.service.uploads.most_bytes,
     }
     return JSONResponse(found)
+
+
+@cache
+def _built_in_tables() -> str:
+    return Bundle.find(DEFAULT_PACK).codec.tables_sha256
 
 
 async def painter(ask: Ask) -> Response:

@@ -130,7 +130,8 @@ export class Detail {
   }
 
   #tellLink({ id, stream, name }) {
-    $("view").href = `/view/#${stream}`;
+    $("view").href = `/view#${stream}`;
+    $("view").hidden = $("copy").hidden = !this.#store.built_in; // the viewer page knows no other tables
     $("told").textContent = "";
     const file = new Blob([fromBase64url(stream)], { type: "application/octet-stream" });
     const address = URL.createObjectURL(file);

@@ -18,6 +18,7 @@ let detail = null;
 let blocks = []; // of the whole store
 let shown = null; // what of the address the wall shows
 let photo = null; // what was searched with last, from this machine
+let turn = 0; // counts the places that were gone to
 let at = -1; // the index of the picture that is open
 
 takeToken();
@@ -35,7 +36,6 @@ async function start() {
   detail = new Detail(store, previews, { onStep: step, onLike: (picture) => go({ like: picture.id }), onClose: closed });
   blocks = wholeStore(store);
   addEventListener("popstate", follow);
-  addEventListener("hashchange", follow);
   setInterval(lookAgain, LOOK_AGAIN);
   await follow();
 }
@@ -55,37 +55,44 @@ function addressOf(place) {
   return text ? `#${text}` : location.pathname;
 }
 
-/** Show what the address says. */
+/** Show what the address says; of several places that were gone to quickly, the last. */
 async function follow() {
   const { picture, ...rest } = placeNow();
   const wanted = addressOf(rest);
+  const mine = ++turn;
   try {
     if (wanted !== shown || "photo" in rest) {
+      const found = await find(rest);
+      if (mine !== turn) return;
+      showWall(rest, found);
       shown = wanted;
-      await showWall(rest);
     }
     if (!picture) detail.close();
-    else if (detail.picture?.id !== picture) await detail.open({ id: picture });
+    else if (detail.picture?.id !== picture) {
+      if (at < 0) at = wall.indexOf(picture);
+      await detail.open({ id: picture });
+    }
   } catch (error) {
-    tellError(error);
+    if (mine === turn) tellError(error);
   }
 }
 
-async function showWall(place) {
-  $("words").value = place.text ?? "";
-  $("duplicates").ariaPressed = String("duplicates" in place);
-  $("clear").hidden = Object.keys(place).length === 0;
-  $("query").hidden = true;
-  if (place.text) return showFound(await search({ text: place.text }), `nearest to “${place.text}”`);
+/** What is to be shown at a place: blocks, a line about them, and what was searched with. */
+async function find(place) {
+  if (place.text) return found(await search({ text: place.text }), `nearest to “${place.text}”`);
   if (place.like) {
-    const found = await search({ picture: place.like });
-    await showQuery(found[0]);
-    return showFound(found, "nearest to this picture");
+    const results = await search({ picture: place.like });
+    const asked = results.find(({ id }) => id === place.like);
+    const query = asked && (await previews.decode(fromBase64url(asked.stream), QUERY_PIXELS));
+    return { ...found(results, "nearest to this picture"), query };
   }
-  if ("photo" in place && photo) return searchPhoto();
-  if ("duplicates" in place) return showDuplicates();
-  tellStore();
-  wall.show(blocks, previews);
+  if ("photo" in place && photo) {
+    tell("Searching…");
+    const { results } = await (await ask("search", { body: photo })).json();
+    return { ...found(results, `nearest to ${photo.name || "your photo"}`), query: await thumbnail(photo) };
+  }
+  if ("duplicates" in place) return findDuplicates();
+  return { blocks, line: aboutStore() };
 }
 
 async function search(query) {
@@ -93,37 +100,36 @@ async function search(query) {
   return (await askJson("search", { query })).results;
 }
 
-function showFound(found, what) {
-  tell(`${count(found.length, "picture")} ${what}`);
-  wall.show([foundBlock(found)], previews);
+function found(results, what) {
+  return { blocks: [foundBlock(results)], line: `${count(results.length, "picture")} ${what}` };
 }
 
-async function showQuery(picture) {
-  const preview = picture ? await previews.decode(fromBase64url(picture.stream), QUERY_PIXELS) : null;
-  if (!preview) return;
-  show($("query"), preview);
-  $("query").hidden = false;
-}
-
-async function searchPhoto() {
-  tell("Searching…");
-  const { results } = await (await ask("search", { body: photo })).json();
-  try {
-    const image = await createImageBitmap(photo, { resizeHeight: QUERY_PIXELS, resizeQuality: "high" });
-    show($("query"), image);
-    $("query").hidden = false;
-  } catch {
-    // a format that the server reads, and the browser does not
-  }
-  showFound(results, `nearest to ${photo.name || "your photo"}`);
-}
-
-async function showDuplicates() {
+async function findDuplicates() {
   tell("Looking for pictures that are there more than once…");
   const { total, groups } = await askJson("duplicates");
-  const listed = groups.map((group, i) => foundBlock(group, `Group ${i + 1}: ${count(group.length, "picture")}`));
-  tell(total ? `${count(total, "group")} of pictures that are nearly the same` : "No picture is there more than once");
-  wall.show(listed, previews);
+  const line = total ? `${count(total, "group")} of pictures that are nearly the same` : "No picture is there more than once";
+  const headed = groups.map((group, i) => foundBlock(group, `Group ${i + 1}: ${count(group.length, "picture")}`));
+  return { blocks: headed, line };
+}
+
+/** A photo in small; nothing where the server reads its format, and the browser does not. */
+async function thumbnail(file) {
+  try {
+    return await createImageBitmap(file, { resizeHeight: QUERY_PIXELS, resizeQuality: "high" });
+  } catch {
+    return null;
+  }
+}
+
+function showWall(place, { blocks: chosen, line, query }) {
+  tell(line);
+  $("words").value = place.text ?? "";
+  $("duplicates").ariaPressed = String("duplicates" in place);
+  $("clear").hidden = Object.keys(place).length === 0;
+  $("query").hidden = !query;
+  if (query) show($("query"), query);
+  wall.show(chosen, previews);
+  at = -1;
 }
 
 /** A picture of the wall was chosen. */
@@ -162,14 +168,14 @@ async function lookAgain() {
   blocks = now.pictures > store.pictures ? grown(blocks, now) : wholeStore(now);
   store = now;
   if (shown === location.pathname) {
-    tellStore();
+    tell(aboutStore());
     wall.show(blocks, previews, { keep: true });
   }
 }
 
-function tellStore() {
+function aboutStore() {
   const each = store.pictures ? Math.round(store.bytes / store.pictures) : 0;
-  tell(`${count(store.pictures, "picture")}, ${size(store.bytes)}: ${each} bytes each`);
+  return `${count(store.pictures, "picture")}, ${size(store.bytes)}: ${each} bytes each`;
 }
 
 function count(number, what) {

@@ -2,6 +2,7 @@
 
 const NARROWEST = 0.5;
 const WIDEST = 3;
+const TALLEST = 1.3; // times what is wished for
 
 /** The shape that a picture has on the wall: strips are cut, so that they are to be seen at all. */
 export function shape({ width, height }) {
@@ -32,7 +33,7 @@ export function justify(shapes, { width, wished, gap }) {
       last++;
     }
     const full = (width - gap * (last - first - 1)) / share;
-    const height = Math.min(full, wished * 1.6);
+    const height = Math.min(full, wished * TALLEST);
     let x = 0;
     for (let i = first; i < last; i++) {
       places.push({ x, y, width: shapes[i] * height, height });

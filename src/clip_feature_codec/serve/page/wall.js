@@ -63,6 +63,17 @@ export class Wall {
     return found.block.pictures[index - found.first] ?? null;
   }
 
+  /** Where a picture is, as far as that is loaded; -1: it is not. */
+  indexOf(id) {
+    let first = 0;
+    for (const { block } of this.#blocks) {
+      const at = block.pictures?.findIndex((picture) => picture.id === id) ?? -1;
+      if (at >= 0) return first + at;
+      first += block.count;
+    }
+    return -1;
+  }
+
   /** Bring the keyboard to a picture. */
   focus(index) {
     this.#goTo(index);
