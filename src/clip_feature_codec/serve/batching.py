@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from starlette.requests import Request
 
@@ -21,7 +22,8 @@ CLIENT_GONE = 499
 """What is noted of a request whose client did not wait for the answer; it is never seen."""
 
 
-class _Waiting(NamedTuple, Generic[K, T, R]):
+@dataclass(frozen=True, eq=False)
+class _Waiting(Generic[K, T, R]):
     key: K
     item: T
     result: asyncio.Future[R]
@@ -80,6 +82,7 @@ class Batcher(Generic[K, T, R]):
             results = await loop.run_in_executor(
                 self._thread, self._function, batch[0].key, [one.item for one in batch]
             )
+            pairs = list(zip(batch, results, strict=True))
         except CodecError as error:
             if len(batch) > 1:  # what is wrong with one is not to be the others' harm
                 for one in batch:
@@ -89,7 +92,7 @@ class Batcher(Generic[K, T, R]):
         except Exception as error:  # noqa: BLE001  # it is raised where the result is waited for
             self._fail(batch, error)
         else:
-            for one, result in zip(batch, results, strict=True):
+            for one, result in pairs:
                 if not one.result.done():
                     one.result.set_result(result)
 
