@@ -63,7 +63,7 @@ def grow(store: Path, codec: ClipCodec, count: int, first: int = 0) -> None:
             NewPicture(f"made/m{i:05}.png", *shape, 1000, 0) for i, shape in zip(numbers, shapes, strict=True)
         ]
         layers = Layers(vectors, layouts, [width / height for width, height in shapes])
-        blobs += codec.features.encode(layers, Rate(max_bytes=140))
+        blobs += codec.features.encode(layers, Rate(quality=20))
     writable.put(store.parent / "nowhere", pictures, blobs)
     writable.finish()
 

@@ -197,9 +197,15 @@ export class Wall {
     canvas.hidden = true;
     this.#place(tile, index);
     this.#tiles.set(index, tile);
-    const after = [...this.#list.children].find((other) => Number(other.dataset.index) > index);
-    this.#list.insertBefore(tile, after ?? null);
+    this.#list.insertBefore(tile, this.#after(index));
     this.#draw(tile, index, picture, canvas);
+  }
+
+  /** The tile in the page that comes after a picture: for those who read it in order. */
+  #after(index) {
+    const last = this.#list.lastElementChild;
+    if (!last || Number(last.dataset.index) < index) return null;
+    return this.#tiles.get(index + 1) ?? [...this.#list.children].find(({ dataset }) => Number(dataset.index) > index);
   }
 
   async #draw(tile, index, picture, canvas) {
