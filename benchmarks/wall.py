@@ -121,7 +121,7 @@ def measure(browser: Browser, link: str, pid: int) -> None:
     page.close()
 
 
-def picture(browser: Browser, link: str, words: str) -> Image.Image:
+def picture(browser: Browser, link: str, words: str, rank: int) -> Image.Image:
     """The page as people see it, on a desktop and on a phone, side by side."""
     wide = browser.new_page(**DESKTOP, device_scale_factor=1.25)
     wide.goto(f"{link}#text={words}")
@@ -130,9 +130,9 @@ def picture(browser: Browser, link: str, words: str) -> Image.Image:
     phone = browser.new_page(**PHONE, device_scale_factor=1.25)
     phone.goto(f"{link}#text={words}")
     expect(phone.locator("#status")).to_contain_text("nearest", timeout=30_000)
-    phone.locator("#wall li button").nth(1).click()
+    phone.locator("#wall li button").nth(rank - 1).click()
     expect(phone.locator("#painted")).to_be_visible(timeout=30_000)
-    phone.locator(".figures").evaluate("figures => figures.scrollTo(figures.scrollWidth / 3.2, 0)")
+    phone.locator(".figures").evaluate("figures => figures.scrollTo(figures.children[1].offsetLeft - 16, 0)")
     phone.wait_for_timeout(1000)
     shots = [Image.open(io.BytesIO(page.screenshot())).convert("RGB") for page in (wide, phone)]
     gap = 24
@@ -146,13 +146,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("store", type=Path)
     parser.add_argument("--picture", type=Path, help="save the page as people see it, and measure nothing")
-    parser.add_argument("--words", default="red dress", help="what the picture shows a search for")
+    parser.add_argument("--words", default="shoes", help="what the picture shows a search for")
+    parser.add_argument("--rank", type=int, default=1, help="which of what was found the phone shows")
     args = parser.parse_args()
     executable = shutil.which("chromium") or shutil.which("google-chrome")
     with serving(args.store) as (pid, link), sync_playwright() as tools:
         browser = tools.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         if args.picture:
-            picture(browser, link, args.words).save(args.picture, optimize=True)
+            shown = picture(browser, link, args.words, args.rank)
+            shown.quantize(256).save(args.picture, optimize=True)
         else:
             measure(browser, link, pid)
         browser.close()

@@ -66,7 +66,8 @@ export class Detail {
     $("name").textContent = picture.name;
     this.#tellBytes(picture);
     this.#tellLink(picture);
-    for (const name of ["layout", "painted", "original"]) this.#clear(name);
+    for (const name of ["layout", "painted", "original"]) $(name).hidden = true;
+    this.#dialog.style.setProperty("--shape", picture.width / picture.height);
     $("painted-figure").hidden = $("paint").hidden = !this.#store.paints;
     $("original-figure").hidden = !this.#store.originals;
     $("layout-figure").hidden = !picture.layout_bytes;
@@ -78,12 +79,6 @@ export class Detail {
 
   close() {
     this.#dialog.close();
-  }
-
-  #clear(name) {
-    const place = $(name);
-    place.closest(".frame").style.setProperty("--shape", this.#picture.width / this.#picture.height);
-    place.hidden = true;
   }
 
   async #showLayout(picture) {
