@@ -10,17 +10,25 @@ from engines import BROWSER, ROOT, Call, in_node, served
 
 
 @pytest.fixture(scope="session")
-def page() -> Iterator[Any]:
-    """A page of Chromium that shows an empty document of the checkout's server."""
+def browser() -> Iterator[Any]:
+    """Chromium, without a screen."""
     tools = pytest.importorskip("playwright.sync_api", reason="playwright is not installed here")
     if BROWSER is None:
         pytest.skip("chromium is not installed here")
-    with served(ROOT) as address, tools.sync_playwright() as playwright:
+    with tools.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def page(browser: Any) -> Iterator[Any]:
+    """A page that shows an empty document of the checkout's server."""
+    with served(ROOT) as address:
         page = browser.new_page()
         page.goto(f"{address}/tests/web/empty.html")
         yield page
-        browser.close()
+        page.close()
 
 
 @pytest.fixture(params=["node", "chromium"])

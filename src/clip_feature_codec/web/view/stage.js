@@ -48,11 +48,6 @@ export function seen() {
   return $($("frame").dataset.shown);
 }
 
-/** Whether there is a picture of this kind. */
-export function has(kind) {
-  return !radio(kind).disabled;
-}
-
 export function listen() {
   $("shown").addEventListener("change", (event) => choose(event.target.value));
 }
