@@ -150,6 +150,7 @@ def test_a_file_becomes_the_address_and_back_leads_back(
             assert image.size == (256, 512)
         page.go_back()
         wait_for(page, "title", f"in {len(blob)} bytes")
+        assert page.locator("#spoken").inner_text() != ""
         page.go_back()
         page.locator("#empty").wait_for()
         page.set_input_files("#file", {"name": "c.clp", "mimeType": "", "buffer": b"no stream"})

@@ -1,7 +1,7 @@
 // Photos to streams, where the page has the image tower.
 
 import * as codec from "../src/index.js";
-import { $, numberIn, say } from "./dom.js";
+import { $, numberIn, show } from "./dom.js";
 
 let encoder = null;
 
@@ -22,6 +22,6 @@ export async function encode(photo) {
 
 function tell({ stage, done, total }) {
   if (stage === "loading") {
-    say(`Loading the encoder: ${(done / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB`);
+    show(`Loading the encoder: ${(done / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB`);
   }
 }

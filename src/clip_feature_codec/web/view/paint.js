@@ -1,7 +1,7 @@
 // Painting, where the page has what paints: a worker that is told how, and can be stopped.
 
 import * as codec from "../src/index.js";
-import { $, numberIn, say } from "./dom.js";
+import { $, numberIn, say, show } from "./dom.js";
 import { choose, put } from "./stage.js";
 
 const SIZE = 256; // what mini paints; the browser scales it
@@ -108,11 +108,11 @@ function tell({ stage, done, total }) {
   $("progress").value = done;
   const megabytes = (count) => (count / 1e6).toFixed(1);
   if (stage === "painting") {
-    say(`Painting: ${done} of ${total} steps`);
+    show(`Painting: ${done} of ${total} steps`);
   } else if (done < total) {
-    say(`Loading the painter: ${megabytes(done)} of ${megabytes(total)} MB`);
+    show(`Loading the painter: ${megabytes(done)} of ${megabytes(total)} MB`);
   } else {
-    say("Starting the painter");
+    show("Starting the painter");
     $("progress").removeAttribute("value"); // nobody knows how long
   }
 }
