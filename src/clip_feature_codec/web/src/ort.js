@@ -19,10 +19,10 @@ async function usualDevice() {
  * @returns {Promise<{device: string, networks: Network[]}>}
  */
 export async function openNetworks(base, downloads, device, weights, graphs) {
-  const [data, ...models] = await Promise.all([weights, ...graphs].map((name) => downloads.bytes(new URL(name, base))));
-  const externalData = [{ path: weights.split("/").pop(), data }];
+  const files = Promise.all([weights, ...graphs].map((name) => downloads.bytes(new URL(name, base))));
   const open = async (chosen) => {
-    const ort = await runtime(new URL("ort/", base), downloads, chosen);
+    const [ort, [data, ...models]] = await Promise.all([runtime(new URL("ort/", base), downloads, chosen), files]);
+    const externalData = [{ path: weights.split("/").pop(), data }];
     const options = { executionProviders: [chosen], externalData, logSeverityLevel: 3 };
     const networks = [];
     for (const model of models) networks.push(new Network(ort, await ort.InferenceSession.create(model, options)));
