@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from engines import BROWSER, ROOT, Call, in_node, served
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """Chromium, without a screen."""
+    """Chromium."""
     tools = pytest.importorskip("playwright.sync_api", reason="playwright is not installed here")
     if BROWSER is None:
         pytest.skip("chromium is not installed here")
@@ -35,6 +36,8 @@ def page(browser: Any) -> Iterator[Any]:
 def call(request: pytest.FixtureRequest) -> Call:
     """Calls the modules in each of the engines."""
     if request.param == "node":
+        if shutil.which("node") is None:
+            pytest.skip("node is not installed here")
         return in_node
     page = request.getfixturevalue("page")
 
