@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from engines import WEB, served
 from PIL import Image
-from viewer import fragment_of, opened, pixels
+from viewer import fragment_of, opened, pixels, wait_for
 
 from clip_feature_codec import ClipCodec
 from clip_feature_codec.cli.main import main
@@ -55,10 +55,6 @@ def stand_in(codec: ClipCodec) -> str:
 
 def text_of(page: Any, name: str) -> str:
     return str(page.locator(f"#{name}").inner_text())
-
-
-def wait_for(page: Any, name: str, pattern: str) -> None:
-    page.locator(f"#{name}", has_text=re.compile(pattern)).wait_for(timeout=20_000)
 
 
 def test_a_link_shows_its_layout_before_anything_else(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from engines import WEB, needs_browser, served
+from engines import WEB, served
 from viewer import fragment_of, opened
 
 from clip_feature_codec import ClipCodec
@@ -73,7 +73,6 @@ def test_everything_is_done_by_the_keyboard(browser: Any, link: str):
         assert outline == "solid"
 
 
-@needs_browser
 def test_a_page_of_others_and_code_in_the_page_are_kept_out(browser: Any, link: str):
     context = browser.new_context()
     page, told = context.new_page(), []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -69,7 +70,8 @@ def opened(browser: Any, address: str, streams: str | None = None, **options: An
     yield page
     assert context.cookies() == []
     context.close()
-    assert [text for text in complaints if "404 (Not Found)" not in text] == []
+    complaints = [text for text in complaints if "404 (" not in text]  # where there is nothing that paints
+    assert not complaints, "\n".join(complaints)
 
 
 def pixels(page: Any, canvas: str) -> np.ndarray:
@@ -77,7 +79,10 @@ def pixels(page: Any, canvas: str) -> np.ndarray:
     width, height, text = page.evaluate(
         """(id) => {
           const canvas = document.getElementById(id);
-          const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+          const copy = new OffscreenCanvas(canvas.width, canvas.height);
+          const context = copy.getContext("2d", { willReadFrequently: true });
+          context.drawImage(canvas, 0, 0);
+          const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
           let text = "";
           for (const level of data) text += String.fromCharCode(level);
           return [canvas.width, canvas.height, btoa(text)];
@@ -85,3 +90,8 @@ def pixels(page: Any, canvas: str) -> np.ndarray:
         canvas,
     )
     return np.frombuffer(base64.b64decode(text), np.uint8).reshape(height, width, 4)
+
+
+def wait_for(page: Any, name: str, pattern: str, seconds: int = 20) -> None:
+    """Wait until an element says something; the page lets nobody evaluate code of theirs for that."""
+    page.locator(f"#{name}", has_text=re.compile(pattern)).wait_for(timeout=1000 * seconds)
