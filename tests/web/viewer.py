@@ -70,7 +70,7 @@ def opened(browser: Any, address: str, streams: str | None = None, **options: An
     yield page
     assert context.cookies() == []
     context.close()
-    complaints = [text for text in complaints if "404 (" not in text]  # where there is nothing that paints
+    complaints = [text for text in complaints if "404" not in text]  # where there is nothing that paints
     assert not complaints, "\n".join(complaints)
 
 
