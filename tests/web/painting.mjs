@@ -1,11 +1,12 @@
 // Painting and encoding in a page, for the tests.
 
-import { Painter } from "../src/index.js";
+import { Encoder, Painter } from "../src/index.js";
 
 const bytesOf = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 const textOf = (bytes) => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
 const told = [];
 const painter = new Painter({ onProgress: (progress) => told.push(progress) });
+const encoder = new Encoder();
 
 async function attempt(work) {
   try {
@@ -31,3 +32,10 @@ export async function stopped({ blob, options }) {
   setTimeout(() => stopper.abort());
   return [await first, await second];
 }
+
+/** The stream and the vector of a picture: of its file, or of its pixels. */
+export const encoded = ({ file, pixels, maxBytes }) =>
+  attempt(async () => {
+    const image = file ? await createImageBitmap(new Blob([bytesOf(file)])) : { ...pixels, data: bytesOf(pixels.data) };
+    return { stream: textOf(await encoder.encode(image, { maxBytes })), vector: [...(await encoder.embed(image))] };
+  });

@@ -1,8 +1,9 @@
-"""Painting in a page of Chromium beside Python's, from a folder of static files."""
+"""Painting and encoding in a page of Chromium beside Python's, from a folder of static files."""
 
 from __future__ import annotations
 
 import base64
+import io
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,3 +104,31 @@ def test_what_cannot_be_painted_is_refused(
 ):
     blob = codec.encode(make_picture(1), max_bytes=60) + damage
     assert call("painted", blob=text_of(blob), options=options)["error"] == error
+
+
+@pytest.mark.parametrize("max_bytes", [60, 140, 400])
+def test_pictures_are_encoded_as_well(call: Any, codec: ClipCodec, max_bytes: int):
+    picture = make_picture(4, (320, 200))
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    found = call("encoded", file=text_of(file.getvalue()), maxBytes=max_bytes)
+    blob, vector = base64.b64decode(found["stream"]), codec.embed(picture)
+    assert len(blob) <= max_bytes
+    np.testing.assert_allclose(found["vector"], vector, rtol=0, atol=1e-4)
+    there = codec.encode(picture, max_bytes=max_bytes)
+    assert codec.vector(blob) @ vector > codec.vector(there) @ vector - 0.002
+    assert codec.preview(blob).size == codec.preview(there).size
+
+
+def test_what_can_be_seen_through_is_laid_over_white(call: Any, codec: ClipCodec):
+    picture = make_picture(4, (96, 96)).convert("RGBA")
+    picture.putalpha(make_picture(5, (96, 96)).convert("L"))
+    pixels = {"width": 96, "height": 96, "data": text_of(picture.tobytes())}
+    found = call("encoded", pixels=pixels, maxBytes=140)
+    np.testing.assert_allclose(found["vector"], codec.embed(picture), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("max_bytes", [0, 6, 7.5])
+def test_budgets_that_cannot_be_kept_are_refused(call: Any, max_bytes: float):
+    pixels = {"width": 2, "height": 2, "data": text_of(bytes(16))}
+    assert call("encoded", pixels=pixels, maxBytes=max_bytes)["error"] == "RangeError"
