@@ -193,8 +193,10 @@ def test_a_photo_is_encoded_and_becomes_a_link(browser: Any, address: str, photo
         assert page.get_by_text("Original", exact=True).is_hidden()
 
 
-def test_what_is_no_picture_is_told(browser: Any, address: str, stand_in: str):
-    with opened(browser, address, stand_in) as page:
+def test_what_is_no_picture_or_cannot_be_encoded_is_told(browser: Any, address: str, photo: bytes):
+    with opened(browser, address) as page:
+        page.set_input_files("#file", {"name": "p.png", "mimeType": "image/png", "buffer": photo})
+        wait_for(page, "error", "This page cannot encode the photo: .*404")
         page.set_input_files("#file", {"name": "p.png", "mimeType": "image/png", "buffer": b"none"})
         wait_for(page, "error", "p.png: this browser finds no picture in it")
 

@@ -1,7 +1,9 @@
-"""The viewer page with the real networks, from a folder of static files: it paints Python's pictures."""
+"""The viewer page with the real networks, from a folder of static files: a photo to a link and its painting."""
 
 from __future__ import annotations
 
+import base64
+import io
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from engines import ROOT, needs_runtime, served
-from viewer import fragment_of, opened, pixels, wait_for
+from viewer import opened, pixels, wait_for
 
 from clip_feature_codec import ClipCodec
 from samples import make_picture
@@ -27,16 +29,18 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"{server}/view/"
 
 
-def test_a_link_is_painted_as_python_does(browser: Any, address: str):
-    codec = ClipCodec.load(device="cpu")
-    blob = codec.encode(make_picture(1, (90, 60)), max_bytes=140)
-    with opened(browser, f"{address}#{fragment_of(blob)}") as page:
+def test_a_photo_is_encoded_and_painted_as_python_does(browser: Any, address: str):
+    codec, file = ClipCodec.load(device="cpu"), io.BytesIO()
+    picture = make_picture(1, (300, 200))
+    picture.save(file, "PNG")
+    with opened(browser, address) as page:
+        page.set_input_files("#file", {"name": "p.png", "mimeType": "image/png", "buffer": file.getvalue()})
         wait_for(page, "status", "Painted", SECONDS)
         painted = pixels(page, "painted")[..., :3].astype(int)
-        assert np.abs(painted - np.asarray(codec.decode(blob))).max() <= 2
-        page.locator("#fidelity").focus()
-        page.keyboard.press("End")
-        wait_for(page, "status", "Painting", SECONDS)
-        wait_for(page, "status", "Painted", SECONDS)
-        painted = pixels(page, "painted")[..., :3].astype(int)
-        assert np.abs(painted - np.asarray(codec.decode(blob, fidelity=1.0))).max() <= 2
+        fragment = page.locator("#link").input_value().partition("#")[2]
+    blob = base64.urlsafe_b64decode(fragment + "=" * (-len(fragment) % 4))
+    assert 100 < len(blob) <= 140
+    assert codec.vector(blob) @ codec.embed(picture) > 0.99
+    own = np.asarray(codec.preview(codec.encode(picture, max_bytes=140)), int)
+    assert np.abs(np.asarray(codec.preview(blob), int) - own).mean() < 2
+    assert np.abs(painted - np.asarray(codec.decode(blob))).max() <= 2

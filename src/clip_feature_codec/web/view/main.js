@@ -77,7 +77,7 @@ async function attempt(work, otherwise = () => {}) {
   } catch (error) {
     otherwise();
     say("");
-    complain(`Cannot be opened. ${error.message}`);
+    complain(error.message);
   }
 }
 

@@ -1,11 +1,10 @@
-// Painting, where the page has what paints: a worker that is told how, and can be stopped.
+// Painting, where the server has what paints: in a worker that is told how, and can be stopped.
 
-import * as codec from "../src/index.js";
+import { Painter } from "../src/index.js";
 import { $, numberIn, say, show } from "./dom.js";
 import { choose, put } from "./stage.js";
 
 const SIZE = 256; // what mini paints; the browser scales it
-const available = "Painter" in codec;
 
 let painter = null;
 let bytes = null;
@@ -15,7 +14,7 @@ let running = null;
 export function begin(stream) {
   stop();
   bytes = stream;
-  if (available && !navigator.connection?.saveData) {
+  if (!navigator.connection?.saveData) {
     paint();
   }
 }
@@ -26,11 +25,6 @@ export function stop() {
 }
 
 export function listen() {
-  if (!available) {
-    $("painting").hidden = true;
-    excuse("This page shows layouts alone: it has no painter.");
-    return;
-  }
   $("fidelity").addEventListener("input", () => ($("fidelity-value").value = $("fidelity").value));
   for (const id of ["fidelity", "steps", "seed"]) {
     $(id).addEventListener("change", paint);
@@ -46,7 +40,7 @@ async function paint() {
   stop();
   const mine = new AbortController();
   running = mine;
-  painter ??= new codec.Painter({ onProgress: tell });
+  painter ??= new Painter({ onProgress: tell });
   const options = {
     fidelity: Number($("fidelity").value),
     steps: numberIn($("steps")),
