@@ -1,4 +1,4 @@
-"""The viewer page with the real networks, from a folder of static files: a photo to a link and its painting."""
+"""The viewer page with the real networks: a photo becomes a link, and is painted as Python does."""
 
 from __future__ import annotations
 
