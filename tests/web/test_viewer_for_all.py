@@ -23,8 +23,9 @@ def link() -> Iterator[str]:
         yield f"{server}/view/#{fragment_of(blob)}"
 
 
-@pytest.mark.parametrize("state", ["opened", "empty", "damaged"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("state", "scheme"), [("opened", "light"), ("opened", "dark"), ("empty", "light"), ("damaged", "dark")]
+)
 def test_axe_finds_nothing(browser: Any, link: str, state: str, scheme: str):
     sync = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed here")
     address = {"opened": link, "empty": link.partition("#")[0], "damaged": link[:-6]}[state]
