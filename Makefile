@@ -10,13 +10,13 @@ demo: $(READY)
 	$(BIN)/clip-codec demo --out demo
 
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 test-install: $(READY)
 	$(BIN)/pytest -m slow -s tests/test_core.py tests/test_wheel.py
 
 test-all: $(READY)
-	$(BIN)/pytest -m ""
+	$(BIN)/pytest -n auto --dist loadfile -m ""
 
 lint: $(READY)
 	$(BIN)/ruff check .
