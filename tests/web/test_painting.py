@@ -117,7 +117,7 @@ def test_pictures_are_encoded_as_well(call: Any, codec: ClipCodec, max_bytes: in
     np.testing.assert_allclose(found["vector"], vector, rtol=0, atol=1e-4)
     there = codec.encode(picture, max_bytes=max_bytes)
     assert codec.vector(blob) @ vector > codec.vector(there) @ vector - 0.005
-    assert codec.preview(blob).size == codec.preview(there).size
+    assert codec.features.parse(blob).aspect == codec.features.parse(there).aspect
 
 
 def test_what_can_be_seen_through_is_laid_over_white(call: Any, codec: ClipCodec):
