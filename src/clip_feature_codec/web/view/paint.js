@@ -50,13 +50,12 @@ async function paint() {
   };
   busy(true);
   excuse();
-  const began = performance.now();
   try {
     const picture = await painter.paint(bytes, options);
     if (running === mine) {
       put("painted", picture);
       choose("painted");
-      say(`Painted in ${((performance.now() - began) / 1000).toFixed(1)} s`);
+      say(`Painted: fidelity ${options.fidelity}, ${options.steps} steps, seed ${options.seed}`);
     }
   } catch (error) {
     if (running === mine) {
