@@ -3,8 +3,8 @@
     npm install --prefix recipes/web
     python recipes/web/make_folder.py OUT
 
-It holds the npm package (`src/` and what goes with it), `mini/`, the built-in pack, and `ort/`, ONNX Runtime Web.
-Any server can serve it, and no page of it asks another one for anything.
+It holds the npm package (`src/` and what goes with it), `mini/`, the built-in pack, and `ort/`, ONNX Runtime
+Web. Any server can serve it, and nothing in it asks another one for anything.
 """
 
 from __future__ import annotations

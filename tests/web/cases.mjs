@@ -3,6 +3,10 @@
 import { decodeLayout, decodeVector, parse } from "../../src/clip_feature_codec/web/src/index.js";
 import { decodeCoefficients } from "../../src/clip_feature_codec/web/src/layout.js";
 
+import * as whole from "../../src/clip_feature_codec/web/src/index.js";
+
+export const exported = () => Object.keys(whole);
+
 const bytesOf = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 const textOf = ({ buffer }) =>
   btoa(Array.from(new Uint8Array(buffer), (byte) => String.fromCharCode(byte)).join(""));

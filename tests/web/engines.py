@@ -20,7 +20,10 @@ WEB = ROOT / "src" / "clip_feature_codec" / "web"
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed here")
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="chromium is not installed here")
+RUNTIME = ROOT / "recipes" / "web" / "node_modules" / "onnxruntime-web"
+needs_runtime = pytest.mark.skipif(
+    not RUNTIME.is_dir(), reason="ONNX Runtime Web is not there: npm install --prefix recipes/web"
+)
 
 Call = Callable[[str, str, Any], Any]
 """Calls a function that a module of the tests exports, with one argument."""

@@ -6,16 +6,17 @@ import base64
 import binascii
 import gzip
 import json
+import re
 import runpy
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pytest
-from engines import ROOT, WEB, Call
+from engines import ROOT, WEB, Call, in_node, needs_node
 
 from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
@@ -24,6 +25,7 @@ from clip_feature_codec.packs import pack_folder
 from clip_feature_codec.preview import preview
 
 GOLDEN = ROOT / "tests" / "golden"
+COMPILER = ROOT / "recipes" / "web" / "node_modules" / ".bin" / "tsc"
 SIZE = 40
 T = TypeVar("T")
 
@@ -163,9 +165,13 @@ def test_the_built_in_codec_is_the_packs() -> None:
     assert f'sha256: "{sha256}"' in (WEB / "src" / "tables.js").read_text("ascii")
 
 
-def test_the_decoder_is_small() -> None:
-    source = b"".join(path.read_bytes() for path in sorted((WEB / "src").glob("*.js")))
-    assert len(gzip.compress(source)) <= 60_000
+def gzipped(paths: Iterable[Path]) -> int:
+    return len(gzip.compress(b"".join(path.read_bytes() for path in sorted(paths))))
+
+
+def test_the_package_is_small() -> None:
+    """All of it; what a page loads that only decodes is smaller still."""
+    assert gzipped(path for path in (WEB / "src").rglob("*.*")) <= 60_000
 
 
 @pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed here")
@@ -180,5 +186,28 @@ def test_npm_packs_what_a_page_needs(tmp_path: Path) -> None:
     )
     (packed,) = json.loads(done.stdout)
     names = {file["path"] for file in packed["files"]}
-    assert names >= {"package.json", "index.d.ts", "README.md", "src/index.js", "src/tables.js"}
-    assert not any("test" in name for name in names)
+    assert names == {path.relative_to(WEB).as_posix() for path in WEB.rglob("*.*")}
+
+
+@pytest.mark.skipif(
+    not COMPILER.is_file(), reason="typescript is not there: npm install --prefix recipes/web"
+)
+def test_types_are_as_they_are_used(tmp_path: Path) -> None:
+    package = tmp_path / "node_modules" / "clip-feature-codec"
+    package.mkdir(parents=True)
+    for name in ("package.json", "index.d.ts"):
+        shutil.copy(WEB / name, package)
+    shutil.copy(Path(__file__).with_name("types.ts"), tmp_path)
+    options = ["--noEmit", "--strict", "--target", "es2022", "--module", "nodenext", "--lib", "es2022,dom"]
+    command = [COMPILER, *options, "types.ts"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@needs_node
+def test_types_name_what_there_is() -> None:
+    exported = in_node("cases.mjs", "exported", None)
+    declared = re.findall(
+        r"^export (?:class|const|function) (\w+)", (WEB / "index.d.ts").read_text("utf-8"), re.M
+    )
+    assert sorted(exported) == sorted(declared)

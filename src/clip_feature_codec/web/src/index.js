@@ -8,6 +8,7 @@ import { outputSize } from "./shapes.js";
 import { TABLES } from "./tables.js";
 import { vectorDecoder } from "./vector.js";
 
+export { Encoder } from "./encoder.js";
 export { Painter } from "./painter.js";
 export { ClpError, MissingLayerError };
 

@@ -19,6 +19,7 @@ export function address(level) {
 export class Magnitudes {
   /** @param {object} tables frequencies, scores, information and centroids as integer arrays */
   constructor({ frequencies, scores, information, centroids }) {
+    this.frequencies = frequencies;
     this.starts = cumulative(frequencies);
     this.scores = scores;
     this.information = information;

@@ -19,24 +19,30 @@ async function usualDevice() {
  * @returns {Promise<{device: string, networks: Network[]}>}
  */
 export async function openNetworks(base, downloads, device, weights, graphs) {
-  const chosen = device ?? (await usualDevice());
-  const folder = new URL("ort/", base);
-  const [ort, binary, data, ...models] = await Promise.all([
-    import(new URL(`ort.${chosen}.min.mjs`, folder).href),
-    downloads.bytes(new URL(`${RUNTIMES[chosen]}.wasm`, folder)),
-    downloads.bytes(new URL(weights, base)),
-    ...graphs.map((graph) => downloads.bytes(new URL(graph, base))),
-  ]);
-  Object.assign(ort.env.wasm, { wasmPaths: folder.href, wasmBinary: binary });
-  if (!self.crossOriginIsolated) ort.env.wasm.numThreads = 1;
-  ort.env.logLevel = "error";
-  const options = {
-    executionProviders: chosen === "webgpu" ? ["webgpu", "wasm"] : ["wasm"],
-    externalData: [{ path: weights.split("/").pop(), data }],
+  const files = Promise.all([weights, ...graphs].map((name) => downloads.bytes(new URL(name, base))));
+  const open = async (chosen) => {
+    const [ort, [data, ...models]] = await Promise.all([runtime(new URL("ort/", base), downloads, chosen), files]);
+    const externalData = [{ path: weights.split("/").pop(), data }];
+    const options = { executionProviders: [chosen], externalData, logSeverityLevel: 3 };
+    const networks = [];
+    for (const model of models) networks.push(new Network(ort, await ort.InferenceSession.create(model, options)));
+    return { device: chosen, networks };
   };
-  const networks = [];
-  for (const model of models) networks.push(new Network(ort, await ort.InferenceSession.create(model, options)));
-  return { device: chosen, networks };
+  const chosen = device ?? (await usualDevice());
+  return open(chosen).catch((error) => {
+    if (device || chosen === "wasm") throw error;
+    return open("wasm"); // a processor that is there, and lacks something
+  });
+}
+
+async function runtime(folder, downloads, device) {
+  const [ort, wasmBinary] = await Promise.all([
+    import(new URL(`ort.${device}.min.mjs`, folder).href),
+    downloads.bytes(new URL(`${RUNTIMES[device]}.wasm`, folder)),
+  ]);
+  Object.assign(ort.env.wasm, { wasmPaths: folder.href, wasmBinary });
+  if (!self.crossOriginIsolated) ort.env.wasm.numThreads = 1;
+  return ort;
 }
 
 /** One network, loaded. */

@@ -17,7 +17,7 @@ export class Remote {
     this.count = 0;
     worker.postMessage({ opening });
     worker.onmessage = ({ data: { id, progress, result, error } }) => {
-      if (progress) return onProgress?.(progress);
+      if (progress) return id === undefined || this.calls.has(id) ? onProgress?.(progress) : undefined;
       const call = this.calls.get(id);
       this.calls.delete(id);
       return error ? call?.reject(revived(error)) : call?.resolve(result);
@@ -64,15 +64,16 @@ function revived({ name, message }) {
 /**
  * The worker's end: one call after the other.
  *
- * @param {(opening: object, progress: (stage: string) => (done: number, total: number) => void) => Promise<object>} open
- *   gives what has the methods; asked once, and again where it failed
+ * @param {(opening: object, tell: (stage: string, done: number, total: number) => void) => Promise<object>} open
+ *   gives what has the methods, each called with an argument, what tells of its progress, and what waits and throws
+ *   where it has been stopped; asked once, and again where it failed
  */
 export function answer(open) {
   const stopped = new Set();
   let opening;
   let opened;
   let last = Promise.resolve();
-  const progress = (stage) => (done, total) => postMessage({ progress: { stage, done, total } });
+  const teller = (id) => (stage, done, total) => postMessage({ id, progress: { stage, done, total } });
   const work = async ({ id, method, argument }) => {
     const check = async () => {
       await new Promise((resolve) => setTimeout(resolve)); // lets a message in that stops this
@@ -80,11 +81,11 @@ export function answer(open) {
     };
     try {
       await check();
-      opened ??= open(opening, progress).catch((error) => {
+      opened ??= open(opening, teller()).catch((error) => {
         opened = undefined;
         throw error;
       });
-      postMessage({ id, result: await (await opened)[method](argument, progress, check) });
+      postMessage({ id, result: await (await opened)[method](argument, teller(id), check) });
     } catch ({ name, message }) {
       postMessage({ id, error: { name, message } });
     }

@@ -1,4 +1,5 @@
-// Pillow's bicubic filter for pictures of 8 bits, to the level: antialiased where it makes them smaller.
+// Pillow's bicubic filter for pictures of 8 bits, antialiased where it makes them smaller: the same levels, or the next
+// ones where Pillow begins with the other side.
 
 const PRECISION = 22; // bits behind the point of a weight
 const SUPPORT = 2;

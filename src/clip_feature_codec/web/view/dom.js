@@ -27,7 +27,15 @@ export function numberIn(field) {
 
 /** Say in a line how it stands, and to screen readers, too. */
 export function say(text) {
-  $("status").textContent = text;
+  show(text);
+  $("spoken").textContent = text;
+}
+
+/** Show in a line how it stands: what changes too often to be read out. */
+export function show(text) {
+  for (const place of document.querySelectorAll(".status")) {
+    place.textContent = text;
+  }
 }
 
 /** Say what is wrong, in one line; nothing takes it back. */

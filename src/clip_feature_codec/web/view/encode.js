@@ -1,7 +1,7 @@
-// Photos to streams, where the page has the image tower.
+// Photos to streams, where the server has the image tower.
 
-import * as codec from "../src/index.js";
-import { $, numberIn, say } from "./dom.js";
+import { Encoder } from "../src/index.js";
+import { $, numberIn, show } from "./dom.js";
 
 let encoder = null;
 
@@ -13,15 +13,16 @@ let encoder = null;
  * @throws {Error} in one line
  */
 export async function encode(photo) {
-  if (!("Encoder" in codec)) {
-    throw new Error("photo: this page has no encoder; type: clip-codec link PHOTO --max-bytes 140");
+  encoder ??= new Encoder({ onProgress: tell });
+  try {
+    return await encoder.encode(photo, { maxBytes: numberIn($("max-bytes")) });
+  } catch (error) {
+    throw new Error(`This page cannot encode the photo: ${error.message}`);
   }
-  encoder ??= new codec.Encoder({ onProgress: tell });
-  return encoder.encode(photo, { maxBytes: numberIn($("max-bytes")) });
 }
 
 function tell({ stage, done, total }) {
   if (stage === "loading") {
-    say(`Loading the encoder: ${(done / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB`);
+    show(`Loading the encoder: ${(done / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB`);
   }
 }

@@ -1,6 +1,6 @@
 // The viewer page: opens what is behind the #, a .clp file or a photo, and has the other parts show it.
 
-import { parse } from "../src/index.js";
+import { decodeLayout, parse } from "../src/index.js";
 import { showBytes } from "./bytes.js";
 import { $, complain, say } from "./dom.js";
 import { encode } from "./encode.js";
@@ -11,23 +11,33 @@ import * as stage from "./stage.js";
 
 const MAGIC = 0xc7;
 const MOST = 65536;
+const SIZE = 512; // of a layout
 
 let photo = null; // that the stream was made from, if it was made here
+let opened = 0; // so many have been asked for
 
-/** Show a stream; the address becomes its link. */
+/**
+ * Show a stream. The address is its link, or becomes it.
+ *
+ * @param {Uint8Array} bytes
+ * @param {?ImageBitmap} from the photo that it was made from, if that is here
+ */
 function open(bytes, from = null) {
   const stream = parse(bytes);
+  const layout = stream.layout && decodeLayout(bytes, { size: SIZE });
+  // It is good: from here on the page changes
+  opened += 1;
   photo = from;
   $("encoding").hidden = !photo;
   $("empty").hidden = true;
   $("looking").hidden = $("another").hidden = false;
-  stage.show(bytes, stream);
+  stage.begin(stream.aspect, layout);
   if (photo) {
     stage.put("original", photo);
   }
-  const fragment = `#${toFragment(bytes)}`;
-  if (fragment !== location.hash) {
-    history.pushState(null, "", fragment);
+  const fragment = toFragment(bytes);
+  if (fragment !== canonical(location.hash)) {
+    history.pushState(null, "", `#${fragment}`);
   }
   document.title = $("title").textContent = `A picture in ${bytes.length} bytes`;
   showBytes(bytes, stream);
@@ -36,9 +46,19 @@ function open(bytes, from = null) {
   painting.begin(bytes);
 }
 
+/** What is behind the # in the form that we write: base64 has several of some bytes. */
+function canonical(hash) {
+  try {
+    return toFragment(fromLink(hash));
+  } catch {
+    return "";
+  }
+}
+
 /** Back to the beginning. */
 function close() {
   painting.stop();
+  say("");
   $("empty").hidden = false;
   $("looking").hidden = $("another").hidden = true;
   document.title = $("title").textContent = "A picture in a link";
@@ -56,7 +76,8 @@ async function attempt(work, otherwise = () => {}) {
     await work();
   } catch (error) {
     otherwise();
-    complain(`Cannot be opened. ${error.message}`);
+    say("");
+    complain(error.message);
   }
 }
 
@@ -71,7 +92,11 @@ async function openFile(file) {
 
 async function openPhoto(picture) {
   say("Encoding");
-  open(await encode(picture), picture);
+  const mine = ++opened;
+  const bytes = await encode(picture);
+  if (mine === opened) {
+    open(bytes, picture);
+  }
 }
 
 async function pictureIn(file) {

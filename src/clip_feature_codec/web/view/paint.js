@@ -1,8 +1,10 @@
-// Painting, where the page has what paints: a worker that is told how, and can be stopped.
+// Painting, where the server has what paints: in a worker that is told how, and can be stopped.
 
-import * as codec from "../src/index.js";
-import { $, numberIn, say } from "./dom.js";
-import { choose, has, put } from "./stage.js";
+import { Painter } from "../src/index.js";
+import { $, numberIn, say, show } from "./dom.js";
+import { choose, put } from "./stage.js";
+
+const SIZE = 256; // what mini paints; the browser scales it
 
 let painter = null;
 let bytes = null;
@@ -12,7 +14,7 @@ let running = null;
 export function begin(stream) {
   stop();
   bytes = stream;
-  if (available() && !navigator.connection?.saveData) {
+  if (!navigator.connection?.saveData) {
     paint();
   }
 }
@@ -23,45 +25,37 @@ export function stop() {
 }
 
 export function listen() {
-  if (!available()) {
-    unable("This page shows layouts alone: its files have no painter.");
-    return;
-  }
   $("fidelity").addEventListener("input", () => ($("fidelity-value").value = $("fidelity").value));
   for (const id of ["fidelity", "steps", "seed"]) {
     $(id).addEventListener("change", paint);
   }
   $("other-seed").addEventListener("click", () => {
-    $("seed").value = String(crypto.getRandomValues(new Uint32Array(1))[0]);
+    $("seed").value = String(crypto.getRandomValues(new Uint16Array(1))[0]);
     paint();
   });
   $("paint").addEventListener("click", () => (running ? stop() : paint()));
-}
-
-function available() {
-  return "Painter" in codec && $("cannot-paint").hidden;
 }
 
 async function paint() {
   stop();
   const mine = new AbortController();
   running = mine;
-  painter ??= new codec.Painter({ onProgress: tell });
+  painter ??= new Painter({ onProgress: tell });
   const options = {
     fidelity: Number($("fidelity").value),
     steps: numberIn($("steps")),
     seed: numberIn($("seed")),
-    size: 512,
+    size: SIZE,
     signal: mine.signal,
   };
   busy(true);
-  const began = performance.now();
+  excuse();
   try {
     const picture = await painter.paint(bytes, options);
     if (running === mine) {
       put("painted", picture);
       choose("painted");
-      say(`Painted in ${((performance.now() - began) / 1000).toFixed(1)} s`);
+      say(`Painted: fidelity ${options.fidelity}, ${options.steps} steps, seed ${options.seed}`);
     }
   } catch (error) {
     if (running === mine) {
@@ -78,21 +72,16 @@ async function paint() {
 function failed(error) {
   if (error.name === "AbortError") {
     say("Stopped");
-  } else if (error instanceof codec.ClpError) {
-    say(error.message);
   } else {
-    unable(`This page cannot paint: ${error.message}`);
+    say("Not painted");
+    excuse(`It cannot be painted: ${error.message}`);
   }
 }
 
-/** Say why there is no painting, in the place of its controls. */
-function unable(why) {
-  $("painting").hidden = true;
-  $("cannot-paint").hidden = false;
+/** Say why there is no painting, beside its controls; nothing takes it back. */
+function excuse(why = "") {
   $("cannot-paint").textContent = why;
-  if (!has("layout") && bytes) {
-    say("There is no layout in this stream: nothing can be shown");
-  }
+  $("cannot-paint").hidden = why === "";
 }
 
 function busy(state) {
@@ -105,12 +94,18 @@ function busy(state) {
 }
 
 function tell({ stage, done, total }) {
-  const bar = $("progress");
-  bar.max = total || 1;
-  bar.value = done;
+  if (!running) {
+    return; // of what was stopped
+  }
+  $("progress").max = total || 1;
+  $("progress").value = done;
   const megabytes = (count) => (count / 1e6).toFixed(1);
-  $("status").textContent =
-    stage === "loading"
-      ? `Loading the painter: ${megabytes(done)} of ${megabytes(total)} MB`
-      : `Painting: ${done} of ${total} steps`;
+  if (stage === "painting") {
+    show(`Painting: ${done} of ${total} steps`);
+  } else if (done < total) {
+    show(`Loading the painter: ${megabytes(done)} of ${megabytes(total)} MB`);
+  } else {
+    show("Starting the painter");
+    $("progress").removeAttribute("value"); // nobody knows how long
+  }
 }

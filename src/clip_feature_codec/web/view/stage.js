@@ -1,19 +1,22 @@
 // The picture: its layout, what was painted of it and the photo it was made from, one over the other.
 
-import { decodeLayout } from "../src/index.js";
 import { $ } from "./dom.js";
 
-const SIZE = 512;
 const KINDS = ["layout", "painted", "original"];
 
-/** Begin with a stream: its layout is shown, where it has one, and all else is gone. */
-export function show(bytes, stream) {
+/**
+ * Begin with another stream: its layout is shown, and all else is gone.
+ *
+ * @param {number} aspect width / height
+ * @param {?{width: number, height: number, data: Uint8ClampedArray}} layout null where it has none
+ */
+export function begin(aspect, layout) {
   KINDS.forEach(forget);
-  $("frame").style.setProperty("--aspect", String(shapeOf(stream.aspect)));
-  if (stream.layout) {
-    put("layout", decodeLayout(bytes, { size: SIZE }));
+  $("frame").style.setProperty("--aspect", String(shapeOf(aspect)));
+  if (layout) {
+    put("layout", layout);
   }
-  choose(stream.layout ? "layout" : "painted");
+  choose(layout ? "layout" : "painted");
 }
 
 /**
@@ -46,11 +49,6 @@ export function choose(kind) {
 /** The canvas that is seen. */
 export function seen() {
   return $($("frame").dataset.shown);
-}
-
-/** Whether there is a picture of this kind. */
-export function has(kind) {
-  return !radio(kind).disabled;
 }
 
 export function listen() {
