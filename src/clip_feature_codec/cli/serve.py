@@ -6,6 +6,7 @@ import secrets
 import webbrowser
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
@@ -19,8 +20,9 @@ from clip_feature_codec.cli.common import (
     remark_on_model,
 )
 from clip_feature_codec.cli.paths import IN_FOLDER
+from clip_feature_codec.names import VIEWER_PAGE
 
-_PORT = 8140
+_PORT = urlsplit(VIEWER_PAGE).port  # where links lead that name no other page
 _UPLOAD_MB = 32
 _UPLOAD_SECONDS = 30
 _UPLOADS = 4

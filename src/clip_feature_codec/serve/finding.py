@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +17,6 @@ from clip_feature_codec.store.opening import open_store
 from clip_feature_codec.store.search.duplicates import Twin, find_duplicates
 from clip_feature_codec.store.search.nearest import Hit, SearchIndex
 
-_REST = 10
-"""A store that is being written to is indexed again after so many times the time that it took last."""
-
 
 class Finder:
     """The search index of a store, brought up to date as the store changes; for any number of threads.
@@ -35,7 +31,7 @@ class Finder:
         self._folder = folder
         self._lock, self._duplicates_lock = Lock(), Lock()
         self._index: SearchIndex | None = None
-        self._revision, self._again = "", 0.0
+        self._revision = ""
         self._groups: tuple[tuple[str, float], list[list[Twin]]] | None = None
 
     def nearest(self, query: NDArray[np.float32], count: int) -> list[Hit]:
@@ -69,10 +65,8 @@ class Finder:
 
     def _current(self) -> SearchIndex:
         """The index; only under the lock."""
-        now, began = revision_of(self._folder), time.monotonic()
-        if self._index is None or (now != self._revision and began >= self._again):
+        now = revision_of(self._folder)
+        if self._index is None or now != self._revision:
             store = open_store(self._folder) if self._index is None else self._index.store
             self._index, self._revision = SearchIndex.open(store), now
-            ended = time.monotonic()
-            self._again = ended + _REST * (ended - began)
         return self._index
