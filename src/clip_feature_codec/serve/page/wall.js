@@ -195,6 +195,7 @@ export class Wall {
     button.tabIndex = index === this.#current ? 0 : -1;
     name.textContent = picture.name.split("/").at(-1);
     canvas.hidden = true;
+    tile.dataset.bare = "false";
     this.#place(tile, index);
     this.#tiles.set(index, tile);
     this.#list.insertBefore(tile, this.#after(index));
@@ -211,7 +212,9 @@ export class Wall {
   async #draw(tile, index, picture, canvas) {
     const wanted = () => this.#tiles.get(index) === tile && tile.dataset.index === String(index);
     const preview = picture.bytes.length ? await this.#previews.decode(picture.bytes, PIXELS, wanted) : null;
-    if (!preview || !wanted()) return;
+    if (!wanted()) return;
+    tile.dataset.bare = String(!preview);
+    if (!preview) return;
     show(canvas, preview);
     canvas.hidden = false;
     if (!this.#root.dataset.shown) {
