@@ -153,6 +153,15 @@ def test_an_original_that_is_another_one_is_not_given_out(tmp_path: Path, codec:
         assert client.get(f"/api/pictures/{again}/original").status_code == 404
 
 
+def test_the_package_for_browsers_may_lie_elsewhere(store: Path, tmp_path: Path):
+    (tmp_path / "ort").mkdir()
+    (tmp_path / "ort/runtime.mjs").write_text("export {}")
+    with TestClient(make_app(make_service(store), web=tmp_path), "http://localhost") as client:
+        answer = client.get("/web/ort/runtime.mjs")
+    assert answer.headers["content-type"].startswith("text/javascript")
+    assert "'wasm-unsafe-eval'" in answer.headers["content-security-policy"]
+
+
 def test_pages_and_the_package_for_browsers_are_served(client: TestClient):
     for path, kind in {
         "/": "text/html",

@@ -118,6 +118,7 @@ export class Detail {
     $("bytes-title").textContent = `${bytes} bytes`;
     for (const [name, size] of Object.entries({ header, vector, layout })) {
       $(`${name}-bar`).style.flexGrow = size;
+      $(`${name}-bar`).hidden = !size;
       $(`${name}-bytes`).textContent = `${size} bytes`;
     }
     const times = Math.round(source / bytes).toLocaleString("en");

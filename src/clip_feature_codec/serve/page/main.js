@@ -79,6 +79,7 @@ async function follow() {
 
 /** What is to be shown at a place: blocks, a line about them, and what was searched with. */
 async function find(place) {
+  if (Object.keys(place).length && !store.semantic_bytes) throw new Error("The streams here have no vectors to search by.");
   if (place.text) return found(await search({ text: place.text }), `nearest to “${place.text}”`);
   if (place.like) {
     const results = await search({ picture: place.like });
