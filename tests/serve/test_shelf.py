@@ -70,7 +70,7 @@ def test_a_damaged_stream_is_an_empty_one_among_the_others(tmp_path: Path, codec
         for part in ("", "/stream", "/preview", "/painted"):
             answer = client.get(f"/api/pictures/{picture}{part}")
             assert (answer.status_code, str(tmp_path) in answer.text) == (404, False)
-        assert client.get("/api/search", params={"picture": picture}).status_code == 422
+        assert client.get("/api/search", params={"picture": picture}).status_code == 404
         assert "p0" not in {one["name"] for one in client.get("/api/search?text=x").json()["results"]}
 
 

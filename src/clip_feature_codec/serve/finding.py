@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.serve.refusals import Refusal
 from clip_feature_codec.serve.shelf import revision_of
-from clip_feature_codec.store.manifest import Entry
 from clip_feature_codec.store.opening import open_store
 from clip_feature_codec.store.search.duplicates import Twin, find_duplicates
 from clip_feature_codec.store.search.nearest import Hit, SearchIndex
@@ -39,28 +36,14 @@ class Finder:
         with self._lock:
             return self._current().nearest(query, count)
 
-    def vector(self, entry: Entry) -> NDArray[np.float32]:
-        """The vector of a picture: float32 (D,).
-
-        Raises:
-            Refusal: its stream is damaged, gone, or has none.
-        """
-        with self._lock:
-            _, vectors = self._current().decode([entry])
-        if not len(vectors):
-            raise Refusal(422, "the picture's stream has no vector to search with")
-        vector: NDArray[np.float32] = vectors[0].astype(np.float32)
-        return vector
-
     def duplicates(self, threshold: float) -> Sequence[Sequence[Twin]]:
         """Groups of pictures with cosines at or above a threshold; kept until the store changes."""
         with self._duplicates_lock:
-            with self._lock:
-                file, wanted = self._current().file, (self._revision, threshold)
+            wanted = revision_of(self._folder), threshold
             if self._groups is None or self._groups[0] != wanted:
                 # With a store of its own: others search meanwhile.
-                groups = find_duplicates(SearchIndex(open_store(self._folder), replace(file)), threshold)
-                self._groups = wanted, groups
+                index = SearchIndex.open(open_store(self._folder))
+                self._groups = wanted, find_duplicates(index, threshold)
             return self._groups[1]
 
     def _current(self) -> SearchIndex:

@@ -45,8 +45,7 @@ async def search(ask: Ask) -> Response:
     service = ask.service
     with told():
         if picture is not None:
-            entry = await asyncio.to_thread(service.shelf.entry, picture)
-            vector = await asyncio.to_thread(service.finder.vector, entry)
+            vector = await asyncio.to_thread(lambda: service.shelf.vector(service.shelf.entry(picture)))
         elif text.strip():
             vector = await unless_gone(ask.request, service.workshop.embed_text(None, text.strip()))
         else:

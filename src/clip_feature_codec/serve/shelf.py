@@ -12,6 +12,9 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.errors import BitstreamError, StoreError
 from clip_feature_codec.files import encodable
@@ -140,6 +143,16 @@ class Shelf:
             Refusal: it is damaged or gone.
         """
         return self.store.codec.parse(self.blob(entry))
+
+    def vector(self, entry: Entry) -> NDArray[np.float32]:
+        """A picture's vector: float32 (D,).
+
+        Raises:
+            BitstreamError: its stream has none, or is no stream of the store's codec.
+            Refusal: it is damaged or gone.
+        """
+        vector: NDArray[np.float32] = self.store.codec.vectors([self.stream(entry)])[0]
+        return vector
 
 
 def picture_of(entry: Entry) -> dict[str, Any]:
