@@ -132,3 +132,15 @@ def test_what_can_be_seen_through_is_laid_over_white(call: Any, codec: ClipCodec
 def test_budgets_that_cannot_be_kept_are_refused(call: Any, max_bytes: float):
     pixels = {"width": 2, "height": 2, "data": text_of(bytes(16))}
     assert call("encoded", pixels=pixels, maxBytes=max_bytes)["error"] == "RangeError"
+
+
+def test_weights_of_another_network_are_refused(browser: Any, folder: Path, codec: ClipCodec):
+    blob = text_of(codec.encode(make_picture(1), max_bytes=60))
+    with served(folder) as address:
+        page = browser.new_page()
+        page.route("**/model.safetensors", lambda route: route.fulfill(body=b"other"))
+        page.goto(f"{address}/tests/empty.html")
+        script = 'given => import("/tests/painting.mjs").then((found) => found.painted(given))'
+        found = page.evaluate(script, {"blob": blob, "options": {}})
+        page.close()
+    assert found["message"].startswith("model.safetensors: found a file that graphs.json")
