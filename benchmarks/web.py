@@ -4,8 +4,8 @@
     python benchmarks/web.py [PHOTO ...]
 
 Without photos, those of scikit-image are taken. Sizes are what gzip leaves of the modules. The time of a
-layout is the processor's for one call, over streams of different pictures, after the first; other times are by
-the clock, the least of several. Pictures are compared as levels of 255.
+layout is the processor's for one call, over streams of different pictures, after the first; other times are
+by the clock, the least of several. Pictures are compared as levels of 255.
 """
 
 from __future__ import annotations
