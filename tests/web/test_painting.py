@@ -16,6 +16,8 @@ from engines import BROWSER, ROOT, needs_runtime, served
 from clip_feature_codec import ClipCodec
 from samples import make_picture
 
+# What src/clip_feature_codec/web/README.md says that a policy needs.
+POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'"
 pytestmark = [needs_runtime, pytest.mark.timeout(300)]
 
 
@@ -39,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def call(browser: Any, folder: Path) -> Iterator[Any]:
     """Calls a function of painting.mjs in a page, which asks no other server for anything."""
     asked: list[str] = []
-    with served(folder) as address:
+    with served(folder, Content_Security_Policy=POLICY) as address:
         page = browser.new_page()
         page.on("request", lambda request: asked.append(request.url))
         page.goto(f"{address}/tests/empty.html")
@@ -143,6 +145,21 @@ def test_weights_of_another_network_are_refused(browser: Any, folder: Path, code
         found = page.evaluate(script, {"blob": blob, "options": {}})
         page.close()
     assert found["message"].startswith("model.safetensors: found a file that graphs.json")
+
+
+@pytest.mark.slow
+def test_pictures_are_the_same_with_threads(browser: Any, folder: Path, codec: ClipCodec):
+    """Which WebAssembly has on pages that nothing else shares memory with."""
+    blob = codec.encode(make_picture(1), max_bytes=140)
+    isolated = {"Cross_Origin_Opener_Policy": "same-origin", "Cross_Origin_Embedder_Policy": "require-corp"}
+    with served(folder, Content_Security_Policy=POLICY, **isolated) as address:
+        page = browser.new_page()
+        page.goto(f"{address}/tests/empty.html")
+        assert page.evaluate("crossOriginIsolated")
+        script = 'given => import("/tests/painting.mjs").then((found) => found.painted(given))'
+        found = page.evaluate(script, {"blob": text_of(blob), "options": {}})
+        page.close()
+    assert distance(found, codec, blob)[0] <= 2
 
 
 @pytest.mark.slow
