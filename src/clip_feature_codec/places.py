@@ -8,7 +8,6 @@ It is what `Entry.source` holds of a picture, there as seen from the store where
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 """What the names of tars end in, in lower case."""
@@ -35,7 +34,18 @@ def split_archive(place: str) -> tuple[str, str]:
     return (place, "") if found is None else (place[: found.end()], place[found.end() + 1 :])
 
 
+def archive_stem(place: str) -> str:
+    """An archive's place without its ending."""
+    ending = next((ending for ending in TARS + PARQUET if place.lower().endswith(ending)), "")
+    return place[: len(place) - len(ending)]
+
+
+def joined(folder: str, name: str) -> str:
+    """The place of a name in a folder or an archive."""
+    return f"{folder}{'' if folder.endswith('/') or not folder else '/'}{name}"
+
+
 def safe_name(name: str) -> str:
     """A name in an archive as one that leads nowhere else: ``/a/../../b.jpg`` is ``a/b.jpg``; perhaps empty."""
     parts = name.replace("\\", "/").replace("\0", "").split("/")
-    return PurePosixPath(*(part for part in parts if part.strip(". "))).as_posix().removeprefix(".")
+    return "/".join(part for part in parts if part.strip(". "))

@@ -50,17 +50,19 @@ class Notes:
 
 
 class Part(Protocol):
-    """Some pictures of a source. It can be pickled, and is small: it says where they are.
+    """Some pictures of a source. It can be pickled, and is small: it says where they are."""
 
-    Attributes:
-        key: which part of which source; the same whenever it is listed.
-        state: another one when what is in the part may have changed.
-        count: how many pictures it has, where that is known before it is read.
-    """
+    @property
+    def key(self) -> str:
+        """Which part of which source; the same whenever it is listed."""
 
-    key: str
-    state: str
-    count: int | None
+    @property
+    def state(self) -> str:
+        """Another one when what is in the part may have changed."""
+
+    @property
+    def count(self) -> int | None:
+        """How many pictures it has, where that is known before it is read."""
 
     def pictures(self, notes: Notes) -> Iterator[SourcePicture]:
         """The pictures in order; no more than a few are in memory. What else is met goes to ``notes``."""
@@ -77,17 +79,19 @@ class Known(Protocol):
 
 
 class Source(Protocol):
-    """Where pictures come from; opened by `opening.open_source`.
+    """Where pictures come from, as it was when it was listed by `opening.open_source`.
 
     Attributes:
         name: what it was called by whoever named it.
         root: the place that all of its pictures lie below.
-        skipped: names of what is no picture, of what was listed.
+        archived: whether they lie in archives, which have to be read to know what is in them.
+        skipped: names of what was listed and is no picture.
         failures: (place, reason) of what could not be listed.
     """
 
     name: str
     root: str
+    archived: bool
     skipped: list[str]
     failures: list[tuple[str, str]]
 
@@ -98,4 +102,12 @@ class Source(Protocol):
             size: how many pictures make a part where each is a file of its own: some batches. A tar, or some
                 row groups of a Parquet file, are a part whatever they hold.
             known: what to leave out; by default nothing.
+        """
+
+    def holds(self, place: str, mtime_ns: int) -> bool:
+        """Whether a picture below `root` is still there, as far as the listing tells.
+
+        Args:
+            place: where it was.
+            mtime_ns: what it had as `SourcePicture.mtime_ns` when it was last read.
         """
