@@ -13,6 +13,7 @@ EXTRAS = {
     "clip": _CLIP,
     "diffusers": _CLIP | {"accelerate", "diffusers", "transformers"},
     "packed": {"pyarrow"},
+    "remote": {"aiohttp", "fsspec", "s3fs"},
     "train": _CLIP | {"accelerate", "tensorboard"},
     "eval": _CLIP
     | {"ai_edge_litert", "bjontegaard", "blurhash", "jinja2", "lpips", "matplotlib", "pyarrow"}

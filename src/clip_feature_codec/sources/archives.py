@@ -7,10 +7,11 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 
+from clip_feature_codec.errors import StoreError
 from clip_feature_codec.places import PARQUET, archive_stem, is_url, joined, split_archive
 from clip_feature_codec.sources.parquet import ParquetPart, parquet_parts
 from clip_feature_codec.sources.protocol import Known
-from clip_feature_codec.sources.storage import StoredFile
+from clip_feature_codec.sources.storage import StoredFile, stat_file
 from clip_feature_codec.sources.tar import TarPart
 
 
@@ -42,8 +43,13 @@ class ArchivesSource:
                     yield part
 
     def holds(self, place: str, mtime_ns: int) -> bool:
-        """Whether a picture's archive is still there, and what it was when the picture was read."""
-        return self._times.get(_same(split_archive(place)[0])) == mtime_ns
+        """Whether a picture's archive is still there, and what it was when the picture was read.
+
+        Of an archive that this source does not name, whether there is such a file.
+        """
+        archive, name = split_archive(place)
+        listed = self._times.get(_same(archive))
+        return not name or (_exists(archive) if listed is None else listed == mtime_ns)
 
     @cached_property
     def _times(self) -> dict[str, int]:
@@ -55,6 +61,16 @@ def _common_folder(places: Sequence[str]) -> str:
     scheme, mark, _ = places[0].partition("://")
     before = scheme + mark if mark else ""
     return before + posixpath.commonpath([posixpath.dirname(place.removeprefix(before)) for place in places])
+
+
+@lru_cache
+def _exists(place: str) -> bool:
+    """Whether a file is there; what cannot be reached may be."""
+    try:
+        stat_file(place)
+    except StoreError as error:
+        return not isinstance(error.__cause__, FileNotFoundError)
+    return True
 
 
 @lru_cache

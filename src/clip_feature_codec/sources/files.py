@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
-from clip_feature_codec.places import is_url, joined
+from clip_feature_codec.places import is_url, joined, split_archive
 from clip_feature_codec.sources.protocol import Known, Notes, SourcePicture
 
 File = tuple[str, int, int]
@@ -88,6 +88,8 @@ class FilesSource:
         """Whether a file is still there."""
         if not is_url(self.root):
             return Path(place).exists()
+        if split_archive(place)[1]:  # it came from another source
+            return True
         return place.removeprefix(joined(self.root, "")) in self._there
 
     @cached_property

@@ -42,13 +42,6 @@ def open_source(name: str, leave_out: Path | None = None) -> Source:
     return _folder(name, leave_out)
 
 
-def is_source(name: str) -> bool:
-    """Whether a name means a source, and not a single picture or stream."""
-    if is_url(name) or is_archive(name) or Path(name).is_dir():
-        return True
-    return is_pattern(name) and not Path(name).exists()
-
-
 def _folder(name: str, leave_out: Path | None) -> Source:
     folder = Path(name)
     if not folder.is_dir():

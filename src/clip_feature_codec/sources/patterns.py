@@ -1,9 +1,12 @@
-"""Patterns of names: ``{000..099}`` and ``{a,b}``, which a shell would expand, and globs."""
+"""What names of sources look like: patterns are ``{000..099}``, ``{a,b}``, which a shell would expand, and globs."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
+
+from clip_feature_codec.places import is_archive, is_url
 
 _BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 _MOST = 1_000_000
@@ -17,6 +20,12 @@ def is_pattern(name: str) -> bool:
 def is_glob(name: str) -> bool:
     """Whether a name has ``*``, ``?`` or ``[``; a URL's query is none."""
     return any(sign in name for sign in "*[") or ("?" in name and not name.startswith("http"))
+
+
+def is_source(name: str) -> bool:
+    """Whether a name means a source of pictures, and not a single picture or stream."""
+    path = Path(name)
+    return is_url(name) or is_archive(name) or path.is_dir() or (is_pattern(name) and not path.exists())
 
 
 def expand_braces(name: str) -> Iterator[str]:
