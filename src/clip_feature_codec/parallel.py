@@ -42,8 +42,11 @@ def in_order(function: Callable[[T], R], items: Iterable[T], workers: int | None
 
 
 def ahead(items: Iterable[T], count: int) -> Iterator[T]:
-    """The same items, taken in a thread of their own, which is at most ``count`` ahead: for what waits for a disk
-    or a network. Whatever taking them raises is raised here.
+    """The same items, taken ahead in a thread of their own: for what waits for a disk or a network.
+
+    Args:
+        items: whatever taking them raises is raised here.
+        count: how many may be ahead.
     """
     queue: Queue[tuple[bool, Any]] = Queue(count)
     over = Event()

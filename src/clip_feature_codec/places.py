@@ -40,12 +40,12 @@ def archive_stem(place: str) -> str:
     return place[: len(place) - len(ending)]
 
 
-def joined(folder: str, name: str) -> str:
+def place_in(folder: str, name: str) -> str:
     """The place of a name in a folder or an archive."""
     return f"{folder}{'' if folder.endswith('/') or not folder else '/'}{name}"
 
 
 def safe_name(name: str) -> str:
-    """A name in an archive as one that leads nowhere else: ``/a/../../b.jpg`` is ``a/b.jpg``; perhaps empty."""
+    """A name in an archive as one that leads nowhere else, or nothing: ``/a/../../b.jpg`` is ``a/b.jpg``."""
     parts = name.replace("\\", "/").replace("\0", "").split("/")
     return "/".join(part for part in parts if part.strip(". "))

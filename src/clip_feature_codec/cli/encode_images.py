@@ -84,10 +84,10 @@ _folder_options = stack(
 def encode(source: str, out: Path, **options: Any) -> None:
     """Encode a picture to a .clp file, or many pictures to a store.
 
-    SOURCE is a picture (- is standard input); or a folder, which is searched recursively; tars, as WebDataset
-    makes them, or Parquet files with a column of pictures: one, several by a pattern such as 'x-{000..099}.tar' or
-    'x-*.parquet', or a folder of them. Folders and archives may also be URLs of object storage: s3://bucket/x/. Run
-    again, it encodes what is new or was interrupted.
+    SOURCE is a picture (- is standard input); or a folder, which is searched recursively; or tars, as
+    WebDataset makes them, or Parquet files with a column of pictures: one, several by a pattern such as
+    'x-{000..099}.tar' or 'x-*.parquet', or a folder of them. Folders and archives may also be on object
+    storage: s3://bucket/x/. Run again, it encodes what is new or was interrupted.
     """
     from clip_feature_codec.sources.patterns import is_source
 

@@ -38,7 +38,7 @@ class NamedOrOnHub(click.Path):
 
 
 class SourceName(click.Path):
-    """A file or folder that is there, or archives and places on object storage, as `open_source` takes them."""
+    """A file or folder that is there, or archives and places elsewhere, as `open_source` takes them."""
 
     def __init__(self) -> None:
         super().__init__(exists=True, allow_dash=True)

@@ -1,7 +1,7 @@
 """Which pictures are embedded together: a vector's last bits depend on the others in its batch.
 
-Batches lie within a part of a source. Pictures in archives have their place in one by counting from its beginning;
-those that are files of their own by a plan (`plan`), since any of them may come or go.
+Batches lie within a part of a source. Pictures in archives have their place in one by counting from its
+beginning; those that are files of their own by a plan (`plan`), since any of them may come or go.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class StoreKnown:
 
     def has_picture(self, picture: SourcePicture) -> bool:
         """Whether a picture is there, as it is now."""
-        there = self._store is not None and self._store.has(picture.place, picture.bytes, picture.mtime_ns)
+        there = self._store is not None and self._store.has(picture.place, picture.size, picture.mtime_ns)
         self.unchanged += there
         return there
 
@@ -113,7 +113,7 @@ class StoreKnown:
 class ArchiveBatches:
     """The batches of a source that has its pictures in archives (see `Batches`)."""
 
-    total = None
+    total: int | None = None
 
     def __init__(self, source: Source, known: StoreKnown, size: int) -> None:
         self._source, self._known, self._size = source, known, size

@@ -66,7 +66,7 @@ class Chunks:
     def current(self, key: str, pictures: Sequence[SourcePicture]) -> bool:
         """Whether there is a chunk, and no picture of it has changed since."""
         chunk = self.load(key)
-        now = {(picture.name, picture.bytes, picture.mtime_ns) for picture in pictures}
+        now = {(picture.name, picture.size, picture.mtime_ns) for picture in pictures}
         return chunk is not None and now.issuperset(
             (new.inside, new.source_bytes, new.source_mtime_ns) for new in chunk.pictures
         )

@@ -1,9 +1,9 @@
 """From pictures to a store, resumable: the result is the same however often it was killed.
 
-A vector's last bits depend on the pictures that shared its batch. So batches are fixed: of files, chunks of the
-sorted list, written down in a plan before the first is embedded; in archives, by counting. With tables that are
-known, each batch is coded as soon as it is embedded. Where they are to be fitted, batches from all over the source
-wait on disk until there are enough to fit on. A run that finds a plan goes on with it.
+A vector's last bits depend on the pictures that shared its batch. So batches are fixed: of files, chunks of
+the sorted list, written down in a plan before the first is embedded; in archives, by counting. With tables
+that are known, each batch is coded as soon as it is embedded. Where they are to be fitted, batches from all
+over the source wait on disk until there are enough to fit on. A run that finds a plan goes on with it.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def encode_source(
         source: a folder, tars, Parquet files, here or on object storage (see `open_source`).
         out_dir: the store, made when it is missing.
         embedder: the CLIP model; None will do where the layout is the only layer.
-        codec: tables for a new store, by default fitted on its vectors, or a sample of them; one that is there
-            keeps its own.
+        codec: tables for a new store, by default fitted on its vectors, or a sample of them; one that is
+            there keeps its own.
         rate: how large or how good new streams should be, and their layers.
         sync: also take out what is gone from the source, and follow what was moved in a folder.
         packed: make a packed store, where there is none yet.
@@ -101,9 +101,11 @@ def encode_source(
     with exclusive(out_dir):
         store = job.open_store()
         moved = removed = 0
-        in_folder = isinstance(listed, FilesSource) and not is_url(listed.root)
-        if sync and in_folder and store is not None:
-            moved, removed = sync_store(store, Path(listed.root), listed.names)
+        in_folder = False
+        if isinstance(listed, FilesSource) and not is_url(listed.root):
+            in_folder = True
+            if sync and store is not None:
+                moved, removed = sync_store(store, Path(listed.root), listed.names)
         store, done = job.run(store, listed)
         if sync and not in_folder and done.complete:
             removed = _remove_gone(store, listed)

@@ -141,7 +141,7 @@ class EncodingJob:
         known: StoreKnown,
         done: Done,
     ) -> WritableStore | None:
-        """Code chunks, on all cores, and put them into the store; it is made when there is something for it."""
+        """Code chunks, on all cores, and put them into the store, which is made with the first."""
 
         def code(item: tuple[Batch, Chunk]) -> tuple[Batch, Chunk, list[bytes]]:
             batch, chunk = item
@@ -182,7 +182,8 @@ class EncodingJob:
         lengths = [chunk.lengths for chunk in found if chunk.lengths is not None]
         if not rows:
             failures = [failure for chunk in found for failure in chunk.failures]
-            failures += [failure for batch in sampled if batch.ended for failure in batch.ended.notes.failures]
+            for batch in sampled:
+                failures += batch.ended.notes.failures if batch.ended else []
             self._chunks.remove()
             raise _none_readable(failures)
         codec = FeatureCodec.fit(np.concatenate(rows), self._space)

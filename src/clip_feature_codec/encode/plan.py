@@ -1,7 +1,7 @@
 """The plan of an encoding that is under way: which files share a batch, fixed before the first is embedded.
 
-It is a file of its own until the store is written, so that a killed run can be taken up again: after it, other
-pictures would be left to share batches. Batches are read from it one by one.
+It is kept until the store is written, so that a killed run can be taken up again: after it, other pictures
+would be left to share batches. Batches are read from it one by one.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 
 from clip_feature_codec.encode.batches import Batch, StoreKnown, digest
 from clip_feature_codec.files import atomic_writer
-from clip_feature_codec.places import joined
+from clip_feature_codec.places import place_in
 from clip_feature_codec.sources.files import File
-from clip_feature_codec.sources.protocol import Notes, Source, SourcePicture
+from clip_feature_codec.sources.protocol import Known, Notes, Part, Source, SourcePicture
 
 _FILE = "plan.jsonl"
 _Planned = tuple[int, list[File]]
@@ -31,7 +31,8 @@ class Plan:
     """
 
     def __init__(self, path: Path, root: str, count: int, total: int) -> None:
-        self._path, self._root, self._count, self.total = path, root, count, total
+        self._path, self._root, self._count = path, root, count
+        self.total: int | None = total
         self.sampled_all = False
 
     @classmethod
@@ -49,10 +50,7 @@ class Plan:
         """
         path, head = folder / _FILE, {**head, "root": _absolute(source.root), "batch_size": size}
         kept, planned = _kept(list(_read(path, head)), source, known)
-        new = (
-            (part.count, list(part.files))
-            for part in source.parts(size, _Unplanned(known, planned))  # type: ignore[attr-defined]
-        )
+        new = ((len(files), files) for files in _files(source, size, _Unplanned(known, planned)))
         if not kept:
             shutil.rmtree(folder, ignore_errors=True)
         first = next(new, None)
@@ -63,7 +61,9 @@ class Plan:
     def __iter__(self) -> Iterator[Batch]:
         """All batches, in order."""
         for unknown, files in _lines(self._path) if self._count else ():
-            pictures = [SourcePicture(name, joined(self._root, name), *facts) for name, *facts in files]
+            pictures = [
+                SourcePicture(name, place_in(self._root, name), size, time) for name, size, time in files
+            ]
             yield Batch(digest([name for name, _, _ in files]), pictures, unknown)
 
     def sample(self, limit: int) -> Iterator[Batch]:
@@ -79,14 +79,21 @@ class _Unplanned:
 
     def __init__(self, known: StoreKnown, planned: set[str]) -> None:
         self._known, self._planned = known, planned
-        self.has_part = known.has_part
 
     def has_picture(self, picture: SourcePicture) -> bool:
         return self._known.has_picture(picture) or picture.name in self._planned
 
+    def has_part(self, part: Part) -> bool:
+        return self._known.has_part(part)
+
+
+def _files(source: Source, size: int, known: Known) -> Iterator[list[File]]:
+    for part in source.parts(size, known):
+        yield [(found.name, found.size, found.mtime_ns) for found in part.pictures(Notes())]
+
 
 def _kept(old: list[_Planned], source: Source, known: StoreKnown) -> tuple[list[_Planned], set[str]]:
-    """The batches of an interrupted run that lost no picture and of which something is left to do; their names."""
+    """The batches of an interrupted run that lost no picture and are not done; the names in them."""
     if not old:
         return [], set()
     names = {name for _, files in old for name, _, _ in files}
@@ -98,7 +105,7 @@ def _kept(old: list[_Planned], source: Source, known: StoreKnown) -> tuple[list[
     kept = []
     for _, files in old:
         batch = [there.get(name) for name, _, _ in files]
-        found = [(picture.name, picture.bytes, picture.mtime_ns) for picture in batch if picture]
+        found = [(picture.name, picture.size, picture.mtime_ns) for picture in batch if picture]
         todo = sum(name in unknown for name, _, _ in found)
         if todo and len(found) == len(files):
             kept.append((todo, found))

@@ -152,7 +152,7 @@ def _read(
 ) -> tuple[NewPicture, Image.Image]:
     if isinstance(content, Exception):
         raise content
-    place, size, mtime_ns = found.place, found.bytes, found.mtime_ns
+    place, size, mtime_ns = found.place, found.size, found.mtime_ns
     if content is None:
         status = Path(place).stat()  # before the pixels: a change in between is then seen by the next run
         if not stat.S_ISREG(status.st_mode):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 
 from clip_feature_codec.errors import StoreError
-from clip_feature_codec.places import PARQUET, archive_stem, is_url, joined, split_archive
+from clip_feature_codec.places import PARQUET, archive_stem, is_url, place_in, split_archive
 from clip_feature_codec.sources.parquet import ParquetPart, parquet_parts
 from clip_feature_codec.sources.protocol import Known
 from clip_feature_codec.sources.storage import StoredFile, stat_file
@@ -36,7 +36,7 @@ class ArchivesSource:
     def parts(self, size: int, known: Known | None = None) -> Iterator[TarPart | ParquetPart]:
         """The archives, or parts of them, that are not known as they are (see `protocol.Source`)."""
         for file in self._files:
-            name = archive_stem(file.place.removeprefix(joined(self.root, "")))
+            name = archive_stem(file.place.removeprefix(place_in(self.root, "")))
             is_table = file.place.lower().endswith(PARQUET)
             for part in parquet_parts(file, name) if is_table else [TarPart(file, name)]:
                 if known is None or not known.has_part(part):

@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
-from clip_feature_codec.places import is_url, joined, split_archive
+from clip_feature_codec.places import is_url, place_in, split_archive
 from clip_feature_codec.sources.protocol import Known, Notes, SourcePicture
 
 File = tuple[str, int, int]
@@ -32,7 +32,7 @@ class FilesPart:
     @property
     def key(self) -> str:
         """Which files these are."""
-        return joined(self.root, _digest([name for name, _, _ in self.files]))
+        return place_in(self.root, _digest([name for name, _, _ in self.files]))
 
     @property
     def state(self) -> str:
@@ -46,7 +46,7 @@ class FilesPart:
 
     def pictures(self, notes: Notes) -> Iterator[SourcePicture]:
         """The pictures, in order."""
-        return (SourcePicture(name, joined(self.root, name), *numbers) for name, *numbers in self.files)
+        return (SourcePicture(name, place_in(self.root, name), size, time) for name, size, time in self.files)
 
 
 class FilesSource:
@@ -90,7 +90,7 @@ class FilesSource:
             return Path(place).exists()
         if split_archive(place)[1]:  # it came from another source
             return True
-        return place.removeprefix(joined(self.root, "")) in self._there
+        return place.removeprefix(place_in(self.root, "")) in self._there
 
     @cached_property
     def _there(self) -> set[str]:
@@ -98,7 +98,7 @@ class FilesSource:
 
     def _at(self, file: File) -> SourcePicture:
         name, size, mtime_ns = file
-        return SourcePicture(name, joined(self.root, name), size, mtime_ns)
+        return SourcePicture(name, place_in(self.root, name), size, mtime_ns)
 
     def _facts(self, file: str | File) -> File:
         if not isinstance(file, str):

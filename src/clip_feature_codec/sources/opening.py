@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from clip_feature_codec.errors import StoreError
 from clip_feature_codec.images.formats import READ_SUFFIXES
-from clip_feature_codec.places import PARQUET, TARS, is_archive, is_url, joined
+from clip_feature_codec.places import PARQUET, TARS, is_archive, is_url, place_in
 from clip_feature_codec.sources.archives import ArchivesSource
 from clip_feature_codec.sources.files import FilesSource
 from clip_feature_codec.sources.folder import count_kinds, scan_folder
@@ -24,8 +24,9 @@ def open_source(name: str, leave_out: Path | None = None) -> Source:
     """List the source that a name means.
 
     Args:
-        name: a folder; a tar or a Parquet file; several by ``*``, ``?``, ``[...]``, ``{000..099}`` or ``{a,b}``; or a
-            folder that holds such files and no pictures. A path, or a URL of fsspec's (``s3://bucket/x/``).
+        name: a folder; a tar or a Parquet file; several by ``*``, ``?``, ``[...]``, ``{000..099}`` or
+            ``{a,b}``; or a folder that holds such files and no pictures. A path, or a URL of fsspec's
+            (``s3://bucket/x/``).
         leave_out: a folder that is passed over, should it lie inside.
 
     Raises:
@@ -48,7 +49,7 @@ def _folder(name: str, leave_out: Path | None) -> Source:
         raise StoreError(f"{name} is not a folder of pictures")
     scan = scan_folder(folder, leave_out)
     found = FilesSource(name, name, scan.pictures, scan.skipped, scan.failures)
-    return _archives_instead(found, [joined(name, inside) for inside in scan.skipped if is_archive(inside)])
+    return _archives_instead(found, [place_in(name, inside) for inside in scan.skipped if is_archive(inside)])
 
 
 def _below_url(name: str) -> Source:
@@ -56,7 +57,7 @@ def _below_url(name: str) -> Source:
     files = sorted(list_files(root))
     if not files:
         raise StoreError(f"{name}: nothing there, or no such place")
-    inside = [(file.place.removeprefix(joined(root, "")), file.bytes, file.mtime_ns) for file in files]
+    inside = [(file.place.removeprefix(place_in(root, "")), file.bytes, file.mtime_ns) for file in files]
     # By name alone: to look into each file would be a request each.
     pictures = [file for file in inside if PurePosixPath(file[0]).suffix.lower() in READ_SUFFIXES]
     skipped = [file[0] for file in inside if PurePosixPath(file[0]).suffix.lower() not in READ_SUFFIXES]
@@ -122,7 +123,7 @@ def _expanded(name: str) -> list[str]:
         elif is_url(one):
             places += [file.place for file in glob_files(one)]
         else:
-            places += sorted(filter(os.path.isfile, glob.glob(one, recursive=True)))
+            places += sorted(filter(os.path.isfile, glob.glob(one, recursive=True)))  # noqa: PTH207
     others = [place for place in places if not is_archive(place)]
     if others:
         raise StoreError(f"{name}: a pattern names archives ({_ARCHIVES}), and {others[0]} is none")

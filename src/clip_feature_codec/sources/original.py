@@ -16,8 +16,8 @@ from clip_feature_codec.sources.tar import members
 def read_original(place: str) -> Path | bytes:
     """A picture's file: its path, or its content where that is on object storage or in an archive.
 
-    Of a local tar, the table of what lies where is kept, so that the next one is read at once; a packed tar, or
-    one that is elsewhere, is read up to the picture.
+    Of a local tar, the table of what lies where is kept, so that the next one is read at once; a compressed
+    tar, or one that is elsewhere, is read up to the picture.
 
     Args:
         place: see `places`.
@@ -30,7 +30,7 @@ def read_original(place: str) -> Path | bytes:
         return _file(place) if is_url(place) else Path(place)
     try:
         found = read_row(archive, name) if archive.lower().endswith(PARQUET) else _member(archive, name)
-    except Exception as error:  # damage, or whatever a library of some provider raises  # noqa: BLE001
+    except Exception as error:  # damage, or whatever a library of some provider raises
         raise ImageError(f"{place}: cannot be read: {why(error)}") from error
     if found is None:
         raise ImageError(f"{place}: the picture is not in its archive any more")
@@ -57,7 +57,7 @@ def _member(archive: str, name: str) -> bytes | None:
 
 @lru_cache(maxsize=8)
 def _table(archive: str, mtime_ns: int) -> dict[str, tuple[int, int]]:
-    """Where each file of a tar begins, and its size, by its safe name; of a name that is there twice, the first."""
+    """Where each file of a tar begins, and its size, by its safe name; of two of one name, the first."""
     table: dict[str, tuple[int, int]] = {}
     with tarfile.open(archive, "r:") as tar:
         try:

@@ -1,7 +1,7 @@
 """Parquet files with a column of pictures, as Hugging Face's datasets and img2dataset write them.
 
-The first write ``struct{bytes, path}``: such a picture is called by the number of its row and what its path ends
-in. The others write bytes in a column called by the format, and beside it a ``key``, which names the picture.
+The first write ``struct{bytes, path}``: such a picture is called by the number of its row and what its path
+ends in. The others write bytes in a column called by the format, and a ``key``, which names the picture.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from clip_feature_codec.errors import StoreError
 from clip_feature_codec.extras import extra
-from clip_feature_codec.places import joined, safe_name
+from clip_feature_codec.places import place_in, safe_name
 from clip_feature_codec.sources.protocol import Notes, SourcePicture
 from clip_feature_codec.sources.storage import StoredFile, open_file, why
 
@@ -88,7 +88,7 @@ class ParquetPart:
         notes: Notes,
     ) -> SourcePicture | None:
         name = columns.name(row, text)
-        place = joined(self.file.place, name)
+        place = place_in(self.file.place, name)
         if content is None:
             if text and not columns.key:
                 reason = f"{place}: the file holds no picture here, but where it was: {text}"
@@ -98,10 +98,12 @@ class ParquetPart:
             return None
         if columns.key:
             if name in seen:
-                notes.failures.append((place, f"{place}: the file has this key twice: the first one is taken"))
+                notes.failures.append(
+                    (place, f"{place}: the file has this key twice: the first one is taken")
+                )
                 return None
             seen.add(name)
-        return SourcePicture(joined(self.name, name), place, len(content), self.file.mtime_ns, content)
+        return SourcePicture(place_in(self.name, name), place, len(content), self.file.mtime_ns, content)
 
 
 @dataclass(frozen=True)
@@ -137,9 +139,8 @@ class Columns:
         structs = [name for name, is_struct in kinds.items() if is_struct]
         if not likely and len(structs) != 1:
             expected = f"struct{{bytes, path}}, or bytes in a column called {', '.join(_NAMED)}"
-            raise StoreError(
-                f"{place}: no column of pictures: found {', '.join(schema.names) or 'none'}, expected {expected}"
-            )
+            found = ", ".join(schema.names) or "none"
+            raise StoreError(f"{place}: no column of pictures: found {found}, expected {expected}")
         chosen = (likely or structs)[0]
         return cls(chosen, kinds[chosen], "key" in schema.names and not kinds[chosen])
 

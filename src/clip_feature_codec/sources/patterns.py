@@ -1,4 +1,4 @@
-"""What names of sources look like: patterns are ``{000..099}``, ``{a,b}``, which a shell would expand, and globs."""
+"""What names of sources look like; patterns are ``{000..099}``, ``{a,b}``, and globs."""
 
 from __future__ import annotations
 

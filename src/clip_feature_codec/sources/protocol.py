@@ -1,8 +1,8 @@
 """What a source of pictures is: parts, each read independently of the others, by whatever process.
 
 A source lists its parts in an order that depends on nothing but what is there. A part gives its pictures in
-order, one at a time, with their bytes or where those are. Whoever batches pictures does so within a part, from
-its beginning: then the same vectors, and so the same streams, come out whatever process reads which part.
+order, one at a time, with their bytes or where those are. Whoever batches pictures does so within a part,
+from its beginning: then the same vectors, and so the same streams, come out whatever process reads a part.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class SourcePicture:
     Attributes:
         name: its path inside the source, POSIX, one that leads nowhere else; its stream is named after it.
         place: where it is (see `places`); a path is absolute, or as seen from the current folder.
-        bytes: its size.
+        size: of its file, in bytes.
         mtime_ns: what changes with it beside its size: the modification time of its file or archive, in
             nanoseconds since 1970; where a server tells none, a number made from its ETag.
         content: the picture's file; None where it is read from ``place`` (see `original.read_original`).
@@ -28,7 +28,7 @@ class SourcePicture:
 
     name: str
     place: str
-    bytes: int
+    size: int
     mtime_ns: int
     content: bytes | None = field(default=None, repr=False)
 

@@ -108,7 +108,7 @@ def full_url(url: str) -> str:
 
 @contextmanager
 def open_file(place: str) -> Iterator[BinaryIO]:
-    """Open a file, here or elsewhere, to be read from its beginning; what is raised is `reported` by others."""
+    """Open a file, here or elsewhere, to be read from its beginning. Raises what its storage raises."""
     if not is_url(place):
         with Path(place).open("rb") as file:
             yield file
@@ -131,7 +131,7 @@ def _reported(place: str) -> Iterator[None]:
         yield
     except StoreError:
         raise
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         raise StoreError(f"{place}: cannot be read: {why(error)}") from error
 
 
@@ -153,7 +153,7 @@ def _storage(url: str) -> tuple[Any, str]:
 
 
 def _stored(place: str, info: dict[str, Any]) -> StoredFile:
-    """Time to the second, as storage tells it; below that, what an ETag says, since two writes may share one."""
+    """Time to the second, as storage tells it; below that, what an ETag says: writes may share a second."""
     modified = next((info[key] for key in _MODIFIED if info.get(key)), 0.0)
     if isinstance(modified, str):
         modified = _from_text(modified)

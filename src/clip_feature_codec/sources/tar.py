@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import IO
 
 from clip_feature_codec.images.formats import HEAD, READ_SUFFIXES, kind_of
-from clip_feature_codec.places import joined, safe_name
+from clip_feature_codec.places import place_in, safe_name
 from clip_feature_codec.sources.protocol import Notes, SourcePicture
 from clip_feature_codec.sources.storage import StoredFile, open_file, why
 
@@ -54,16 +54,16 @@ class TarPart:
         place = self.file.place
         try:
             for name, size, stream in members(place):
-                content = _content(joined(place, name), name, size, stream, notes)
+                content = _content(place_in(place, name), name, size, stream, notes)
                 if content is None:
                     continue
                 if name in seen:
-                    reason = f"{joined(place, name)}: the tar has this name twice: the first one is taken"
-                    notes.failures.append((joined(place, name), reason))
+                    reason = f"{place_in(place, name)}: the tar has this name twice: the first one is taken"
+                    notes.failures.append((place_in(place, name), reason))
                     continue
                 seen.add(name)
                 yield SourcePicture(
-                    joined(self.name, name), joined(place, name), size, self.file.mtime_ns, content
+                    place_in(self.name, name), place_in(place, name), size, self.file.mtime_ns, content
                 )
         except DAMAGED as error:
             notes.failures.append((place, f"{place}: the tar is damaged from here on: {why(error)}"))
@@ -91,6 +91,8 @@ def _content(place: str, name: str, size: int, stream: IO[bytes], notes: Notes) 
         notes.skipped[ending or "without an ending"] += 1
         return None
     if size > LARGEST:
-        notes.failures.append((place, f"{place}: found {size} bytes, expected a picture of at most {LARGEST}"))
+        notes.failures.append(
+            (place, f"{place}: found {size} bytes, expected a picture of at most {LARGEST}")
+        )
         return None
     return head + stream.read()

@@ -11,7 +11,7 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.errors import StoreError
 from clip_feature_codec.files import write_atomic
 from clip_feature_codec.names import CODEC_FILE, MANIFEST_FILE, OLD_MANIFEST_FILE
-from clip_feature_codec.places import joined
+from clip_feature_codec.places import place_in
 from clip_feature_codec.store.manifest import Entries, Entry, Manifest, Totals, stream_hash
 from clip_feature_codec.store.old_manifest import read_old_manifest
 from clip_feature_codec.store.writing import NewStream, WritableStore, is_below
@@ -70,7 +70,7 @@ class FeatureStore(WritableStore):
 
     def entries_below(self, root: Path | str) -> list[Entry]:
         """The entries of pictures that lay in a folder, or in one below it."""
-        above = self._manifest.source(joined(str(root), "x")).removesuffix("x")
+        above = self._manifest.source(place_in(str(root), "x")).removesuffix("x")
         return [entry for entry in self._manifest.below(above) if is_below(entry.source, above)]
 
     def remove(self, entries: Sequence[Entry]) -> None:

@@ -129,7 +129,7 @@ class WritableStore(Store):
         return self.has_stream(entry)
 
     def is_current(self, path: Path) -> bool:
-        """Whether a picture is in the store as its file is now: same size and time, and its stream is there."""
+        """Whether a picture is in the store as its file is now, by size and time, and its stream is there."""
         try:
             source = path.stat()
         except OSError:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.errors import StoreError
 from clip_feature_codec.names import CODEC_FILE, SHARDS_FOLDER
-from clip_feature_codec.places import joined
+from clip_feature_codec.places import place_in
 from clip_feature_codec.store.manifest import Entry, Totals
 from clip_feature_codec.store.packed.journal import Journal, place_of, shard_name
 from clip_feature_codec.store.packed.names import Names
@@ -112,7 +112,7 @@ class PackedStore(WritableStore):
 
     def entries_below(self, root: Path | str) -> list[Entry]:
         """The entries of pictures that lay in a folder, or in one below it."""
-        above = self._names.source(joined(str(root), "x")).removesuffix("x")
+        above = self._names.source(place_in(str(root), "x")).removesuffix("x")
         return [entry for entry in self.entries if is_below(entry.source, above)]
 
     def remove(self, entries: Sequence[Entry]) -> None:
