@@ -131,7 +131,9 @@ class ArchiveBatches:
         quota = max(1, limit // max(1, len(chosen)))
         ended = 0
         for part in chosen:
-            for batch in islice(self._of(part), quota + 1):  # one more for the end, if it is one
+            for number, batch in enumerate(self._of(part)):
+                if number >= quota and batch.ended is None:
+                    break
                 ended += batch.ended is not None
                 yield batch
         self.sampled_all = ended == len(parts)
