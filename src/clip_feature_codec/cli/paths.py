@@ -37,6 +37,11 @@ class NamedOrOnHub(click.Path):
         return text
 
 
+def absolute(name: str | None) -> str | None:
+    """A file or folder that is there, by its whole path, for processes in other folders; other names as they are."""
+    return str(Path(name).resolve()) if name and Path(name).exists() else name
+
+
 _SLASHES = tuple(filter(None, (os.sep, os.altsep)))
 WITH_SLASH = "outputs with a slash"
 """The key in `click.Context.meta` of outputs that were said to be folders by a slash at their end."""
