@@ -20,6 +20,8 @@ LOCAL = "local"
 def connected(address: str) -> Iterator[None]:
     """Use a cluster during the block; one that was started for it ends with it.
 
+    A program that is connected to one already goes on with that.
+
     Args:
         address: ``host:port`` of a cluster; ``auto``, the one that this machine is a node of; or ``local``: one is
             started, with all cores and GPUs of this machine.
@@ -28,10 +30,25 @@ def connected(address: str) -> Iterator[None]:
         ConfigError: there is no such cluster.
         MissingExtraError: Ray is not installed.
     """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # read when it is imported
     with extra("ray", "work on a Ray cluster"):
         import ray
         import ray.data
-    options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
+    connect = not ray.is_initialized()
+    if connect:
+        _connect(address)
+    _set_quiet(ray.data.DataContext.get_current())
+    try:
+        yield
+    finally:
+        if connect:
+            ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    import ray
+
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address == LOCAL:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         options["include_dashboard"] = False
@@ -40,11 +57,6 @@ def connected(address: str) -> Iterator[None]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"Ray cluster {address!r}: cannot be reached: {reason}") from None
-    _set_quiet(ray.data.DataContext.get_current())
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def network_stage(make: Callable[[], Function], device: str, cores: int = 1) -> Stage:
@@ -56,12 +68,16 @@ def network_stage(make: Callable[[], Function], device: str, cores: int = 1) -> 
         make: gives the function.
         device: where the network runs (see `devices.pick_device`).
         cores: of a process that has no GPU.
+
+    Raises:
+        ConfigError: a GPU is wanted, and the cluster has none.
     """
     import ray
 
-    if device == "auto" and ray.cluster_resources().get("GPU", 0):
-        device = "cuda"
-    return Stage(make, gpus=1.0) if device.startswith("cuda") else Stage(make, cores=cores)
+    gpus = ray.cluster_resources().get("GPU", 0)
+    if device.startswith("cuda") and not gpus:
+        raise ConfigError(f"device {device!r}: found no GPU in the Ray cluster")
+    return Stage(make, gpus=1.0) if gpus and device != "cpu" else Stage(make, cores=cores)
 
 
 def _set_quiet(context: Any) -> None:
