@@ -35,7 +35,7 @@ LEVELS = [
     {"devices", "hub", "packs", "progress", "stream_source", "weights"},
     {"files"},
     {"arguments", "extras"},
-    {"errors", "names", "lazy", "__init__"},
+    {"errors", "names", "places", "lazy", "__init__"},
 ]
 HEIGHT = {group: -level for level, groups in enumerate(LEVELS) for group in groups}
 

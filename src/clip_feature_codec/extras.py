@@ -14,6 +14,7 @@ EXTRAS = {
     "diffusers": _CLIP | {"accelerate", "diffusers", "transformers"},
     "packed": {"pyarrow"},
     "ray": {"pyarrow", "ray"},
+    "remote": {"aiohttp", "fsspec", "s3fs"},
     "train": _CLIP | {"accelerate", "tensorboard"},
     "eval": _CLIP
     | {"ai_edge_litert", "bjontegaard", "blurhash", "jinja2", "lpips", "matplotlib", "pyarrow"}

@@ -26,7 +26,7 @@ from clip_feature_codec.cli.common import (
     write_bytes,
     write_json,
 )
-from clip_feature_codec.cli.paths import IN_FOLDER, IN_PATH, NamedOrOnHub, OutputPath
+from clip_feature_codec.cli.paths import IN_FOLDER, NamedOrOnHub, OutputPath, SourceName
 from clip_feature_codec.cli.reporting import resumable
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.outputs.kinds import STORE, STREAM
@@ -55,7 +55,7 @@ _folder_options = stack(
     click.option(
         "--sync",
         is_flag=True,
-        help="Also take out what was deleted from the folder, and follow what was moved in it.",
+        help="Also take out what is gone from the source, and follow what was moved in a folder.",
     ),
     click.option(
         "--codec",
@@ -72,7 +72,7 @@ _folder_options = stack(
 
 
 @click.command("encode", cls=Command)
-@click.argument("source", type=IN_PATH)
+@click.argument("source", type=SourceName())
 @click.option(
     "-o",
     "--out",
@@ -81,19 +81,23 @@ _folder_options = stack(
     help="The .clp file (- is standard output), or the store.",
 )
 @_folder_options
-def encode(source: Path, out: Path, **options: Any) -> None:
-    """Encode a picture to a .clp file, or a folder of pictures to a store.
+def encode(source: str, out: Path, **options: Any) -> None:
+    """Encode a picture to a .clp file, or many pictures to a store.
 
-    SOURCE is a picture (- is standard input) or a folder, which is searched recursively. Run again, it
-    encodes what is new or was interrupted.
+    SOURCE is a picture (- is standard input); or a folder, which is searched recursively; or tars, as
+    WebDataset makes them, or Parquet files with a column of pictures: one, several by a pattern such as
+    'x-{000..099}.tar' or 'x-*.parquet', or a folder of them. Folders and archives may also be on object
+    storage: s3://bucket/x/. Run again, it encodes what is new or was interrupted.
     """
-    if source.is_dir():
-        _encode_folder(source, out, **options)
+    from clip_feature_codec.sources.patterns import is_source
+
+    if is_source(source):
+        _encode_source(source, out, **options)
     else:
         for name in ("sync", "packed"):
             if options[name]:
                 raise ConfigError(f"{source} is a file; --{name} is for a folder of pictures: leave it out")
-        _encode_picture(source, out, **options)
+        _encode_picture(Path(source), out, **options)
 
 
 @click.command("encode_images", cls=Command)
@@ -102,11 +106,11 @@ def encode(source: Path, out: Path, **options: Any) -> None:
 @_folder_options
 def main(img_dir: Path, out_dir: Path, **options: Any) -> None:
     """Encode a folder of pictures into CLIP features and build a store."""
-    _encode_folder(img_dir, out_dir, **options)
+    _encode_source(str(img_dir), out_dir, **options)
 
 
-def _encode_folder(
-    img_dir: Path,
+def _encode_source(
+    source: str,
     out_dir: Path,
     sync: bool,
     packed: bool,
@@ -121,7 +125,7 @@ def _encode_folder(
     max_pixels: int,
     **options: Any,
 ) -> None:
-    from clip_feature_codec.encode import encode_folder
+    from clip_feature_codec.encode import encode_source
 
     rate = make_rate(options)
     embedder = None
@@ -130,8 +134,8 @@ def _encode_folder(
         remark_on_model(embedder.space, quiet)
     codec = _tables(out_dir, codec_path, embedder.space if embedder else None, model)
     with resumable(), ProgressBars(quiet) as progress:
-        result = encode_folder(
-            img_dir,
+        result = encode_source(
+            source,
             out_dir,
             embedder,
             codec,
@@ -160,6 +164,9 @@ def _remark_on(record: dict[str, Any], sync: bool, quiet: bool) -> None:
     remark(text.format(**record, failed=failed, mean=mean), quiet)
     if record["skipped"]:
         remark(f"skipped: {count_kinds(record['skipped'])}", quiet)
+    if record["skipped_inside"]:
+        inside = ", ".join(f"{count} {kind}" for kind, count in record["skipped_inside"].items())
+        remark(f"skipped in archives: {inside}", quiet)
 
 
 def _record(out_dir: Path, result: EncodeResult) -> dict[str, Any]:
@@ -174,6 +181,7 @@ def _record(out_dir: Path, result: EncodeResult) -> dict[str, Any]:
         "bytes": totals.bytes,
         "profile": result.store.codec.profile,
         "skipped": result.skipped,
+        "skipped_inside": dict(result.skipped_inside.most_common()),
         "failures": [{"image": image, "reason": reason} for image, reason in result.failures],
     }
 

@@ -42,6 +42,19 @@ def absolute(name: str | None) -> str | None:
     return str(Path(name).resolve()) if name and Path(name).exists() else name
 
 
+class SourceName(click.Path):
+    """A file or folder that is there, or archives and places elsewhere, as `open_source` takes them."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, allow_dash=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read a name; whether archives and what is elsewhere are there is found out when they are listed."""
+        from clip_feature_codec.sources.patterns import is_source
+
+        return os.fspath(value if is_source(os.fspath(value)) else super().convert(value, param, ctx))
+
+
 _SLASHES = tuple(filter(None, (os.sep, os.altsep)))
 WITH_SLASH = "outputs with a slash"
 """The key in `click.Context.meta` of outputs that were said to be folders by a slash at their end."""
@@ -80,6 +93,8 @@ class OutputPath(click.Path):
         """Give the kind that the path becomes, by the values of all parameters."""
         if len(self._kinds) == 1:
             return self._kinds[0]
-        source: Path | None = params[self._by]
-        chosen = FolderKind if source is None or source.is_dir() else FileKind
+        from clip_feature_codec.sources.patterns import is_source
+
+        source: str | Path | None = params[self._by]
+        chosen = FolderKind if source is None or is_source(str(source)) else FileKind
         return next(kind for kind in self._kinds if isinstance(kind, chosen))

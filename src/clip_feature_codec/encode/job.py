@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,24 +15,47 @@ from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.devices import usable_cores
 from clip_feature_codec.embed import Embedder, measured
-from clip_feature_codec.encode.plan import Chunk, Plan
-from clip_feature_codec.encode.reading import read_chunks
+from clip_feature_codec.encode.batches import ArchiveBatches, Batch, Batches, StoreKnown, digest
+from clip_feature_codec.encode.chunks import Chunk, Chunks
+from clip_feature_codec.encode.plan import Plan
+from clip_feature_codec.encode.reading import read_batches
 from clip_feature_codec.errors import ConfigError, StoreError
 from clip_feature_codec.names import CODEC_FILE
 from clip_feature_codec.parallel import in_order
 from clip_feature_codec.progress import Progress
+from clip_feature_codec.sources.protocol import Source
 from clip_feature_codec.store.locking import remove_strays
 from clip_feature_codec.store.opening import create_store, open_store
 from clip_feature_codec.store.writing import WritableStore
 
 _WORK = ".encode"
+SAMPLE = 1 << 15
+"""So many vectors, from all over the source, tables are fitted on where there are more."""
+
+
+@dataclass
+class Done:
+    """What an encoding has done.
+
+    Attributes:
+        added, unchanged: how many pictures were put into the store, and were there already.
+        failures: (place, reason) of the others, and of archives.
+        skipped: how many files of archives are no pictures, by their endings.
+        complete: whether every archive was read to its end.
+    """
+
+    added: int = 0
+    unchanged: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+    complete: bool = True
 
 
 class EncodingJob:
-    """Pictures of a folder on their way to a store.
+    """Pictures of a source on their way to a store.
 
     Whether that can be done at all is found out here, before anything is made or embedded. The arguments are
-    those of `encode_folder`.
+    those of `encode_source`.
 
     Raises:
         ConfigError: there is no CLIP model where one is needed, or the byte budget cannot be met.
@@ -41,18 +64,18 @@ class EncodingJob:
 
     def __init__(
         self,
-        img_dir: Path,
         out_dir: Path,
         embedder: Embedder | None,
         codec: FeatureCodec | None,
         rate: Rate,
         packed: bool,
+        batch_size: int,
         workers: int | None,
         max_pixels: int,
         progress: Progress,
     ) -> None:
-        self._img_dir, self._out_dir, self._rate, self._progress = img_dir, out_dir, rate, progress
-        self._packed = packed
+        self._out_dir, self._rate, self._progress = out_dir, rate, progress
+        self._packed, self._batch_size = packed, batch_size
         self._work, self._max_pixels = out_dir / _WORK, max_pixels
         self._embedder = embedder if rate.layers != "layout" else None
         self._tables = FeatureCodec.load(out_dir / CODEC_FILE) if (out_dir / CODEC_FILE).exists() else codec
@@ -68,7 +91,9 @@ class EncodingJob:
             self._limits = FeatureCodec.fit(np.eye(2, self._space.dim, dtype=np.float32), self._space)
         else:
             raise ConfigError("tables are fitted on vectors: name a codec to encode layouts alone")
-        self._workers = workers
+        settings = digest([self._space.fingerprint, rate.layers, max_pixels])
+        self._chunks = Chunks(self._work, settings)
+        self._workers = default_workers(self._embedder) if workers is None else workers
         self._require_budget([None])
 
     def open_store(self) -> WritableStore | None:
@@ -81,88 +106,151 @@ class EncodingJob:
         self._tables = store.codec
         return store
 
-    def run(
-        self, store: WritableStore | None, present: Sequence[str], todo: Sequence[str], batch_size: int
-    ) -> tuple[WritableStore, list[tuple[str, str]]]:
-        """Code the pictures ``todo`` of those ``present``; give the store, and (path, reason) of what failed.
+    def run(self, store: WritableStore | None, source: Source) -> tuple[WritableStore, Done]:
+        """Code the pictures of a source that are not in the store as they are; give the store.
 
         Raises:
             StoreError: there is no store yet, and none of the pictures can be read.
             ConfigError: the rate cannot be met.
         """
-        if store is not None and not todo:
-            shutil.rmtree(self._work, ignore_errors=True)
-            return store, []
-        fingerprint, layers = self._space.fingerprint, self._rate.layers
-        plan = Plan.make(self._work, self._img_dir, present, todo, fingerprint, layers, batch_size)
-        if self._tables:
-            tables, chunks = self._tables, self._embedded(plan.chunks, plan)
+        known = StoreKnown(store, f"{self._max_pixels}")
+        batches: Batches
+        if source.archived:
+            batches = ArchiveBatches(source, known, self._batch_size)
         else:
-            tables, chunks = self._fitted(plan), plan.finished()
+            head = {"space": self._space.fingerprint, "layers": self._rate.layers}
+            batches = Plan.make(self._work, source, known, head, self._batch_size)
+        done = Done()
+        if self._tables:
+            tables, chunks = self._tables, self._done(batches, batches.total)
+        else:
+            tables, chunks = self._fitted(batches)
+        store = self._coded(store, tables, chunks, known, done)
+        self._chunks.remove()
+        done.unchanged += known.unchanged
+        done.failures += known.failures
+        if store is None:
+            raise _none_readable(done.failures)
+        return store, done
 
-        def code(chunk: Chunk) -> tuple[Chunk, list[bytes]]:
-            return chunk, [] if chunk.layers is None else tables.encode(chunk.layers, self._rate)
+    def _coded(
+        self,
+        store: WritableStore | None,
+        tables: FeatureCodec,
+        chunks: Iterable[tuple[Batch, Chunk]],
+        known: StoreKnown,
+        done: Done,
+    ) -> WritableStore | None:
+        """Code chunks, on all cores, and put them into the store, which is made with the first."""
 
-        failures = []
-        for chunk, blobs in in_order(code, chunks):  # while the next is embedded
-            failures += chunk.failures
+        def code(item: tuple[Batch, Chunk]) -> tuple[Batch, Chunk, list[bytes]]:
+            batch, chunk = item
+            return batch, chunk, [] if chunk.layers is None else tables.encode(chunk.layers, self._rate)
+
+        of_part: list[tuple[str, str]] = []
+        for batch, chunk, blobs in in_order(code, chunks):  # while the next is embedded
+            failures = list(chunk.failures)
             if blobs:
                 if store is None:
                     store = create_store(self._out_dir, tables, packed=self._packed)
-                failures += store.put(self._img_dir, chunk.pictures, blobs)
-        plan.remove()
-        if store is None:
-            raise _none_readable(failures)
-        return store, failures
+                failures += store.put(Path(), chunk.pictures, blobs)
+            done.added += batch.open - len(failures)
+            done.failures += failures
+            of_part += failures
+            if batch.ended:
+                notes = batch.ended.notes
+                done.failures += notes.failures
+                done.skipped += notes.skipped
+                done.complete &= notes.complete
+                if store is not None and notes.complete:
+                    store.finish_part(batch.ended.part.key, known.done(batch.ended, of_part))
+                of_part = []
+        return store
 
-    def _fitted(self, plan: Plan) -> FeatureCodec:
-        """Embed what is not done yet, keep it with the plan, and fit tables on all vectors.
+    def _fitted(self, batches: Batches) -> tuple[FeatureCodec, Iterator[tuple[Batch, Chunk]]]:
+        """Embed a sample of the batches, keep it on disk, and fit tables on it; then all chunks.
 
         Raises:
-            StoreError: none of the pictures can be read.
+            StoreError: none of the pictures of the sample can be read.
         """
-        done = {
-            place: (chunk.vectors, chunk.lengths)
-            for place, names in enumerate(plan.chunks)
-            if (chunk := plan.current(names))
-        }
-        places = [place for place in range(len(plan.chunks)) if place not in done]
-        embedded = self._embedded([plan.chunks[place] for place in places], plan)
-        for place, chunk in zip(places, embedded, strict=True):
-            plan.save(plan.chunks[place], chunk)
-            done[place] = chunk.vectors, chunk.lengths
-        embeds = [done[place] for place in range(len(plan.chunks))]
-        rows = [vectors for vectors, _ in embeds if vectors is not None]
-        lengths = [found for _, found in embeds if found is not None]
+        sample = batches.sample(max(1, SAMPLE // self._batch_size))
+        stage = "encoding" if batches.total is None or batches.total <= SAMPLE else "sampling"
+        total = None if batches.total is None else min(batches.total, SAMPLE)
+        sampled = [batch for batch, _ in self._done(sample, total, stage, keep=True)]
+        found = [self._load(batch) for batch in sampled]
+        rows = [chunk.vectors for chunk in found if chunk.vectors is not None]
+        lengths = [chunk.lengths for chunk in found if chunk.lengths is not None]
         if not rows:
-            failures = [failure for chunk in plan.finished() for failure in chunk.failures]
-            plan.remove()
+            failures = [failure for chunk in found for failure in chunk.failures]
+            for batch in sampled:
+                failures += batch.ended.notes.failures if batch.ended else []
+            self._chunks.remove()
             raise _none_readable(failures)
         codec = FeatureCodec.fit(np.concatenate(rows), self._space)
         mean = float(np.concatenate(lengths).mean(dtype=np.float64)) if len(lengths) == len(rows) else None
-        return replace(codec, vector_length=mean)
+        fitted = replace(codec, vector_length=mean)
+        if batches.sampled_all:
+            return fitted, ((batch, self._load(batch)) for batch in sampled)
+        return fitted, self._done(batches, batches.total)
 
-    def _embedded(self, chunks: Sequence[Sequence[str]], plan: Plan) -> Iterator[Chunk]:
-        """Read and embed some chunks of a plan, in order."""
+    def _load(self, batch: Batch) -> Chunk:
+        """A batch's chunk, which was done before.
+
+        Raises:
+            StoreError: it is not there.
+        """
+        if batch.ended:
+            return Chunk([], None, [])
+        chunk = self._chunks.load(batch.key)
+        if chunk is None:
+            raise StoreError(f"{self._work}: vectors have vanished or cannot be read: encode again")
+        return chunk
+
+    def _done(
+        self, batches: Iterable[Batch], total: int | None, stage: str = "encoding", *, keep: bool = False
+    ) -> Iterator[tuple[Batch, Chunk]]:
+        """Read and embed batches, in order; those that an earlier run has done are read from disk.
+
+        Args:
+            batches: what is to be done; given back without their pictures.
+            total: how many pictures there are in them.
+            stage: what this is called where progress is told.
+            keep: put each chunk on disk.
+        """
         preprocess = self._embedder.preprocess if self._embedder else None
-        workers = default_workers(self._embedder) if self._workers is None else self._workers
+        workers = self._workers if total is None else min(self._workers, -(-total // self._batch_size))
         with_layouts = self._rate.layers != "semantic"
-        total = sum(map(len, plan.chunks))
-        done = total - sum(map(len, chunks))
-        failed = 0
-        self._progress("encoding", done, total)
-        reads = read_chunks(self._img_dir, chunks, preprocess, with_layouts, self._max_pixels, workers)
-        for names, read in zip(chunks, reads, strict=True):
-            aspects = [picture.aspect for picture in read.pictures]
-            self._require_budget(aspects)
-            vectors = lengths = None
-            if self._embedder and read.pixels is not None:
-                vectors, lengths = measured(self._embedder, read.pixels)
-            layers = Layers(vectors, read.layouts, aspects) if read.pictures else None
-            yield Chunk(read.pictures, layers, read.failures, lengths)
-            done += len(names)
-            failed += len(read.failures)
-            self._progress("encoding", done, total, failed)
+        count = failed = 0
+        kept: dict[str, int] = {}
+
+        def unread() -> Iterator[Batch]:
+            for number, batch in enumerate(batches):
+                if not number:
+                    self._progress(stage, 0, total or 0)
+                if self._chunks.current(batch.key, batch.pictures):
+                    kept[batch.key] = len(batch.pictures)
+                    yield replace(batch, pictures=[])
+                else:
+                    yield batch
+
+        for batch, read in read_batches(unread(), preprocess, with_layouts, self._max_pixels, workers):
+            if batch.key in kept:
+                chunk, size = self._load(batch), kept.pop(batch.key)
+            else:
+                aspects = [picture.aspect for picture in read.pictures]
+                self._require_budget(aspects)
+                vectors = lengths = None
+                if self._embedder and read.pixels is not None:
+                    vectors, lengths = measured(self._embedder, read.pixels)
+                layers = Layers(vectors, read.layouts, aspects) if read.pictures else None
+                chunk = Chunk(read.pictures, layers, read.failures, lengths)
+                if keep and not batch.ended:
+                    self._chunks.save(batch.key, chunk)
+                size = len(read.pictures) + len(read.failures)
+            yield batch, chunk
+            count += size
+            failed += len(chunk.failures)
+            self._progress(stage, count, total or count, failed)
 
     def _require_budget(self, aspects: Sequence[float | None]) -> None:
         """Find out before anything is embedded whether the byte budget is too small.
@@ -176,6 +264,8 @@ class EncodingJob:
 
 
 def _none_readable(failures: Sequence[tuple[str, str]]) -> StoreError:
+    if not failures:
+        return StoreError("there is no picture in any of the archives")
     return StoreError(f"none of {len(failures)} pictures can be read; the first: {failures[0][1]}")
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.errors import StoreError
 from clip_feature_codec.names import CODEC_FILE, SHARDS_FOLDER
+from clip_feature_codec.places import place_in
 from clip_feature_codec.store.manifest import Entry, Totals
 from clip_feature_codec.store.packed.journal import Journal, place_of, shard_name
 from clip_feature_codec.store.packed.names import Names
@@ -34,7 +35,7 @@ class PackedStore(WritableStore):
 
     def __init__(self, folder: Path, codec: FeatureCodec) -> None:
         super().__init__(folder, codec)
-        self._journal = Journal(folder)
+        self._manifest = self._journal = Journal(folder)
         # By number, those that have been replaced since included: who has their entries can still read them.
         self._opened: list[Shard] = []
         self._shards: list[Shard] = []
@@ -109,9 +110,9 @@ class PackedStore(WritableStore):
         """Whether an entry has a stream: always, since they lie in one place."""
         return True
 
-    def entries_below(self, img_dir: Path) -> list[Entry]:
+    def entries_below(self, root: Path | str) -> list[Entry]:
         """The entries of pictures that lay in a folder, or in one below it."""
-        above = self._names.source(img_dir / "x").removesuffix("x")
+        above = self._names.source(place_in(str(root), "x")).removesuffix("x")
         return [entry for entry in self.entries if is_below(entry.source, above)]
 
     def remove(self, entries: Sequence[Entry]) -> None:

@@ -1,0 +1,158 @@
+"""Which pictures are embedded together: a vector's last bits depend on the others in its batch.
+
+Batches lie within a part of a source. Pictures in archives have their place in one by counting from its
+beginning; those that are files of their own by a plan (`plan`), since any of them may come or go.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Protocol
+
+from clip_feature_codec.parallel import ahead
+from clip_feature_codec.sources.protocol import Notes, Part, Source, SourcePicture
+from clip_feature_codec.store.manifest import DonePart
+from clip_feature_codec.store.writing import WritableStore
+
+
+@dataclass(frozen=True)
+class Ended:
+    """An archive, or a part of one, that was read to its end.
+
+    Attributes:
+        part: which.
+        notes: what was met in it.
+        count: how many pictures it has.
+    """
+
+    part: Part
+    notes: Notes
+    count: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures that are embedded together.
+
+    Attributes:
+        key: the same for the same pictures in the same order, and for no others.
+        pictures: what is to be read.
+        open: how many of them are not in the store yet, as they are now.
+        ended: what ends behind them.
+    """
+
+    key: str
+    pictures: list[SourcePicture] = field(default_factory=list)
+    open: int = 0
+    ended: Ended | None = None
+
+
+class Batches(Protocol):
+    """All batches of a piece of work.
+
+    Attributes:
+        total: how many pictures there are in them; None where that is not known before they are read.
+        sampled_all: whether the last `sample`, taken to its end, had all of them.
+    """
+
+    total: int | None
+    sampled_all: bool
+
+    def __iter__(self) -> Iterator[Batch]:
+        """All of them, in order; each time anew."""
+
+    def sample(self, limit: int) -> Iterator[Batch]:
+        """Some ``limit`` of them, from all over the source, in order; all, where there are no more."""
+
+
+class StoreKnown:
+    """What a store has already (see `sources.protocol.Known`).
+
+    Args:
+        store: the store; None where there is none yet.
+        settings: what else decides whether a picture can be read.
+
+    Attributes:
+        unchanged: how many of the pictures that were asked for are there.
+        failures: (place, reason) of pictures of archives that are there as far as they can be.
+    """
+
+    def __init__(self, store: WritableStore | None, settings: str) -> None:
+        self._store, self._settings = store, settings
+        self.unchanged = 0
+        self.failures: list[tuple[str, str]] = []
+
+    def has_picture(self, picture: SourcePicture) -> bool:
+        """Whether a picture is there, as it is now."""
+        there = self._store is not None and self._store.has(picture.place, picture.size, picture.mtime_ns)
+        self.unchanged += there
+        return there
+
+    def has_part(self, part: Part) -> bool:
+        """Whether an archive was encoded to its end, as it is now."""
+        done = None if self._store is None else self._store.done_part(part.key)
+        if done is None or done.state != self._state(part):
+            return False
+        self.unchanged += done.pictures
+        self.failures += done.failures
+        return True
+
+    def done(self, ended: Ended, failures: list[tuple[str, str]]) -> DonePart:
+        """What a store keeps of a part, of whose pictures some cannot be read or stored."""
+        stored = ended.count - len(failures)
+        return DonePart(self._state(ended.part), stored, failures + ended.notes.failures)
+
+    def _state(self, part: Part) -> str:
+        return f"{part.state} {self._settings}"
+
+
+class ArchiveBatches:
+    """The batches of a source that has its pictures in archives (see `Batches`)."""
+
+    total: int | None = None
+
+    def __init__(self, source: Source, known: StoreKnown, size: int) -> None:
+        self._source, self._known, self._size = source, known, size
+        self.sampled_all = False
+
+    def __iter__(self) -> Iterator[Batch]:
+        """All of them but those whose pictures are all known, in order."""
+        for part in self._source.parts(self._size, self._known):
+            yield from self._of(part)
+
+    def sample(self, limit: int) -> Iterator[Batch]:
+        """The first ones of each part, or where there are too many parts, of some of them."""
+        parts = list(self._source.parts(self._size, self._known))
+        chosen = list(spread(parts, limit))
+        quota = max(1, limit // max(1, len(chosen)))
+        ended = 0
+        for part in chosen:
+            for batch in islice(self._of(part), quota + 1):  # one more for the end, if it is one
+                ended += batch.ended is not None
+                yield batch
+        self.sampled_all = ended == len(parts)
+
+    def _of(self, part: Part) -> Iterator[Batch]:
+        notes, number, count = Notes(), 0, 0
+        pictures = ahead(part.pictures(notes), self._size)
+        while batch := list(islice(pictures, self._size)):
+            unknown = sum(not self._known.has_picture(picture) for picture in batch)
+            if unknown:
+                yield Batch(digest([part.key, part.state, number, self._size]), batch, unknown)
+            number, count = number + 1, count + len(batch)
+        yield Batch(digest([part.key, part.state]), ended=Ended(part, notes, count))
+
+
+def spread(items: list[Part], limit: int) -> Iterable[Part]:
+    """At most ``limit`` items, at equal distances."""
+    count = len(items)
+    return (items[i * count // limit] for i in range(limit)) if count > limit else items
+
+
+def digest(values: object) -> str:
+    """A name for a value that JSON can hold."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:32]
