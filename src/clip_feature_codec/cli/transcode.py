@@ -112,9 +112,7 @@ def _transcode_store(
         from clip_feature_codec.distributed.transcoding import RayTranscoding
 
         with connected(ray_address):
-            return transcode_store(
-                store, out, rate, codec, progress, packed=True, elsewhere=RayTranscoding()
-            )
+            return transcode_store(store, out, rate, codec, progress, packed=True, elsewhere=RayTranscoding())
 
 
 def _transcode_file(source: Path, out: Path, rate: Rate, codec: FeatureCodec | None) -> tuple[int, int]:

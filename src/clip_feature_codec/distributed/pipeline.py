@@ -29,7 +29,9 @@ class Stage:
     gpus: float = 0.0
 
 
-def run(items: Sequence[Any], *stages: Stage, spread: Callable[[Any], Iterable[Any]] | None = None) -> Iterator[Any]:
+def run(
+    items: Sequence[Any], *stages: Stage, spread: Callable[[Any], Iterable[Any]] | None = None
+) -> Iterator[Any]:
     """What items become, in order, on the cluster that is connected.
 
     Args:

@@ -62,9 +62,7 @@ class Journal(Manifest):
     def span(self) -> int:
         """How many entries wait at most, those taken out again included: told without counting them."""
         # Either by itself is found at once; both in one SELECT would read the whole table.
-        ((first, last),) = self._run(
-            "SELECT (SELECT min(id) FROM pictures), (SELECT max(id) FROM pictures)"
-        )
+        ((first, last),) = self._run("SELECT (SELECT min(id) FROM pictures), (SELECT max(id) FROM pictures)")
         return 0 if first is None else int(last - first) + 1
 
     def seal(self, gone: Iterable[str], written: Sequence[str]) -> None:
