@@ -25,7 +25,7 @@ ROOM_OF = {
 LEVELS = [
     {"cli"},
     {"api", "evaluate"},
-    {"fit", "sharing"},
+    {"distributed", "fit", "sharing"},
     {"encode", "reconstruct", "decoding", "train", "outputs"},
     {"decoders"},
     {"store", "embed", "diffusion", "preview", "sources"},

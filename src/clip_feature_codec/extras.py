@@ -13,6 +13,7 @@ EXTRAS = {
     "clip": _CLIP,
     "diffusers": _CLIP | {"accelerate", "diffusers", "transformers"},
     "packed": {"pyarrow"},
+    "ray": {"pyarrow", "ray"},
     "remote": {"aiohttp", "fsspec", "s3fs"},
     "train": _CLIP | {"accelerate", "tensorboard"},
     "eval": _CLIP

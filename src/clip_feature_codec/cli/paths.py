@@ -37,6 +37,11 @@ class NamedOrOnHub(click.Path):
         return text
 
 
+def absolute(name: str | None) -> str | None:
+    """A file or folder that is there, by its whole path, for processes in other folders; other names as they are."""
+    return str(Path(name).resolve()) if name and Path(name).exists() else name
+
+
 class SourceName(click.Path):
     """A file or folder that is there, or archives and places elsewhere, as `open_source` takes them."""
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from clip_feature_codec.encode.chunks import Chunk
 from clip_feature_codec.parallel import ahead
 from clip_feature_codec.sources.protocol import Notes, Part, Source, SourcePicture
 from clip_feature_codec.store.manifest import DonePart
 from clip_feature_codec.store.writing import WritableStore
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,22 +54,33 @@ class Batch:
     ended: Ended | None = None
 
 
+class Run(Protocol):
+    """Some batches that follow each other. It is small and can be pickled: whoever has it finds their pictures."""
+
+    def batches(self) -> Iterator[Batch]:
+        """The batches in order, of pictures that are known, too."""
+
+
 class Batches(Protocol):
     """All batches of a piece of work.
 
     Attributes:
         total: how many pictures there are in them; None where that is not known before they are read.
-        sampled_all: whether the last `sample`, taken to its end, had all of them.
     """
 
     total: int | None
-    sampled_all: bool
 
     def __iter__(self) -> Iterator[Batch]:
         """All of them, in order; each time anew."""
 
-    def sample(self, limit: int) -> Iterator[Batch]:
+    def runs(self) -> list[Run]:
+        """The same to be taken by many."""
+
+    def sample(self, limit: int) -> list[Run]:
         """Some ``limit`` of them, from all over the source, in order; all, where there are no more."""
+
+    def are_all(self, sampled: Sequence[Batch]) -> bool:
+        """Whether a sample has all of them."""
 
 
 class StoreKnown:
@@ -106,6 +120,15 @@ class StoreKnown:
         stored = ended.count - len(failures)
         return DonePart(self._state(ended.part), stored, failures + ended.notes.failures)
 
+    def counted(self, batch: Batch, chunk: Chunk, blobs: list[bytes]) -> tuple[Batch, Chunk, list[bytes]]:
+        """The same, of a batch that was read where nobody knows what is in the store: now it is told."""
+        found = (
+            SourcePicture(new.inside, new.place, new.source_bytes, new.source_mtime_ns)
+            for new in chunk.pictures
+        )
+        unknown = len(chunk.failures) + sum(not self.has_picture(picture) for picture in found)
+        return replace(batch, open=unknown), chunk, blobs
+
     def _state(self, part: Part) -> str:
         return f"{part.state} {self._settings}"
 
@@ -117,39 +140,59 @@ class ArchiveBatches:
 
     def __init__(self, source: Source, known: StoreKnown, size: int) -> None:
         self._source, self._known, self._size = source, known, size
-        self.sampled_all = False
 
     def __iter__(self) -> Iterator[Batch]:
         """All of them but those whose pictures are all known, in order."""
-        for part in self._source.parts(self._size, self._known):
-            yield from self._of(part)
+        for run in self._runs():
+            for batch in run.batches():
+                unknown = sum(not self._known.has_picture(picture) for picture in batch.pictures)
+                if unknown or batch.ended:
+                    yield replace(batch, open=unknown)
 
-    def sample(self, limit: int) -> Iterator[Batch]:
+    def runs(self) -> list[Run]:
+        """One for each part."""
+        return list(self._runs())
+
+    def sample(self, limit: int) -> list[Run]:
         """The first ones of each part, or where there are too many parts, of some of them."""
-        parts = list(self._source.parts(self._size, self._known))
-        chosen = list(spread(parts, limit))
+        runs = list(self._runs())
+        chosen = list(spread(runs, limit))
         quota = max(1, limit // max(1, len(chosen)))
-        ended = 0
-        for part in chosen:
-            for number, batch in enumerate(self._of(part)):
-                if number >= quota and batch.ended is None:
-                    break
-                ended += batch.ended is not None
-                yield batch
-        self.sampled_all = ended == len(parts)
+        return [replace(run, limit=quota) for run in chosen]
 
-    def _of(self, part: Part) -> Iterator[Batch]:
+    def are_all(self, sampled: Sequence[Batch]) -> bool:
+        """Whether a sample has the end of every part."""
+        return sum(batch.ended is not None for batch in sampled) == len(list(self._runs()))
+
+    def _runs(self) -> Iterator[_PartRun]:
+        return (_PartRun(part, self._size) for part in self._source.parts(self._size, self._known))
+
+
+@dataclass(frozen=True)
+class _PartRun:
+    """The batches of a part; only the first ``limit``, where there is one, and what ends with them."""
+
+    part: Part
+    size: int
+    limit: int | None = None
+
+    def batches(self) -> Iterator[Batch]:
+        for number, batch in enumerate(self._all()):
+            if self.limit is not None and number >= self.limit and batch.ended is None:
+                return
+            yield batch
+
+    def _all(self) -> Iterator[Batch]:
         notes, number, count = Notes(), 0, 0
-        pictures = ahead(part.pictures(notes), self._size)
-        while batch := list(islice(pictures, self._size)):
-            unknown = sum(not self._known.has_picture(picture) for picture in batch)
-            if unknown:
-                yield Batch(digest([part.key, part.state, number, self._size]), batch, unknown)
+        pictures = ahead(self.part.pictures(notes), self.size)
+        while batch := list(islice(pictures, self.size)):
+            key = digest([self.part.key, self.part.state, number, self.size])
+            yield Batch(key, batch, len(batch))
             number, count = number + 1, count + len(batch)
-        yield Batch(digest([part.key, part.state]), ended=Ended(part, notes, count))
+        yield Batch(digest([self.part.key, self.part.state]), ended=Ended(self.part, notes, count))
 
 
-def spread(items: list[Part], limit: int) -> Iterable[Part]:
+def spread(items: list[T], limit: int) -> Iterable[T]:
     """At most ``limit`` items, at equal distances."""
     count = len(items)
     return (items[i * count // limit] for i in range(limit)) if count > limit else items

@@ -16,6 +16,7 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.rate import DEFAULT_RATE, Rate
 from clip_feature_codec.embed import Embedder
 from clip_feature_codec.encode.job import EncodingJob
+from clip_feature_codec.encode.work import Elsewhere
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.images import MAX_PIXELS
 from clip_feature_codec.places import is_url
@@ -69,6 +70,7 @@ def encode_source(
     workers: int | None = None,
     max_pixels: int = MAX_PIXELS,
     progress: Progress = silent,
+    elsewhere: Elsewhere | None = None,
 ) -> EncodeResult:
     """Encode every picture of a source into the store ``out_dir``.
 
@@ -87,6 +89,7 @@ def encode_source(
         workers: processes that read pictures, by default by cores and device (see `default_workers`).
         max_pixels: pictures with more pixels are failures.
         progress: told of the pictures that are done.
+        elsewhere: other machines that do the work; here the embedder then only says how pictures are read.
 
     Raises:
         StoreError: there is no picture, or none can be read and there is no store yet, or another process
@@ -97,7 +100,9 @@ def encode_source(
     if batch_size < 1:
         raise ConfigError(f"batch size: found {batch_size}, expected at least 1")
     listed = open_source(str(source), leave_out=out_dir)
-    job = EncodingJob(out_dir, embedder, codec, rate, packed, batch_size, workers, max_pixels, progress)
+    job = EncodingJob(
+        out_dir, embedder, codec, rate, packed, batch_size, workers, max_pixels, progress, elsewhere
+    )
     with exclusive(out_dir):
         store = job.open_store()
         moved = removed = 0

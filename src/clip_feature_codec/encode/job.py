@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from clip_feature_codec.codec.budget import require_budget
 from clip_feature_codec.codec.feature_codec import FeatureCodec
-from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.devices import usable_cores
-from clip_feature_codec.embed import Embedder, measured
-from clip_feature_codec.encode.batches import ArchiveBatches, Batch, Batches, StoreKnown, digest
+from clip_feature_codec.embed import Embedder
+from clip_feature_codec.encode.batches import ArchiveBatches, Batch, Batches, Run, StoreKnown, digest
 from clip_feature_codec.encode.chunks import Chunk, Chunks
 from clip_feature_codec.encode.plan import Plan
-from clip_feature_codec.encode.reading import read_batches
+from clip_feature_codec.encode.reading import BatchReader, read_batches
+from clip_feature_codec.encode.work import BatchWork, CodedBatch, Elsewhere, require_possible
 from clip_feature_codec.errors import ConfigError, StoreError
+from clip_feature_codec.lazy import lazy
 from clip_feature_codec.names import CODEC_FILE
 from clip_feature_codec.parallel import in_order
 from clip_feature_codec.progress import Progress
@@ -27,6 +29,8 @@ from clip_feature_codec.sources.protocol import Source
 from clip_feature_codec.store.locking import remove_strays
 from clip_feature_codec.store.opening import create_store, open_store
 from clip_feature_codec.store.writing import WritableStore
+
+Item = TypeVar("Item", tuple[Batch, Chunk], CodedBatch)
 
 _WORK = ".encode"
 SAMPLE = 1 << 15
@@ -73,10 +77,12 @@ class EncodingJob:
         workers: int | None,
         max_pixels: int,
         progress: Progress,
+        elsewhere: Elsewhere | None,
     ) -> None:
+        self._elsewhere = elsewhere
         self._out_dir, self._rate, self._progress = out_dir, rate, progress
         self._packed, self._batch_size = packed, batch_size
-        self._work, self._max_pixels = out_dir / _WORK, max_pixels
+        self._folder, self._max_pixels = (out_dir / _WORK).resolve(), max_pixels
         self._embedder = embedder if rate.layers != "layout" else None
         self._tables = FeatureCodec.load(out_dir / CODEC_FILE) if (out_dir / CODEC_FILE).exists() else codec
         if self._embedder is None and rate.layers != "layout":
@@ -84,27 +90,35 @@ class EncodingJob:
         if self._tables and embedder:
             self._tables.space.require_same(embedder.space, "the CLIP model for this store")
         if self._tables:
-            self._space, self._limits = self._tables.space, self._tables
+            self._space, limits = self._tables.space, self._tables
         elif self._embedder:
             self._space = self._embedder.space
             # What tables of this kind can do at least is the same whatever they are fitted on.
-            self._limits = FeatureCodec.fit(np.eye(2, self._space.dim, dtype=np.float32), self._space)
+            limits = FeatureCodec.fit(np.eye(2, self._space.dim, dtype=np.float32), self._space)
         else:
             raise ConfigError("tables are fitted on vectors: name a codec to encode layouts alone")
         settings = digest([self._space.fingerprint, rate.layers, max_pixels])
-        self._chunks = Chunks(self._work, settings)
+        self._chunks = Chunks(self._folder, settings)
         self._workers = default_workers(self._embedder) if workers is None else workers
-        self._require_budget([None])
+        self._limits = limits
+        require_possible(rate, limits, [None])
+
+    @lazy
+    def _work(self) -> BatchWork:
+        """How batches are done; made when there are any, since it loads the model's preprocessing."""
+        preprocess = self._embedder.preprocess if self._embedder else None
+        reader = BatchReader(preprocess, self._rate.layers != "semantic", self._max_pixels)
+        return BatchWork(reader, self._rate, self._limits, self._chunks)
 
     def open_store(self) -> WritableStore | None:
         """Open the store that is there, without what a killed run has left in it."""
-        if self._work.exists():
+        if self._folder.exists():
             remove_strays(self._out_dir)
         if not (self._out_dir / CODEC_FILE).exists():
             return None
         store = open_store(self._out_dir)
         self._tables = store.codec
-        return store
+        return self._writer(store)
 
     def run(self, store: WritableStore | None, source: Source) -> tuple[WritableStore, Done]:
         """Code the pictures of a source that are not in the store as they are; give the store.
@@ -119,13 +133,15 @@ class EncodingJob:
             batches = ArchiveBatches(source, known, self._batch_size)
         else:
             head = {"space": self._space.fingerprint, "layers": self._rate.layers}
-            batches = Plan.make(self._work, source, known, head, self._batch_size)
+            batches = Plan.make(self._folder, source, known, head, self._batch_size)
         done = Done()
         if self._tables:
-            tables, chunks = self._tables, self._done(batches, batches.total)
+            tables, coded = self._tables, self._encoded(batches, self._tables, known)
         else:
-            tables, chunks = self._fitted(batches)
-        store = self._coded(store, tables, chunks, known, done)
+            tables, coded = self._fitted(batches, known)
+        store = self._stored(store, tables, coded, known, done)
+        if store is not None and not store.is_kept:
+            store.finish()
         self._chunks.remove()
         done.unchanged += known.unchanged
         done.failures += known.failures
@@ -133,26 +149,36 @@ class EncodingJob:
             raise _none_readable(done.failures)
         return store, done
 
-    def _coded(
+    def _encoded(self, batches: Batches, tables: FeatureCodec, known: StoreKnown) -> Iterable[CodedBatch]:
+        """All batches, coded, in order."""
+        if self._elsewhere is None:
+            chunks = self._told(self._done(batches, batches.total), batches.total)
+            return self._coded(tables, chunks)
+        runs = batches.runs()
+        coded = self._elsewhere.encoded(self._work, runs, tables) if runs else ()
+        if batches.total is None:
+            coded = (known.counted(*item) for item in coded)
+        return self._told(coded, batches.total)
+
+    def _coded(self, tables: FeatureCodec, chunks: Iterable[tuple[Batch, Chunk]]) -> Iterator[CodedBatch]:
+        """Code chunks, on all cores, while the next is embedded."""
+        return in_order(partial(self._work.encode, tables), chunks)
+
+    def _stored(
         self,
         store: WritableStore | None,
         tables: FeatureCodec,
-        chunks: Iterable[tuple[Batch, Chunk]],
+        coded: Iterable[CodedBatch],
         known: StoreKnown,
         done: Done,
     ) -> WritableStore | None:
-        """Code chunks, on all cores, and put them into the store, which is made with the first."""
-
-        def code(item: tuple[Batch, Chunk]) -> tuple[Batch, Chunk, list[bytes]]:
-            batch, chunk = item
-            return batch, chunk, [] if chunk.layers is None else tables.encode(chunk.layers, self._rate)
-
+        """Put streams into the store, which is made with the first."""
         of_part: list[tuple[str, str]] = []
-        for batch, chunk, blobs in in_order(code, chunks):  # while the next is embedded
+        for batch, chunk, blobs in coded:
             failures = list(chunk.failures)
             if blobs:
                 if store is None:
-                    store = create_store(self._out_dir, tables, packed=self._packed)
+                    store = self._writer(create_store(self._out_dir, tables, packed=self._packed))
                 failures += store.put(Path(), chunk.pictures, blobs)
             done.added += batch.open - len(failures)
             done.failures += failures
@@ -167,8 +193,8 @@ class EncodingJob:
                 of_part = []
         return store
 
-    def _fitted(self, batches: Batches) -> tuple[FeatureCodec, Iterator[tuple[Batch, Chunk]]]:
-        """Embed a sample of the batches, keep it on disk, and fit tables on it; then all chunks.
+    def _fitted(self, batches: Batches, known: StoreKnown) -> tuple[FeatureCodec, Iterable[CodedBatch]]:
+        """Embed a sample of the batches, keep it on disk, and fit tables on it; then code all batches.
 
         Raises:
             StoreError: none of the pictures of the sample can be read.
@@ -176,7 +202,11 @@ class EncodingJob:
         sample = batches.sample(max(1, SAMPLE // self._batch_size))
         stage = "encoding" if batches.total is None or batches.total <= SAMPLE else "sampling"
         total = None if batches.total is None else min(batches.total, SAMPLE)
-        sampled = [batch for batch, _ in self._done(sample, total, stage, keep=True)]
+        sampled = []
+        for batch, chunk in self._told(self._embedded(sample, total), total, stage):
+            if not batch.ended:
+                self._chunks.save(batch.key, chunk)
+            sampled.append(batch)
         found = [self._load(batch) for batch in sampled]
         rows = [chunk.vectors for chunk in found if chunk.vectors is not None]
         lengths = [chunk.lengths for chunk in found if chunk.lengths is not None]
@@ -189,9 +219,15 @@ class EncodingJob:
         codec = FeatureCodec.fit(np.concatenate(rows), self._space)
         mean = float(np.concatenate(lengths).mean(dtype=np.float64)) if len(lengths) == len(rows) else None
         fitted = replace(codec, vector_length=mean)
-        if batches.sampled_all:
-            return fitted, ((batch, self._load(batch)) for batch in sampled)
-        return fitted, self._done(batches, batches.total)
+        if batches.are_all(sampled):
+            return fitted, self._coded(fitted, ((batch, self._load(batch)) for batch in sampled))
+        return fitted, self._encoded(batches, fitted, known)
+
+    def _embedded(self, runs: Sequence[Run], total: int | None) -> Iterator[tuple[Batch, Chunk]]:
+        """The batches of runs, in order, here or elsewhere."""
+        if self._elsewhere is None:
+            return self._done((batch for run in runs for batch in run.batches()), total)
+        return self._elsewhere.embedded(self._work, runs)
 
     def _load(self, batch: Batch) -> Chunk:
         """A batch's chunk, which was done before.
@@ -203,64 +239,49 @@ class EncodingJob:
             return Chunk([], None, [])
         chunk = self._chunks.load(batch.key)
         if chunk is None:
-            raise StoreError(f"{self._work}: vectors have vanished or cannot be read: encode again")
+            raise StoreError(f"{self._folder}: vectors have vanished or cannot be read: encode again")
         return chunk
 
-    def _done(
-        self, batches: Iterable[Batch], total: int | None, stage: str = "encoding", *, keep: bool = False
-    ) -> Iterator[tuple[Batch, Chunk]]:
-        """Read and embed batches, in order; those that an earlier run has done are read from disk.
+    def _done(self, batches: Iterable[Batch], total: int | None) -> Iterator[tuple[Batch, Chunk]]:
+        """Read and embed batches here, in order; those that an earlier run has done are read from disk.
 
         Args:
             batches: what is to be done; given back without their pictures.
             total: how many pictures there are in them.
-            stage: what this is called where progress is told.
-            keep: put each chunk on disk.
         """
-        preprocess = self._embedder.preprocess if self._embedder else None
         workers = self._workers if total is None else min(self._workers, -(-total // self._batch_size))
-        with_layouts = self._rate.layers != "semantic"
-        count = failed = 0
-        kept: dict[str, int] = {}
+        kept: set[str] = set()
 
         def unread() -> Iterator[Batch]:
-            for number, batch in enumerate(batches):
-                if not number:
-                    self._progress(stage, 0, total or 0)
+            for batch in batches:
                 if self._chunks.current(batch.key, batch.pictures):
-                    kept[batch.key] = len(batch.pictures)
+                    kept.add(batch.key)
                     yield replace(batch, pictures=[])
                 else:
                     yield batch
 
-        for batch, read in read_batches(unread(), preprocess, with_layouts, self._max_pixels, workers):
+        for batch, read in read_batches(unread(), self._work.read, workers):
             if batch.key in kept:
-                chunk, size = self._load(batch), kept.pop(batch.key)
+                kept.remove(batch.key)
+                yield batch, self._load(batch)
             else:
-                aspects = [picture.aspect for picture in read.pictures]
-                self._require_budget(aspects)
-                vectors = lengths = None
-                if self._embedder and read.pixels is not None:
-                    vectors, lengths = measured(self._embedder, read.pixels)
-                layers = Layers(vectors, read.layouts, aspects) if read.pictures else None
-                chunk = Chunk(read.pictures, layers, read.failures, lengths)
-                if keep and not batch.ended:
-                    self._chunks.save(batch.key, chunk)
-                size = len(read.pictures) + len(read.failures)
-            yield batch, chunk
-            count += size
+                yield batch, self._work.embed(self._embedder, read)
+
+    def _told(self, items: Iterable[Item], total: int | None, stage: str = "encoding") -> Iterator[Item]:
+        """The same items, and progress is told of the pictures in them; first of all that there are none yet."""
+        count = failed = 0
+        if total != 0:
+            self._progress(stage, 0, total or 0)
+        for item in items:
+            yield item
+            chunk = item[1]
+            count += len(chunk.pictures) + len(chunk.failures)
             failed += len(chunk.failures)
             self._progress(stage, count, total or count, failed)
 
-    def _require_budget(self, aspects: Sequence[float | None]) -> None:
-        """Find out before anything is embedded whether the byte budget is too small.
-
-        Raises:
-            ConfigError: it is.
-        """
-        if self._rate.max_bytes is not None:
-            for aspect in aspects:
-                require_budget(self._rate.max_bytes, self._limits.smallest(self._rate.layers, aspect))
+    def _writer(self, store: WritableStore) -> WritableStore:
+        """The store, written to from where the work is done."""
+        return store if self._elsewhere is None else self._elsewhere.writer(store)
 
 
 def _none_readable(failures: Sequence[tuple[str, str]]) -> StoreError:

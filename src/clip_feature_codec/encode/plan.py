@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
-from clip_feature_codec.encode.batches import Batch, StoreKnown, digest
+from clip_feature_codec.encode.batches import Batch, Run, StoreKnown, digest, spread
 from clip_feature_codec.files import atomic_writer
 from clip_feature_codec.places import place_in
 from clip_feature_codec.sources.files import File
 from clip_feature_codec.sources.protocol import Known, Notes, Part, Source, SourcePicture
 
 _FILE = "plan.jsonl"
+_RUNS, _LONGEST_RUN = 1024, 32
+"""So many runs are made at least, where there are batches enough, and of so many batches at most."""
 _Planned = tuple[int, list[File]]
 """How many files of a batch are not in the store yet, and all files of it."""
 
@@ -31,9 +34,8 @@ class Plan:
     """
 
     def __init__(self, path: Path, root: str, count: int, total: int) -> None:
-        self._path, self._root, self._count = path, root, count
+        self._path, self._root, self._count = path.resolve(), root, count
         self.total: int | None = total
-        self.sampled_all = False
 
     @classmethod
     def make(
@@ -60,18 +62,48 @@ class Plan:
 
     def __iter__(self) -> Iterator[Batch]:
         """All batches, in order."""
-        for unknown, files in _lines(self._path) if self._count else ():
+        return _Lines(self._path, self._root, 0, self._count).batches() if self._count else iter(())
+
+    def runs(self) -> list[Run]:
+        """Lines that follow each other: of a large plan many, of a small one each by itself."""
+        size = min(max(self._count // _RUNS, 1), _LONGEST_RUN)
+        starts = list(self._offsets())[::size]
+        return [_Lines(self._path, self._root, start, size) for start in starts]
+
+    def sample(self, limit: int) -> list[Run]:
+        """So many batches at equal distances, or all of them."""
+        chosen = spread(list(self._offsets()), limit)
+        return [_Lines(self._path, self._root, start, 1) for start in chosen]
+
+    def are_all(self, sampled: Sequence[Batch]) -> bool:
+        """Whether a sample has all batches."""
+        return len(sampled) == self._count
+
+    def _offsets(self) -> Iterator[int]:
+        """Where the lines of the batches begin."""
+        if self._count:
+            with self._path.open("rb") as file:
+                file.readline()
+                for _ in range(self._count):
+                    yield file.tell()
+                    file.readline()
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Some lines of a plan, from an offset on."""
+
+    path: Path
+    root: str
+    start: int
+    count: int
+
+    def batches(self) -> Iterator[Batch]:
+        for unknown, files in islice(_lines(self.path, self.start), self.count):
             pictures = [
-                SourcePicture(name, place_in(self._root, name), size, time) for name, size, time in files
+                SourcePicture(name, place_in(self.root, name), size, time) for name, size, time in files
             ]
             yield Batch(digest([name for name, _, _ in files]), pictures, unknown)
-
-    def sample(self, limit: int) -> Iterator[Batch]:
-        """So many batches at equal distances, or all of them."""
-        self.sampled_all = self._count <= limit
-        for number, batch in enumerate(self):
-            if self.sampled_all or (number * limit) // self._count != ((number - 1) * limit) // self._count:
-                yield batch
 
 
 class _Unplanned:
@@ -134,9 +166,12 @@ def _read(path: Path, head: Mapping[str, object]) -> Iterator[_Planned]:
         yield from _lines(path)
 
 
-def _lines(path: Path) -> Iterator[_Planned]:
+def _lines(path: Path, start: int = 0) -> Iterator[_Planned]:
+    """The batches from an offset on; from the beginning, those behind the head."""
     with path.open("rb") as file:
-        file.readline()
+        file.seek(start)
+        if not start:
+            file.readline()
         yield from map(json.loads, file)
 
 

@@ -49,22 +49,15 @@ class ReadChunk:
 
 
 def read_batches(
-    batches: Iterable[Batch],
-    preprocess: Preprocess | None,
-    with_layouts: bool,
-    max_pixels: int,
-    workers: int,
+    batches: Iterable[Batch], read: BatchReader, workers: int
 ) -> Iterator[tuple[Batch, ReadChunk]]:
     """Read batches of pictures, in order, ahead of whoever takes them.
 
     Args:
         batches: what is to be read; given back without their pictures.
-        preprocess: from a picture to what the CLIP model sees, (3, S, S); None when it need not.
-        with_layouts: whether pictures are analysed.
-        max_pixels: pictures with more pixels are failures.
+        read: how.
         workers: processes; 0 reads in this one, in between.
     """
-    read = BatchReader(preprocess, with_layouts, max_pixels)
     if not workers:
         for batch in batches:
             yield replace(batch, pictures=[]), read(batch.pictures)

@@ -23,6 +23,7 @@ class Catalogue(ABC):
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._real_folder = folder.resolve()
         self._source_folders: dict[str, str] = {}
 

@@ -95,6 +95,11 @@ class WritableStore(Store):
     def entries_below(self, root: Path | str) -> list[Entry]:
         """The entries of pictures that lay in a folder, or in one below it; it may be a URL."""
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether everything that was put into it stays there, whoever is killed now."""
+        return True
+
     def finish(self) -> None:
         """Put what was written into its final form, at the end of a piece of work."""
 

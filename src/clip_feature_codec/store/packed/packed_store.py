@@ -150,7 +150,7 @@ class PackedStore(WritableStore):
                 if known is not None:
                     self._let_go(known)
                 self._journal.append(entry, blob)
-        if len(self._journal) >= SHARD_ROWS:
+        if self._journal.span() >= SHARD_ROWS:
             self._seal()
         return []
 
@@ -174,7 +174,7 @@ class PackedStore(WritableStore):
             all_changes: also write those shards again that rows were dropped from.
         """
         with self._changing():
-            table, kept, written = to_table(self._journal.waiting()), list(self._shards), []
+            table, kept, written = to_table(self._waiting()), list(self._shards), []
             while kept and table.num_rows and len(kept[-1]) < min(SHARD_ROWS, 2 * table.num_rows):
                 table = joined(kept.pop().table(), table)
             for shard in [shard for shard in kept if all_changes and shard.dropped]:
@@ -195,8 +195,15 @@ class PackedStore(WritableStore):
         for number, start in enumerate(range(0, table.num_rows, SHARD_ROWS), place):
             names.append(shard_name(number, version))
             path = self.folder / SHARDS_FOLDER / names[-1]
-            write_shard(path, table.slice(start, SHARD_ROWS), self.codec.codec_id.hex())
+            self._write_shard(path, table.slice(start, SHARD_ROWS), self.codec.codec_id.hex())
         return names
+
+    def _waiting(self) -> list[tuple[Entry, bytes]]:
+        """What is to be sealed, in order; asked for in the transaction that seals it."""
+        return self._journal.waiting()
+
+    def _write_shard(self, path: Path, table: pyarrow.Table, codec_id: str) -> None:
+        write_shard(path, table, codec_id)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:

@@ -1,0 +1,98 @@
+"""Stages of work that values go through on a cluster, and come back from in order.
+
+Ray Data runs them: it decides which process takes what, holds values back where the next stage is slower, gives work
+that was lost with a process or a machine to others, and joins stages that want the same cores. A value travels as a
+row, with its place, since rows come back as they are done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Row = dict[str, Any]
+Function = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A function that values go through.
+
+    Attributes:
+        make: gives the function; called in each process that takes part, once. Both can be pickled.
+        cores, gpus: what each of these processes has to itself; a GPU may be shared, as 0.5.
+    """
+
+    make: Callable[[], Function]
+    cores: float = 1.0
+    gpus: float = 0.0
+
+
+def run(
+    items: Sequence[Any], *stages: Stage, spread: Callable[[Any], Iterable[Any]] | None = None
+) -> Iterator[Any]:
+    """What items become, in order, on the cluster that is connected.
+
+    Args:
+        items: small values that can be pickled.
+        stages: what each value goes through, in processes that stay.
+        spread: makes several values of an item, one at least, before the first stage.
+
+    Raises:
+        CodecError: one of the functions has raised it.
+    """
+    import ray.data
+
+    rows = [{"item": number, "step": 0, "last": True, "value": item} for number, item in enumerate(items)]
+    if not rows:
+        return iter(())
+    data = ray.data.from_items(rows, override_num_blocks=len(rows))
+    if spread:
+        data = data.flat_map(_Spread(spread))
+    for stage in stages:
+        data = data.map(
+            _Apply,
+            fn_constructor_args=(stage.make,),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=None),
+            num_cpus=stage.cores,
+            num_gpus=stage.gpus or None,
+        )
+    return _in_order(data.iter_rows())
+
+
+def _in_order(rows: Iterable[Row]) -> Iterator[Any]:
+    """The values of rows by the places of these; those that come early wait."""
+    early: dict[tuple[int, int], Row] = {}
+    place = (0, 0)
+    for row in rows:
+        early[row["item"], row["step"]] = row
+        while place in early:
+            now = early.pop(place)
+            place = (place[0] + 1, 0) if now["last"] else (place[0], place[1] + 1)
+            yield now["value"]
+
+
+class _Spread:
+    """Rows with the values of an item, and their places."""
+
+    def __init__(self, spread: Callable[[Any], Iterable[Any]]) -> None:
+        self._spread = spread
+
+    def __call__(self, row: Row) -> Iterator[Row]:
+        values = iter(self._spread(row["value"]))
+        value, step = next(values), 0
+        for following in values:
+            yield {"item": row["item"], "step": step, "last": False, "value": value}
+            value, step = following, step + 1
+        yield {"item": row["item"], "step": step, "last": True, "value": value}
+
+
+class _Apply:
+    """A stage, in one of its processes."""
+
+    def __init__(self, make: Callable[[], Function]) -> None:
+        self._function = make()
+
+    def __call__(self, row: Row) -> Row:
+        return row | {"value": self._function(row["value"])}
