@@ -30,14 +30,18 @@ class Stage:
 
 
 def run(
-    items: Sequence[Any], *stages: Stage, spread: Callable[[Any], Iterable[Any]] | None = None
+    items: Sequence[Any],
+    *stages: Stage,
+    spread: Callable[[Any], Iterable[Any]] | None = None,
+    finish: Function | None = None,
 ) -> Iterator[Any]:
     """What items become, in order, on the cluster that is connected.
 
     Args:
-        items: small values that can be pickled.
+        items: small values.
         stages: what each value goes through, in processes that stay.
-        spread: makes several values of an item, one at least, before the first stage.
+        spread: makes several values of an item, one at least, before the first stage, where there is a core.
+        finish: what each value goes through last, where there is a core.
 
     Raises:
         CodecError: one of the functions has raised it.
@@ -58,6 +62,8 @@ def run(
             num_cpus=stage.cores,
             num_gpus=stage.gpus or None,
         )
+    if finish:
+        data = data.map(_Finish(finish))
     return _in_order(data.iter_rows())
 
 
@@ -86,6 +92,16 @@ class _Spread:
             yield {"item": row["item"], "step": step, "last": False, "value": value}
             value, step = following, step + 1
         yield {"item": row["item"], "step": step, "last": True, "value": value}
+
+
+class _Finish:
+    """Rows with other values."""
+
+    def __init__(self, function: Function) -> None:
+        self._function = function
+
+    def __call__(self, row: Row) -> Row:
+        return row | {"value": self._function(row["value"])}
 
 
 class _Apply:
