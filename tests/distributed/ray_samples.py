@@ -12,6 +12,9 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+from click.testing import CliRunner, Result
+
+from clip_feature_codec.cli.main import main
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.distributed.encoding import RayEncoding
 from clip_feature_codec.embed import embedder_for, load_embedder
@@ -59,6 +62,11 @@ def encode(
         progress=progress,
         elsewhere=where,
     )
+
+
+def run(*line: object) -> Result:
+    """Run ``clip-codec`` in this process."""
+    return CliRunner().invoke(main, [str(word) for word in line])
 
 
 def rows(folder: Path) -> list[tuple[str, str, bytes]]:

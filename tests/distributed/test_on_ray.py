@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray_samples import BATCH, Killer, encode, make_photos, rows
+from ray_samples import BATCH, Killer, encode, make_photos, rows, run
 
 from clip_feature_codec.bundle import Bundle
 from clip_feature_codec.codec.feature_codec import FeatureCodec
@@ -78,3 +78,50 @@ def test_what_was_sealed_before_it_was_stopped_is_not_done_again(
     found = encode(photos, tmp_path / "there", mini, ray=True)
     assert (found.added, found.unchanged) == (31 - sealed, sealed)
     assert rows(tmp_path / "there") == rows(work / "here")
+
+
+@pytest.mark.parametrize("more", [["--preview"], pytest.param([], marks=pytest.mark.slow)])
+def test_a_store_is_decoded(cluster: Any, work: Path, tmp_path: Path, more: list[str]) -> None:
+    for name, where in (("here", []), ("there", ["--ray", "auto"])):
+        line = ["decode", work / "here", "-o", tmp_path / name, "--size", "16", "--steps", "1", *more, *where]
+        assert run(*line).exit_code == 0
+    files = sorted(path.relative_to(tmp_path / "here") for path in (tmp_path / "here").rglob("*.png"))
+    assert len(files) == 31
+    for file in files:
+        assert (tmp_path / "there" / file).read_bytes() == (tmp_path / "here" / file).read_bytes()
+
+
+def test_a_store_is_transcoded_and_what_is_damaged_is_listed(
+    cluster: Any, work: Path, tmp_path: Path
+) -> None:
+    run("unpack", work / "here", "-o", tmp_path / "loose")
+    (tmp_path / "loose/d0/p002.clp").write_bytes(b"damaged")
+    told = []
+    for name, more in (("here", ["--packed"]), ("there", ["--ray", "auto"])):
+        result = run("transcode", tmp_path / "loose", "-o", tmp_path / name, "--max-bytes", "64", *more)
+        assert result.exit_code == 1
+        told.append([line for line in result.stderr.splitlines() if line.startswith(("failed", "error"))])
+    assert told[0] == told[1]
+    assert "p002.clp: SHA-256 differs" in told[0][0]
+    assert rows(tmp_path / "there") == rows(tmp_path / "here")
+
+
+def test_one_line_says_what_cannot_be(cluster: Any, work: Path, tmp_path: Path) -> None:
+    photos, out = work / "photos", tmp_path / "out"
+    picture, stream = photos / "d0/p000.png", tmp_path / "x.clp"
+    run("encode", picture, "-o", stream)
+    refused = {
+        ("encode", picture, "-o", out, "--ray", "auto"): "--ray is for a folder",
+        ("encode", photos, "-o", out, "--embedder-cores", "2"): "--ray",
+        ("encode", photos, "-o", out, "--ray", "auto", "--workers", "2"): "--workers",
+        ("encode", photos, "-o", out, "--ray", "auto", "--device", "cuda"): "no GPU in the Ray cluster",
+        ("encode", photos, "-o", out, "--ray", "auto", "--embedder-cores", "64"): "found 2 cores",
+        ("encode", photos, "-o", out, "--ray", "auto", "--max-bytes", "5"): "budget",
+        ("transcode", stream, "-o", tmp_path / "y.clp", "--ray", "auto"): "--ray is for a store",
+        ("decode", stream, "-o", tmp_path / "y.png", "--ray", "auto"): "--ray is for a store",
+        ("decode", work / "here", "-o", out, "--name", "d0/p000", "--ray", "auto"): "--name",
+    }
+    for line, expected in refused.items():
+        result = run(*line, "--quiet")
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1), (line, result.output)
+        assert expected in result.stderr, line

@@ -48,9 +48,13 @@ def run(
 
     Raises:
         CodecError: one of the functions has raised it.
+        ClusterError: there are too few cores, or the work cannot be done there.
     """
     import ray.data
 
+    needed = max(stage.cores for stage in stages) + (finish is not None)
+    if (cores := ray.cluster_resources().get("CPU", 0)) < needed:
+        raise ClusterError(f"Ray cluster: found {cores:g} cores, expected at least {needed:g}")
     rows = [{"item": number, "step": 0, "last": True, "value": item} for number, item in enumerate(items)]
     if not rows:
         return iter(())
