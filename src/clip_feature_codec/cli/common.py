@@ -62,8 +62,8 @@ ray_option = click.option(
     "--ray",
     "ray_address",
     metavar="ADDRESS",
-    help="Work on a Ray cluster: host:port, auto for the one that this machine belongs to, or local to start one "
-    "here. New stores are packed.",
+    help="Work on a Ray cluster: host:port, auto for the one that this machine belongs to, or local to start "
+    "one here. New stores are packed.",
 )
 json_option = click.option(
     "--json",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +22,7 @@ from clip_feature_codec.cli.common import (
     quiet_option,
     raise_failures,
     rate_options,
+    ray_option,
     read_picture,
     remark,
     remark_on_model,
@@ -26,7 +30,14 @@ from clip_feature_codec.cli.common import (
     write_bytes,
     write_json,
 )
-from clip_feature_codec.cli.paths import IN_FOLDER, NamedOrOnHub, OutputPath, SourceName
+from clip_feature_codec.cli.paths import (
+    IN_FOLDER,
+    NamedOrOnHub,
+    OutputPath,
+    SourceName,
+    absolute,
+    absolute_source,
+)
 from clip_feature_codec.cli.reporting import resumable
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.outputs.kinds import STORE, STREAM
@@ -34,6 +45,7 @@ from clip_feature_codec.outputs.kinds import STORE, STREAM
 if TYPE_CHECKING:
     from clip_feature_codec.codec.feature_codec import FeatureCodec
     from clip_feature_codec.codec.space import ClipSpace
+    from clip_feature_codec.distributed.encoding import RayEncoding
     from clip_feature_codec.embed import Embedder
     from clip_feature_codec.encode import EncodeResult
 
@@ -66,6 +78,12 @@ _folder_options = stack(
     model_options,
     device_option,
     packed_option,
+    ray_option,
+    click.option(
+        "--embedder-cores",
+        type=click.IntRange(min=1),
+        help="With --ray: cores of each process that embeds, where there is no GPU. [default: 1]",
+    ),
     json_option,
     quiet_option,
 )
@@ -94,9 +112,10 @@ def encode(source: str, out: Path, **options: Any) -> None:
     if is_source(source):
         _encode_source(source, out, **options)
     else:
-        for name in ("sync", "packed"):
-            if options[name]:
-                raise ConfigError(f"{source} is a file; --{name} is for a folder of pictures: leave it out")
+        for name in ("sync", "packed", "ray_address", "embedder_cores"):
+            if options.pop(name):
+                option = name.removesuffix("_address").replace("_", "-")
+                raise ConfigError(f"{source} is a file; --{option} is for a folder of pictures: leave it out")
         _encode_picture(Path(source), out, **options)
 
 
@@ -114,6 +133,8 @@ def _encode_source(
     out_dir: Path,
     sync: bool,
     packed: bool,
+    ray_address: str | None,
+    embedder_cores: int | None,
     batch_size: int,
     workers: int | None,
     codec_path: str | None,
@@ -130,10 +151,22 @@ def _encode_source(
     rate = make_rate(options)
     embedder = None
     if rate.layers != "layout":
-        embedder = _embedder(out_dir, codec_path, model, pretrained, device)
+        here = "cpu" if ray_address else device  # where it only says how pictures are read
+        embedder = _embedder(out_dir, codec_path, model, pretrained, here)
         remark_on_model(embedder.space, quiet)
     codec = _tables(out_dir, codec_path, embedder.space if embedder else None, model)
-    with resumable(), ProgressBars(quiet) as progress:
+    with resumable(), ProgressBars(quiet) as progress, ExitStack() as stack:
+        elsewhere = None
+        if ray_address:
+            if workers is not None:
+                raise ConfigError("--workers are processes of one machine: leave it out, or --ray")
+            space = embedder.space if embedder else None
+            elsewhere = stack.enter_context(
+                _on_ray(ray_address, space, model, pretrained, device, embedder_cores or 1)
+            )
+            source = absolute_source(source)
+        elif embedder_cores:
+            raise ConfigError("--embedder-cores says what --ray should do: leave it out")
         result = encode_source(
             source,
             out_dir,
@@ -141,16 +174,36 @@ def _encode_source(
             codec,
             rate,
             sync=sync,
-            packed=packed,
+            packed=packed or elsewhere is not None,
             batch_size=batch_size,
             workers=workers,
             max_pixels=max_pixels,
             progress=progress,
+            elsewhere=elsewhere,
         )
     record = _record(out_dir, result)
     _remark_on(record, sync, quiet)
     write_json(record, json_path)
     raise_failures(result.failures, result.added + result.unchanged + len(result.failures))
+
+
+@contextmanager
+def _on_ray(
+    address: str,
+    space: ClipSpace | None,
+    model: str | None,
+    pretrained: str | None,
+    device: str,
+    cores: int,
+) -> Iterator[RayEncoding]:
+    """A cluster that encodes, with the model of a space in processes of its own."""
+    from clip_feature_codec.distributed.cluster import connected
+    from clip_feature_codec.distributed.encoding import RayEncoding
+    from clip_feature_codec.embed import embedder_for
+
+    load = partial(embedder_for, space, absolute(model), absolute(pretrained), device) if space else None
+    with connected(address):
+        yield RayEncoding(load, device, cores)
 
 
 def _remark_on(record: dict[str, Any], sync: bool, quiet: bool) -> None:

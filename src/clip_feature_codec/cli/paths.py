@@ -13,6 +13,7 @@ from clip_feature_codec.hub import is_hub_name
 from clip_feature_codec.names import ADDED
 from clip_feature_codec.outputs import FileKind, FolderKind
 from clip_feature_codec.packs import pack_folder
+from clip_feature_codec.places import is_url
 
 IN_PATH = click.Path(exists=True, allow_dash=True, path_type=Path)
 IN_FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
@@ -38,8 +39,13 @@ class NamedOrOnHub(click.Path):
 
 
 def absolute(name: str | None) -> str | None:
-    """A file or folder that is there, by its whole path, for processes in other folders; other names as they are."""
+    """A file or folder that is there by its whole path, for processes in other folders; other names as is."""
     return str(Path(name).resolve()) if name and Path(name).exists() else name
+
+
+def absolute_source(name: str) -> str:
+    """A source for processes in other folders (see `open_source`)."""
+    return name if is_url(name) else str(Path.cwd() / name)
 
 
 class SourceName(click.Path):

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from clip_feature_codec.distributed.pipeline import Function, Stage
-from clip_feature_codec.errors import ConfigError
+from clip_feature_codec.errors import ClusterError
 from clip_feature_codec.extras import extra
+
+_DEATHS = 10  # of processes of a stage, one after another, before any has begun to work
 
 LOCAL = "local"
 """The address that has a cluster started on this machine."""
@@ -23,11 +25,11 @@ def connected(address: str) -> Iterator[None]:
     A program that is connected to one already goes on with that.
 
     Args:
-        address: ``host:port`` of a cluster; ``auto``, the one that this machine is a node of; or ``local``: one is
-            started, with all cores and GPUs of this machine.
+        address: ``host:port`` of a cluster; ``auto``, the one that this machine is a node of; or
+            ``local``: one is started, with all cores and GPUs of this machine.
 
     Raises:
-        ConfigError: there is no such cluster.
+        ClusterError: there is no such cluster.
         MissingExtraError: Ray is not installed.
     """
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # read when it is imported
@@ -37,7 +39,7 @@ def connected(address: str) -> Iterator[None]:
     connect = not ray.is_initialized()
     if connect:
         _connect(address)
-    _set_quiet(ray.data.DataContext.get_current())
+    _set_up(ray.data.DataContext.get_current())
     try:
         yield
     finally:
@@ -56,7 +58,7 @@ def _connect(address: str) -> None:
         ray.init(address, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
-        raise ConfigError(f"Ray cluster {address!r}: cannot be reached: {reason}") from None
+        raise ClusterError(f"Ray cluster {address!r}: cannot be reached: {reason}") from None
 
 
 def network_stage(make: Callable[[], Function], device: str, cores: int = 1) -> Stage:
@@ -70,18 +72,19 @@ def network_stage(make: Callable[[], Function], device: str, cores: int = 1) -> 
         cores: of a process that has no GPU.
 
     Raises:
-        ConfigError: a GPU is wanted, and the cluster has none.
+        ClusterError: a GPU is wanted, and the cluster has none.
     """
     import ray
 
     gpus = ray.cluster_resources().get("GPU", 0)
     if device.startswith("cuda") and not gpus:
-        raise ConfigError(f"device {device!r}: found no GPU in the Ray cluster")
+        raise ClusterError(f"device {device!r}: found no GPU in the Ray cluster")
     return Stage(make, gpus=1.0) if gpus and device != "cpu" else Stage(make, cores=cores)
 
 
-def _set_quiet(context: Any) -> None:
-    """Let the commands say how far the work is, and in one line what went wrong."""
+def _set_up(context: Any) -> None:
+    """Let the commands say how far the work is and what went wrong, and go on when a process is killed."""
     context.enable_progress_bars = context.print_on_execution_start = False
-    context.raise_original_map_exception = True
+    # Errors of ours come as values (see `pipeline`): who dies when it begins was killed, and another begins.
+    context.max_consecutive_actor_init_deaths = _DEATHS
     logging.getLogger("ray.data").setLevel(logging.ERROR)

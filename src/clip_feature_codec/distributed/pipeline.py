@@ -1,15 +1,18 @@
 """Stages of work that values go through on a cluster, and come back from in order.
 
-Ray Data runs them: it decides which process takes what, holds values back where the next stage is slower, gives work
-that was lost with a process or a machine to others, and joins stages that want the same cores. A value travels as a
-row, with its place, since rows come back as they are done.
+Ray Data runs them: it decides which process takes what, holds values back where the next stage is slower,
+does again elsewhere what was lost with a process or a machine, and joins stages that want the same cores. A
+value travels as a row, with its place, since rows come back as they are done.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+from clip_feature_codec.errors import ClusterError, CodecError, reason
 
 Row = dict[str, Any]
 Function = Callable[[Any], Any]
@@ -30,20 +33,28 @@ class Stage:
 
 
 def run(
-    items: Sequence[Any], *stages: Stage, spread: Callable[[Any], Iterable[Any]] | None = None
+    items: Sequence[Any],
+    *stages: Stage,
+    spread: Callable[[Any], Iterable[Any]] | None = None,
+    finish: Function | None = None,
 ) -> Iterator[Any]:
     """What items become, in order, on the cluster that is connected.
 
     Args:
-        items: small values that can be pickled.
+        items: small values.
         stages: what each value goes through, in processes that stay.
-        spread: makes several values of an item, one at least, before the first stage.
+        spread: makes values of an item, one at least, before the first stage, where there is a core.
+        finish: what each value goes through last, where there is a core.
 
     Raises:
         CodecError: one of the functions has raised it.
+        ClusterError: there are too few cores, or the work cannot be done there.
     """
     import ray.data
 
+    needed = max(stage.cores for stage in stages) + (finish is not None)
+    if (cores := ray.cluster_resources().get("CPU", 0)) < needed:
+        raise ClusterError(f"Ray cluster: found {cores:g} cores, expected at least {needed:g}")
     rows = [{"item": number, "step": 0, "last": True, "value": item} for number, item in enumerate(items)]
     if not rows:
         return iter(())
@@ -58,19 +69,46 @@ def run(
             num_cpus=stage.cores,
             num_gpus=stage.gpus or None,
         )
-    return _in_order(data.iter_rows())
+    if finish:
+        data = data.map(_Finish(finish))
+    return _in_order(data.iter_rows(), len(items))
 
 
-def _in_order(rows: Iterable[Row]) -> Iterator[Any]:
-    """The values of rows by the places of these; those that come early wait."""
+def _in_order(rows: Iterable[Row], count: int) -> Iterator[Any]:
+    """The values of rows of so many items by their places; those that come early wait."""
+    import ray.exceptions
+
     early: dict[tuple[int, int], Row] = {}
     place = (0, 0)
-    for row in rows:
-        early[row["item"], row["step"]] = row
-        while place in early:
-            now = early.pop(place)
-            place = (place[0] + 1, 0) if now["last"] else (place[0], place[1] + 1)
-            yield now["value"]
+    try:
+        for row in rows:
+            early[row["item"], row["step"]] = row
+            while place in early:
+                now = early.pop(place)
+                if isinstance(now["value"], _Failure):
+                    raise now["value"].error
+                place = (place[0] + 1, 0) if now["last"] else (place[0], place[1] + 1)
+                yield now["value"]
+    except ray.exceptions.RayTaskError:  # a fault of ours, and where it is
+        raise
+    except ray.exceptions.RayError as error:
+        raise ClusterError(f"Ray cluster: {reason(error)}") from error
+    if place != (count, 0):
+        raise ClusterError(f"Ray cluster: {count - place[0]} of {count} pieces of work did not come back")
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An error on its way to whoever asked for the work, in place of a value: Ray would tell it as text."""
+
+    error: CodecError | OSError
+
+
+def _attempt(function: Function, value: Any) -> Any:
+    try:
+        return value if isinstance(value, _Failure) else function(value)
+    except (CodecError, OSError) as error:
+        return _Failure(error)
 
 
 class _Spread:
@@ -81,18 +119,32 @@ class _Spread:
 
     def __call__(self, row: Row) -> Iterator[Row]:
         values = iter(self._spread(row["value"]))
-        value, step = next(values), 0
-        for following in values:
-            yield {"item": row["item"], "step": step, "last": False, "value": value}
+        end = object()
+        value, step = _attempt(partial(next, values), end), 0
+        while value is not end:
+            following = end if isinstance(value, _Failure) else _attempt(partial(next, values), end)
+            yield row | {"step": step, "last": following is end, "value": value}
             value, step = following, step + 1
-        yield {"item": row["item"], "step": step, "last": True, "value": value}
+
+
+class _Finish:
+    """Rows with other values."""
+
+    def __init__(self, function: Function) -> None:
+        self._function = function
+
+    def __call__(self, row: Row) -> Row:
+        return row | {"value": _attempt(self._function, row["value"])}
 
 
 class _Apply:
     """A stage, in one of its processes."""
 
     def __init__(self, make: Callable[[], Function]) -> None:
-        self._function = make()
+        self._function = _attempt(lambda _: make(), None)
 
     def __call__(self, row: Row) -> Row:
-        return row | {"value": self._function(row["value"])}
+        function = self._function
+        return row | {
+            "value": function if isinstance(function, _Failure) else _attempt(function, row["value"])
+        }

@@ -55,7 +55,7 @@ class Batch:
 
 
 class Run(Protocol):
-    """Some batches that follow each other. It is small and can be pickled: whoever has it finds their pictures."""
+    """Batches that follow each other. It is small and can be pickled; whoever has it finds their pictures."""
 
     def batches(self) -> Iterator[Batch]:
         """The batches in order, of pictures that are known, too."""

@@ -268,7 +268,7 @@ class EncodingJob:
                 yield batch, self._work.embed(self._embedder, read)
 
     def _told(self, items: Iterable[Item], total: int | None, stage: str = "encoding") -> Iterator[Item]:
-        """The same items, and progress is told of the pictures in them; first of all that there are none yet."""
+        """The same items, and progress is told of the pictures in them, first of all that none is done."""
         count = failed = 0
         if total != 0:
             self._progress(stage, 0, total or 0)

@@ -28,7 +28,7 @@ STREAMS_AT_ONCE = 256
 _WORK = ".transcode.json"
 
 Coded: TypeAlias = tuple[list[Entry], list[tuple[str, str]], list[bytes]]
-"""Entries of a block with what their streams were coded to, and between the two (path, reason) of the others."""
+"""Entries of a block; (path, reason) of those that cannot be read; what the streams of the former became."""
 
 
 class Elsewhere(Protocol):

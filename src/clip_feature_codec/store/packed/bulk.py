@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.store.catalogue import Catalogue
-from clip_feature_codec.store.manifest import Entry
+from clip_feature_codec.store.manifest import DonePart, Entry
 from clip_feature_codec.store.packed.packed_store import PackedStore
 from clip_feature_codec.store.packed.shards import SHARD_ROWS
 from clip_feature_codec.store.writing import NewStream
@@ -40,6 +40,7 @@ class BulkStore(PackedStore):
         super().__init__(folder, codec)
         self._writer = write
         self._catalogue = self._new_ones = _NewOnes(self._names)
+        self._ended: list[tuple[str, DonePart]] = []
         self._sealed_at = time.monotonic()
 
     @property
@@ -52,8 +53,14 @@ class BulkStore(PackedStore):
         super().finish()
         self._let_wait()
 
+    def finish_part(self, key: str, done: DonePart) -> None:
+        """Keep that a part of a source was encoded to its end, as soon as its pictures are in a shard."""
+        self._ended.append((key, done))
+        if self.is_kept:
+            self._let_wait()
+
     def _write(self, streams: Iterable[NewStream]) -> list[tuple[str, str]]:
-        """Have streams wait; when there are enough of them, or they have waited for long, they become a shard."""
+        """Have streams wait; when there are enough, or they have waited for long, they become a shard."""
         for new in streams:
             if new.known != new.entry:
                 self._new_ones.add(new)
@@ -76,6 +83,9 @@ class BulkStore(PackedStore):
     def _let_wait(self) -> None:
         """Begin with nothing that waits."""
         self._new_ones.clear()
+        for key, done in self._ended:
+            super().finish_part(key, done)
+        self._ended = []
         self._sealed_at = time.monotonic()
 
 
