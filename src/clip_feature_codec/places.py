@@ -42,7 +42,9 @@ def archive_stem(place: str) -> str:
 
 def place_in(folder: str, name: str) -> str:
     """The place of a name in a folder or an archive."""
-    return f"{folder}{'' if folder.endswith('/') or not folder else '/'}{name}"
+    if folder in ("", "."):
+        return name
+    return f"{folder}{'' if folder.endswith('/') else '/'}{name}"
 
 
 def safe_name(name: str) -> str:

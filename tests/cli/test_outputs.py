@@ -72,6 +72,7 @@ WRITING = {
     ("fit", "out"): ("-o codec.json", "codec.json"),
     ("fit", "json_path"): ("--json new.json", "new.json"),
     ("train", "store"): ("store", "store/diffusion_unet_final.pt"),
+    ("train", "cache"): ("--cache cache", "cache/16-00000.rgb"),
     ("eval", "html_path"): ("--html new.html", "new.html"),
     ("eval", "json_path"): ("--json new.json", "new.json"),
     ("eval", "tables"): ("--table new.csv --table new.parquet", "new.parquet"),

@@ -158,7 +158,7 @@ class ArchiveBatches:
         runs = list(self._runs())
         chosen = list(spread(runs, limit))
         quota = max(1, limit // max(1, len(chosen)))
-        return [replace(run, limit=quota + 1) for run in chosen]  # one more for the end, if it is one
+        return [replace(run, limit=quota) for run in chosen]
 
     def are_all(self, sampled: Sequence[Batch]) -> bool:
         """Whether a sample has the end of every part."""
@@ -170,14 +170,17 @@ class ArchiveBatches:
 
 @dataclass(frozen=True)
 class _PartRun:
-    """The batches of a part of a source; only the first ``limit``, where there is one."""
+    """The batches of a part; only the first ``limit``, where there is one, and what ends with them."""
 
     part: Part
     size: int
     limit: int | None = None
 
     def batches(self) -> Iterator[Batch]:
-        return islice(self._all(), self.limit)
+        for number, batch in enumerate(self._all()):
+            if self.limit is not None and number >= self.limit and batch.ended is None:
+                return
+            yield batch
 
     def _all(self) -> Iterator[Batch]:
         notes, number, count = Notes(), 0, 0

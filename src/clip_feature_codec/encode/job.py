@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -99,7 +99,7 @@ class EncodingJob:
             raise ConfigError("tables are fitted on vectors: name a codec to encode layouts alone")
         settings = digest([self._space.fingerprint, rate.layers, max_pixels])
         self._chunks = Chunks(self._folder, settings)
-        self._workers = default_workers(self._embedder) if workers is None else workers
+        self._workers = workers
         self._limits = limits
         require_possible(rate, limits, [None])
 
@@ -162,7 +162,7 @@ class EncodingJob:
 
     def _coded(self, tables: FeatureCodec, chunks: Iterable[tuple[Batch, Chunk]]) -> Iterator[CodedBatch]:
         """Code chunks, on all cores, while the next is embedded."""
-        return in_order(partial(self._work.encode, tables), chunks)
+        return in_order(lambda item: self._work.encode(tables, item), chunks)
 
     def _stored(
         self,
@@ -249,11 +249,16 @@ class EncodingJob:
             batches: what is to be done; given back without their pictures.
             total: how many pictures there are in them.
         """
-        workers = self._workers if total is None else min(self._workers, -(-total // self._batch_size))
+        waiting = iter(batches)
+        first = next(waiting, None)
+        if first is None:  # then no model is loaded
+            return
+        workers = default_workers(self._embedder) if self._workers is None else self._workers
+        workers = workers if total is None else min(workers, -(-total // self._batch_size))
         kept: set[str] = set()
 
         def unread() -> Iterator[Batch]:
-            for batch in batches:
+            for batch in chain([first], waiting):
                 if self._chunks.current(batch.key, batch.pictures):
                     kept.add(batch.key)
                     yield replace(batch, pictures=[])

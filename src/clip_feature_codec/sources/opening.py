@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from clip_feature_codec.errors import StoreError
 from clip_feature_codec.images.formats import READ_SUFFIXES
+from clip_feature_codec.names import SHARDS, SHARDS_FOLDER
 from clip_feature_codec.places import PARQUET, TARS, is_archive, is_url, place_in
 from clip_feature_codec.sources.archives import ArchivesSource
 from clip_feature_codec.sources.files import FilesSource
@@ -48,8 +49,8 @@ def _folder(name: str, leave_out: Path | None) -> Source:
     if not folder.is_dir():
         raise StoreError(f"{name} is not a folder of pictures")
     scan = scan_folder(folder, leave_out)
-    found = FilesSource(name, name, scan.pictures, scan.skipped, scan.failures)
-    return _archives_instead(found, [place_in(name, inside) for inside in scan.skipped if is_archive(inside)])
+    found = FilesSource(name, str(folder), scan.pictures, scan.skipped, scan.failures)
+    return _archives_instead(found, [inside for inside in scan.skipped if is_archive(inside)])
 
 
 def _below_url(name: str) -> Source:
@@ -62,20 +63,22 @@ def _below_url(name: str) -> Source:
     pictures = [file for file in inside if PurePosixPath(file[0]).suffix.lower() in READ_SUFFIXES]
     skipped = [file[0] for file in inside if PurePosixPath(file[0]).suffix.lower() not in READ_SUFFIXES]
     found = FilesSource(name, root, pictures, skipped, [])
-    return _archives_instead(found, [file.place for file in files if is_archive(file.place)])
+    return _archives_instead(found, [inside for inside in skipped if is_archive(inside)])
 
 
 def _archives_instead(found: FilesSource, archives: Sequence[str]) -> Source:
-    """What was found in a folder; if that is no picture, the archives there.
+    """What was found in a folder; if that is no picture, the archives there, but for the shards of stores.
 
     Raises:
         StoreError: there are none either.
     """
     if found.names:
         return found
+    archives = [inside for inside in archives if not PurePosixPath(inside).match(f"{SHARDS_FOLDER}/{SHARDS}")]
     if archives:
-        others = [name for name in found.skipped if not is_archive(name)]
-        return _archives(found.name, archives, others, found.failures)
+        others = sorted({*found.skipped} - {*archives})
+        places = [place_in(found.root, inside) for inside in archives]
+        return _archives(found.name, places, others, found.failures)
     if found.failures:
         raise StoreError(f"{found.name}: no pictures there; {found.failures[0][1]}")
     seen = f"found {count_kinds(found.skipped)}, " if found.skipped else ""
@@ -96,7 +99,7 @@ def _archives(
     """
     files: list[StoredFile] = []
     problems = list(failures)
-    for place in dict.fromkeys(places):
+    for place in dict.fromkeys(place if is_url(place) else str(Path(place)) for place in places):
         try:
             files.append(stat_file(place))
         except StoreError as error:
