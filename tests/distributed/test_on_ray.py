@@ -116,7 +116,7 @@ def test_one_line_says_what_cannot_be(cluster: Any, work: Path, tmp_path: Path) 
         ("encode", photos, "-o", out, "--ray", "auto", "--workers", "2"): "--workers",
         ("encode", photos, "-o", out, "--ray", "auto", "--device", "cuda"): "no GPU in the Ray cluster",
         ("encode", photos, "-o", out, "--ray", "auto", "--embedder-cores", "64"): "found 2 cores",
-        ("encode", photos, "-o", out, "--ray", "auto", "--max-bytes", "5"): "budget",
+        ("encode", photos, "-o", out, "--ray", "auto", "--max-bytes", "7"): "max bytes: found 7",
         ("transcode", stream, "-o", tmp_path / "y.clp", "--ray", "auto"): "--ray is for a store",
         ("decode", stream, "-o", tmp_path / "y.png", "--ray", "auto"): "--ray is for a store",
         ("decode", work / "here", "-o", out, "--name", "d0/p000", "--ray", "auto"): "--name",
