@@ -10,13 +10,13 @@ demo: $(READY)
 	$(BIN)/clip-codec demo --out demo
 
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 test-install: $(READY)
 	$(BIN)/pytest -m slow -s tests/test_core.py tests/test_wheel.py
 
 test-all: $(READY)
-	$(BIN)/pytest -m ""
+	$(BIN)/pytest -n auto --dist loadfile -m ""
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -28,10 +28,11 @@ bench: $(READY)
 	$(BIN)/python benchmarks/sampler.py
 	$(BIN)/python benchmarks/unet_cost.py
 
-$(READY): pyproject.toml $(LOOPS)
+$(READY): pyproject.toml recipes/web/package.json $(LOOPS)
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Python 3.11 to 3.13 is needed: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable ".[dev]"
+	if command -v npm > /dev/null; then npm install --prefix recipes/web --no-package-lock --no-audit --no-fund --loglevel=error; fi
 	touch $(READY)
 
 clean:

@@ -23,6 +23,8 @@ _COMMANDS = {
     "train": "train:train",
     "eval": "eval:evaluate",
     "compare": "compare:compare",
+    "link": "link:link",
+    "desktop": "desktop:desktop",
     "demo": "demo:demo",
 }
 """Where each command is: module of this room, and name in it."""

@@ -1,15 +1,18 @@
-// `.clp` files in the browser: what is in them, and the coarse colour picture of their layout layer.
+// `.clp` files in the browser: what is in them, shown, painted, and made of pictures.
 
 import { parse as parseWith } from "./container.js";
 import { draw } from "./draw.js";
 import { ClpError, MissingLayerError } from "./errors.js";
 import { decodeCoefficients } from "./layout.js";
+import { outputSize } from "./shapes.js";
 import { TABLES } from "./tables.js";
+import { vectorDecoder } from "./vector.js";
 
+export { Encoder } from "./encoder.js";
+export { Painter } from "./painter.js";
 export { ClpError, MissingLayerError };
 
 const MAX_SIZE = 8192;
-const LONGEST = 128;
 
 /** See index.d.ts. */
 export const MINI = Object.freeze({ tables_sha256: TABLES.sha256, profile: TABLES.profile });
@@ -33,18 +36,11 @@ export function decodeLayout(bytes, { size = 256, square = false, codec = MINI }
   return { width, height, data: draw(decodeCoefficients(stream.layout), width, height) };
 }
 
-/**
- * The width and height whose longer side is `size` and whose ratio is nearest to `aspect`. The longest shape
- * that a stream can say stands for lines of pixels, too, and is drawn at half its width.
- */
-function outputSize(aspect, size) {
-  const share = Math.min(aspect, 1 / aspect);
-  const shorter = Math.max(1, roundHalfEven((size * share) / (share === 1 / LONGEST ? 2 : 1)));
-  return aspect >= 1 ? [size, shorter] : [shorter, size];
-}
-
-function roundHalfEven(value) {
-  const whole = Math.floor(value);
-  const rest = value - whole;
-  return rest === 0.5 ? whole + (whole % 2) : Math.round(value);
+/** See index.d.ts. */
+export function decodeVector(bytes, { codec }) {
+  const { semantic } = parse(bytes, { codec });
+  if (semantic === null) {
+    throw new MissingLayerError("semantic layer: found none in the stream, expected one");
+  }
+  return vectorDecoder(codec).decode(semantic);
 }

@@ -1,6 +1,7 @@
 // The container (docs/clp-format.md): checked in the document's order, cheapest first, before anything is decoded.
 
 import { ClpError } from "./errors.js";
+import { roundHalfEven } from "./shapes.js";
 
 const MAGIC = 0xc7;
 const VERSION = 1;
@@ -102,6 +103,29 @@ function takeApart(flags, bytes) {
     aspect,
     header: at,
   };
+}
+
+/**
+ * Make a stream of both layers, or of a vector alone.
+ *
+ * @param {{tables_sha256: string, profile: string}} codec what they were coded with
+ * @param {{semantic: Uint8Array, layout: ?Uint8Array}} layers
+ * @param {number[]} aspect from aspectField
+ * @returns {Uint8Array}
+ */
+export function pack({ tables_sha256: sha256, profile }, { semantic, layout }, aspect) {
+  const flags = (VERSION << 5) | (PROFILES.indexOf(profile) << 3) | (layout ? 4 : 0) | (aspect.length ? 1 : 0);
+  const id = [0, 2].map((at) => parseInt(sha256.slice(at, at + 2), 16));
+  const first = layout ? [layout.length, ...layout] : [];
+  const stream = Uint8Array.from([MAGIC, flags, ...id, 0, 0, ...aspect, ...first, ...semantic]);
+  new DataView(stream.buffer).setUint16(4, checksum(stream, sha256), true);
+  return stream;
+}
+
+/** The byte of a picture's shape, width / height; none for a square one. */
+export function aspectField(aspect) {
+  const units = Math.max(1, roundHalfEven(128 * Math.min(aspect, 1 / aspect)));
+  return units === 128 ? [] : [units | (aspect < 1 ? 0x80 : 0)];
 }
 
 function byteAt(bytes, at, field) {

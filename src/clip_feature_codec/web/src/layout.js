@@ -2,6 +2,7 @@
 
 import { ArithmeticDecoder } from "./arithmetic.js";
 import { ClpError } from "./errors.js";
+import { address, Magnitudes, MANTISSAS } from "./magnitudes.js";
 import { TABLES } from "./tables.js";
 
 export const SIDE = 41;
@@ -10,13 +11,7 @@ const BANDS = [9, 49, 169];
 const MAX_STEP = 160;
 const LOWEST = -1280;
 const HIGHEST = 3328;
-const ESCAPE = 19;
-const SYMBOLS = 20;
 const LARGEST = 65536;
-const MANTISSAS = [
-  65536, 68438, 71468, 74632, 77936, 81386, 84990, 88752, 92682, 96785, 101070, 105545, 110218, 115098,
-  120194, 125515,
-];
 // The state after a symbol of even and of odd magnitude (Ungerboeck's 8-state code).
 const SUCCESSORS = [0, 4, 2, 6, 4, 0, 6, 2, 3, 7, 1, 5, 7, 3, 5, 1];
 // (du, dv) of the neighbours whose scores are added up in pairs.
@@ -25,8 +20,7 @@ const NEAR = [-1, 0, 0, -1, -2, 0, 0, -2, -1, 1, -2, 2, -3, 0, 0, -3];
 /** The coefficients in their order: channel, u (vertical), v (horizontal), places of those before. */
 export const GEOMETRY = geometry();
 
-/** Cumulative frequencies of each row and quantiser, 21 numbers each. */
-const STARTS = cumulative(TABLES.frequencies);
+const MAGNITUDES = new Magnitudes(TABLES);
 
 /**
  * Decode a layout payload.
@@ -39,7 +33,7 @@ export function decodeCoefficients(payload) {
   const step = payload[0];
   if (step > MAX_STEP) throw new ClpError(`layout step: found ${step}, expected 0 to ${MAX_STEP}`);
   const { channel, diagonal, group, near, earlier, count } = GEOMETRY;
-  const { scales, weights, scores, information, centroids } = TABLES;
+  const { scales, weights, information } = TABLES;
   const size = MANTISSAS[step % 16] * 2 ** (step >> 4);
   const code = new ArithmeticDecoder(payload.subarray(1));
   const coefficients = new Int32Array(count);
@@ -61,23 +55,14 @@ export function decodeCoefficients(payload) {
     for (let k = 0; k < 8; k++) moved += weights[8 * group[i] + k] * features[k];
     const [row, shift] = address(Math.min(start + Math.floor(moved / 256), HIGHEST) >> 4);
     const quantiser = state >> 2;
-    const table = 2 * row + quantiser;
-    const symbol = code.symbol(STARTS, (SYMBOLS + 1) * table);
-    let magnitude = symbol;
-    if (symbol === ESCAPE) {
-      const bits = code.bits(4);
-      magnitude += 2 ** bits + code.bits(bits) - 1;
-    }
-    if (shift > 0) magnitude = magnitude * 2 ** shift + code.bits(shift);
-    if (magnitude >= 32768) throw endsElsewhere(payload);
+    const magnitude = MAGNITUDES.magnitude(code, row, quantiser, shift);
+    if (!Magnitudes.holds(magnitude)) throw endsElsewhere(payload);
     if (magnitude > 0) {
-      const centroid = shift === 0 ? centroids[SYMBOLS * table + symbol] : 0;
-      const value = ((2 * magnitude - quantiser) * 256 + centroid) * (code.bits(1) ? -1 : 1);
+      const value = MAGNITUDES.value(code, magnitude, row, quantiser, shift);
       coefficients[i] = Math.floor((value * size + 2 ** 20) / 2 ** 21);
     }
     const [home, coarse] = address(Math.min(start, HIGHEST) >> 4);
-    const told = Math.min(magnitude >> coarse, ESCAPE);
-    scored[i] = scores[SYMBOLS * (2 * home + quantiser) + told];
+    scored[i] = MAGNITUDES.score(magnitude, home, quantiser, coarse);
     running[4] += scored[i];
     running[5] += information[home];
     state = SUCCESSORS[2 * state + (magnitude & 1)];
@@ -117,12 +102,6 @@ function turn(running, sameChannel, sameDiagonal) {
   }
 }
 
-/** The table row of a level, and how many low bits of the magnitude are coded apart from it. */
-function address(level) {
-  const row = (level >> 1) + 40;
-  return row < 57 ? [Math.max(row, 0), 0] : [57 + ((row - 57) % 8), ((row - 57) >> 3) + 1];
-}
-
 function geometry() {
   const places = [];
   RADII.forEach((radius, c) => {
@@ -151,15 +130,4 @@ function geometry() {
     if (u < 2 && v < 2) found.means.push(i);
   });
   return found;
-}
-
-function cumulative(frequencies) {
-  const starts = new Uint16Array((frequencies.length / SYMBOLS) * (SYMBOLS + 1));
-  for (let table = 0; table < frequencies.length / SYMBOLS; table++) {
-    for (let s = 0; s < SYMBOLS; s++) {
-      const at = (SYMBOLS + 1) * table + s;
-      starts[at + 1] = starts[at] + frequencies[SYMBOLS * table + s];
-    }
-  }
-  return starts;
 }
