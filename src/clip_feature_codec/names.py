@@ -18,7 +18,7 @@ SHARDS = "streams-*.parquet"
 """What these are called."""
 MANIFEST_FILES = (MANIFEST_FILE, OLD_MANIFEST_FILE, PACKED_FILE)
 """A folder with tables and without one of these is no store."""
-INDEX_FILE = "search.index"
+INDEX_FOLDER = "search.index"
 """Where searching keeps what it has read of a store's streams."""
 DECODER_FILE = "diffusion_unet_final.pt"
 """The decoder that training puts into a store."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
-from clip_feature_codec.names import INDEX_FILE
+from clip_feature_codec.names import INDEX_FOLDER
 from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.search.nearest import SearchIndex
 from clip_feature_codec.store.writing import NewPicture
@@ -62,4 +63,6 @@ def assert_exact(index: SearchIndex, query: np.ndarray, count: int) -> None:
 
 
 def index_bytes(store: FeatureStore) -> bytes:
-    return (store.folder / INDEX_FILE).read_bytes()
+    """All that an index says, in order; the names of its files are any."""
+    record = json.loads((store.folder / INDEX_FOLDER / "index.json").read_text())
+    return record

@@ -16,7 +16,7 @@ from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.errors import SpaceMismatchError
-from clip_feature_codec.names import INDEX_FILE
+from clip_feature_codec.names import INDEX_FOLDER
 from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.manifest import Entry
 from clip_feature_codec.store.search.index_file import IndexFile
@@ -117,8 +117,8 @@ def test_an_index_of_another_clip_space_is_refused_with_both_names(
     other = FeatureStore.create(tmp_path / "other", FeatureCodec.fit(unit_vectors(50), space(weights="cd")))
     other.add(tmp_path, [NewPicture("x.jpg", 4, 3, 1, 1)], Layers(unit_vectors(1)))
     SearchIndex.open(other)
-    shutil.copy(other.folder / INDEX_FILE, searched.folder / INDEX_FILE)
-    with pytest.raises(SpaceMismatchError, match=INDEX_FILE) as caught:
+    shutil.copy(other.folder / INDEX_FOLDER, searched.folder / INDEX_FOLDER)
+    with pytest.raises(SpaceMismatchError, match=INDEX_FOLDER) as caught:
         SearchIndex.open(searched)
     assert other.codec.space.label in str(caught.value)
     assert searched.codec.space.label in str(caught.value)
@@ -128,14 +128,14 @@ def test_an_index_of_other_tables_is_made_again(tmp_path: Path, searched: Featur
     other = FeatureStore.create(tmp_path / "other", FeatureCodec.fit(unit_vectors(9), space()))
     other.add(tmp_path, [NewPicture("x.jpg", 4, 3, 1, 1)], Layers(unit_vectors(1)))
     SearchIndex.open(other)
-    shutil.copy(other.folder / INDEX_FILE, searched.folder / INDEX_FILE)
+    shutil.copy(other.folder / INDEX_FOLDER, searched.folder / INDEX_FOLDER)
     index = SearchIndex.open(searched)
     assert len(index) == len(index.file.rows) == 40
     assert_exact(index, unit_vectors(1, 9)[0], 5)
 
 
 def test_a_folder_in_the_index_s_place_is_no_hindrance(searched: FeatureStore) -> None:
-    (searched.folder / INDEX_FILE).mkdir()
+    (searched.folder / INDEX_FOLDER).mkdir()
     assert_exact(SearchIndex.open(searched), unit_vectors(1, 9)[0], 5)
 
 
@@ -146,7 +146,7 @@ def test_a_store_that_cannot_be_written_to_is_searched(searched: FeatureStore) -
         assert_exact(SearchIndex.open(searched), unit_vectors(1, 9)[0], 5)
     finally:
         searched.folder.chmod(0o755)
-    assert not (searched.folder / INDEX_FILE).exists()
+    assert not (searched.folder / INDEX_FOLDER).exists()
 
 
 def test_a_store_on_a_full_disk_is_searched(searched: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:

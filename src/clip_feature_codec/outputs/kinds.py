@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clip_feature_codec.names import CODEC_FILE, DECODER_FILE, INDEX_FILE, MANIFEST_FILES
+from clip_feature_codec.names import CODEC_FILE, DECODER_FILE, MANIFEST_FILES
 from clip_feature_codec.outputs import marks, stores
 
 
@@ -78,7 +78,7 @@ ENDINGS_OF = (
 
 
 def _store(folder: Path, inputs: Sequence[Path]) -> Iterator[tuple[Path, FileKind]]:
-    yield from ((folder / name, _STORED) for name in (CODEC_FILE, *MANIFEST_FILES, INDEX_FILE))
+    yield from ((folder / name, _STORED) for name in (CODEC_FILE, *MANIFEST_FILES))
 
 
 def _decoder(folder: Path, inputs: Sequence[Path]) -> Iterator[tuple[Path, FileKind]]:

@@ -205,7 +205,7 @@ def _packed(levels: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     fields = 8 // bits
     size = -(-levels.shape[1] // fields)
     padded = np.zeros((len(levels), fields, size), np.uint8)
-    padded.reshape(len(levels), -1)[:, : levels.shape[1]] = levels
+    padded.reshape(len(levels), fields * size)[:, : levels.shape[1]] = levels
     packed: NDArray[Any] = np.zeros((len(levels), size), np.uint8)
     for number in range(fields):
         packed |= padded[:, number] << np.uint8(number * bits)

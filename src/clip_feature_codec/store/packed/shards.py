@@ -7,12 +7,17 @@ many bits as they need, and streams and hashes, which nothing makes smaller, are
 
 from __future__ import annotations
 
+import hashlib
+import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from clip_feature_codec.errors import StoreError, reason
 from clip_feature_codec.extras import extra
@@ -146,6 +151,22 @@ class Shard:
 
     def __len__(self) -> int:
         return self.rows - len(self.dropped)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What tells the file from any other: its size, and a hash of what Parquet writes last."""
+        with self.path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(-8, os.SEEK_END)
+            footer = int.from_bytes(file.read(4), "little")
+            file.seek(-8 - footer, os.SEEK_END)
+            return f"{size} {hashlib.sha256(file.read(footer)).hexdigest()[:16]}"
+
+    def hashes(self) -> NDArray[np.uint8]:
+        """`Entry.sha256` of all rows, dropped ones included, (rows, 16); zeros for what is none."""
+        column = self._file.read(["sha256"])["sha256"].to_pylist()
+        blobs = (blob if len(blob) == HASH_BYTES else bytes(HASH_BYTES) for blob in column)
+        return np.frombuffer(b"".join(blobs), np.uint8).reshape(-1, HASH_BYTES)
 
     def entry(self, row: int) -> Entry:
         """The entry of a row."""
