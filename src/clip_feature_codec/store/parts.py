@@ -66,6 +66,6 @@ class ShardPart:
 
     def entries(self, numbers: Sequence[int]) -> Iterator[Entry | None]:
         """See `Part.entries`."""
-        for number in numbers:
-            there = 0 <= number < self._shard.rows and number not in self._shard.dropped
-            yield self._shard.entry(number) if there else None
+        there = [n for n in numbers if 0 <= n < self._shard.rows and n not in self._shard.dropped]
+        found = dict(zip(there, self._shard.entries(there), strict=True))
+        return (found.get(number) for number in numbers)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
-from itertools import accumulate
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,7 +141,7 @@ class Shard:
             self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)
         ]
         self._starts: list[int] = [0, *accumulate(groups)]
-        self._entries_of = lru_cache(_GROUPS_KEPT)(self._read_entries)
+        self._facts_of = lru_cache(_GROUPS_KEPT)(self._read_facts)
         self._streams_of = lru_cache(_GROUPS_KEPT)(self._read_streams)
 
     @property
@@ -170,9 +170,18 @@ class Shard:
 
     def entry(self, row: int) -> Entry:
         """The entry of a row."""
-        group = bisect_right(self._starts, row) - 1
-        entry: Entry = self._entries_of(group)[row - self._starts[group]]
-        return entry
+        return next(self.entries([row]))
+
+    def entries(self, rows: Iterable[int]) -> Iterator[Entry]:
+        """The entries of rows; each group is read once where its rows are together."""
+        for group, some in groupby(rows, lambda row: bisect_right(self._starts, row) - 1):
+            start, table = self._starts[group], self._facts_of(group)
+            places = [row - start for row in some]
+            few = 4 * len(places) < table.num_rows
+            columns = [(table[name].take(places) if few else table[name]).to_pylist() for name in _FACTS]
+            for at, place in enumerate(places):
+                values = [column[at if few else place] for column in columns]
+                yield _entry(self.path, values, (self.number, start + place))
 
     def stream(self, row: int) -> bytes:
         """The stream of a row. Raises OSError."""
@@ -218,17 +227,14 @@ class Shard:
         except (OSError, pa.ArrowException) as error:
             raise OSError(0, f"{self.path.name}, row group {group}: {error}") from None
 
-    def _read_entries(self, group: int) -> list[Entry]:
+    def _read_facts(self, group: int) -> pyarrow.Table:
         pa = _arrow()
         try:
             table = self._read(group, list(_FACTS))
         except OSError as error:
             raise StoreError(f"{self.path}: cannot be read: {error.strerror}") from None
-        columns = {name: table[name] for name in _FACTS}
-        columns["source_mtime"] = columns["source_mtime"].cast(pa.int64())
-        rows = zip(*(columns[name].to_pylist() for name in _FACTS), strict=True)
-        start = self._starts[group]
-        return [_entry(self.path, row, (self.number, start + i)) for i, row in enumerate(rows)]
+        place = table.schema.get_field_index("source_mtime")
+        return table.set_column(place, "source_mtime", table["source_mtime"].cast(pa.int64()))
 
     def _read_streams(self, group: int) -> pyarrow.Array:
         return self._read(group, ["stream"])["stream"].combine_chunks()
