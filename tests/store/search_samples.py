@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +61,6 @@ def assert_exact(index: SearchIndex, query: np.ndarray, count: int) -> None:
     assert cosines == pytest.approx([cosine for _, cosine in expected], abs=1e-13)
 
 
-def index_bytes(store: FeatureStore) -> bytes:
-    """All that an index says, in order; the names of its files are any."""
-    record = json.loads((store.folder / INDEX_FOLDER / "index.json").read_text())
-    return record
+def index_bytes(store: FeatureStore) -> dict[str, bytes]:
+    """All files of an index, by name."""
+    return {path.name: path.read_bytes() for path in sorted((store.folder / INDEX_FOLDER).iterdir())}

@@ -76,7 +76,7 @@ def find_duplicates(
     links = _Links(len(vectors))
     for left, right, cosines in _close_pairs(index, vectors.first, threshold, progress):
         links.add(left, right, cosines)
-    groups = [group for group in links.groups() if len(group) > 1 or len(vectors.rows(int(group[0]))) > 1]
+    groups = [g for g in links.groups() if sum(len(vectors.rows(v)) for v in g[:2].tolist()) > 1]
     found = (sorted(group, key=lambda one: one[0]) for group in _twins(index, vectors, groups, links))
     several = sorted((group for group in found if len(group) > 1), key=lambda group: group[0][0])
     return [[twin for _, twin in group] for group in several]

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +192,7 @@ class _Update:
         self._store, self._parts, self._streams = store, parts, streams
         self._place, self._progress = place, progress
         self._done = self._total = 0
+        self._left = _Left([])
 
     def made(self, old: IndexFile | None, *, keep: bool) -> IndexFile:
         """The index, from one that is there; with ``keep``, its list is written after each part."""
@@ -206,25 +206,31 @@ class _Update:
 
     def _sample(self) -> NDArray[np.float64]:
         """Vectors from all over the store, (n, D)."""
-        entries = self._store.entries
-        size = _SAMPLE // _BLOCKS
-        starts = range(0, len(entries), max(size, len(entries) // _BLOCKS))
-        _, vectors = self._streams.decode(list(chain.from_iterable(entries[i : i + size] for i in starts)))
-        return vectors
+        found = [np.zeros((0, self._store.codec.dim))]
+        size, total = _SAMPLE // _BLOCKS, len(self._store)
+        for part in self._parts:
+            numbers, _ = part.hashes()
+            for first in range(0, len(numbers), max(size, total // _BLOCKS)):
+                there = filter(None, part.entries(numbers[first : first + size].tolist()))
+                found.append(self._streams.decode(list(there))[1])
+        return np.concatenate(found)
 
     def _extended(self, old: IndexFile, keep: bool) -> IndexFile:
         names = {part.name for part in self._parts}
-        left = _Left([s for name, part in old.parts.items() if name not in names for s in part.segments])
         known = {part.name: old.parts.get(part.name, PartIndex()) for part in self._parts}
         changes = [
             _Change.of(part, known[part.name])
             for part in self._parts
             if not part.state or part.state != known[part.name].state or known[part.name].failed
         ]
+        left = [s for name, part in old.parts.items() if name not in names for s in part.segments]
+        for change in changes:
+            left += [s for s, gone in zip(change.segments, change.gone, strict=True) if len(gone)]
+        self._left = _Left(left)
         self._done, self._total = 0, sum(len(change.numbers) for change in changes)
         index = replace(old, parts=known)
         for change in changes:
-            for found in self._part(change, old.frame, left):
+            for found in self._part(change, old.frame):
                 index = replace(index, parts=index.parts | {change.part.name: found})
                 if keep:
                     index = index.saved(self._place)
@@ -234,15 +240,17 @@ class _Update:
             self._progress("indexing", self._total, self._total)
         return index
 
-    def _part(self, change: _Change, frame: CoarseFrame, left: _Left) -> Iterator[PartIndex]:
+    def _part(self, change: _Change, frame: CoarseFrame) -> Iterator[PartIndex]:
         """A part as it is after each new segment; the last one is whole."""
         segments, gone = self._kept(change)
         waiting, failed = [], []
         # Small ones at the end are taken along, so that there are few of them however often a little is added.
-        while segments and len(segments[-1]) < min(SEGMENT_ROWS, 2 * len(change.numbers)):
+        added = len(change.numbers)
+        while segments and len(segments[-1]) < min(SEGMENT_ROWS, 2 * added):
             live = np.setdiff1d(np.arange(len(segments[-1])), gone.pop())
             waiting.append(segments.pop().take(live))
-        for segment, bad in self._new(change, frame, left):
+            added += len(live)
+        for segment, bad in self._new(change, frame):
             waiting.append(segment)
             failed += bad
             if sum(map(len, waiting)) >= SEGMENT_ROWS:
@@ -269,15 +277,13 @@ class _Update:
                 gone.append(np.zeros(0, np.intp))
         return segments, gone
 
-    def _new(
-        self, change: _Change, frame: CoarseFrame, left: _Left
-    ) -> Iterator[tuple[Segment, list[int]]]:
+    def _new(self, change: _Change, frame: CoarseFrame) -> Iterator[tuple[Segment, list[int]]]:
         """Vectors of entries that no segment has, some at a time, and the numbers of those that have none."""
         for first in range(0, len(change.numbers), _STREAMS_AT_ONCE):
             self._progress("indexing", self._done, self._total)
             numbers = change.numbers[first : first + _STREAMS_AT_ONCE]
             self._done += len(numbers)
-            found, others = left.taken(numbers, change.keys[first : first + _STREAMS_AT_ONCE])
+            found, others = self._left.taken(numbers, change.keys[first : first + _STREAMS_AT_ONCE])
             entries = {e.name: (n, e) for n, e in zip(others, change.part.entries(others), strict=True) if e}
             good, vectors = self._streams.decode([entry for _, entry in entries.values()])
             decoded = np.array([entries.pop(entry.name)[0] for entry in good], np.int64)

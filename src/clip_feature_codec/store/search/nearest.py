@@ -37,6 +37,7 @@ from clip_feature_codec.store.search.segments import FINE
 _ROWS_AT_ONCE = 4096
 _FIRST_CANDIDATES = 256
 _ROWS_TOGETHER = 4
+_FOLLOWED = 5  # times that a search begins again where the store has changed under it
 _SLACK = 1e-9  # above all rounding of float64 sums over 8192 channels
 _FLOAT32 = 2.0**-23
 _NONE = np.iinfo(np.int32).min
@@ -74,14 +75,22 @@ class SearchIndex:
         parts: Sequence[Part] | None = None,
         streams: Streams | None = None,
     ) -> None:
-        self.store, self.file = store, file
-        self._parts = store.parts() if parts is None else parts
+        self.store = store
         self._streams = streams or Streams(store)
-        found = list(file.segments([part.name for part in self._parts]))
+        self._hold(store.parts() if parts is None else parts, file)
+
+    def _hold(self, parts: Sequence[Part], file: IndexFile) -> None:
+        self.file, self._parts, self._moved = file, parts, False
+        found = list(file.segments([part.name for part in parts]))
         self._part_of = [place for place, _, _ in found]
         self._segments = [segment for _, segment, _ in found]
         self._starts = np.cumsum([0, *map(len, self._segments)])
         self._gone = {i: set(gone.tolist()) for i, (_, _, gone) in enumerate(found) if len(gone)}
+
+    def _follow(self) -> None:
+        """Go on with the store as it is now."""
+        parts = self.store.parts()
+        self._hold(parts, updated_index(self.store, parts, self._streams))
 
     @classmethod
     def open(cls, store: Store, progress: Progress = silent) -> SearchIndex:
@@ -157,7 +166,8 @@ class SearchIndex:
             for at, entry in zip(order, found, strict=True):
                 if entry is not None and entry.sha256 == segment.keys[places[at]].tobytes().hex():
                     yield int(rows[mine][at]), entry
-                else:  # changed since the index was opened
+                else:  # taken out, changed or sealed into a shard since the index was opened
+                    self._moved = True
                     self._lose(int(rows[mine][at]))
 
     def _lose(self, row: int) -> None:
@@ -184,13 +194,22 @@ class SearchIndex:
         if count < 1:
             raise ConfigError(f"count: found {count}, expected at least 1")
         unit = _unit_query(query, self.store.codec.dim)
+        for _ in range(_FOLLOWED):
+            best = self._found(unit, count)
+            if not self._moved:
+                break
+            self._follow()
+        return [Hit(entry, -negative) for negative, _, entry in best]
+
+    def _found(self, unit: NDArray[np.float64], count: int) -> list[tuple[float, tuple[int, int], Entry]]:
+        """The ``count`` best, as `_best` gives them."""
         known: dict[int, tuple[float, Entry] | None] = {}
         while True:
-            rows, limits = self._candidates(unit, min(count, self.rows))
             before = len(self)
+            rows, limits = self._candidates(unit, min(count, self.rows))
             best = self._best(unit, rows, limits, count, known)
             if len(self) == before:  # else what is gone has kept others out
-                return [Hit(entry, -negative) for negative, _, entry in best]
+                return best
 
     def _candidates(
         self, unit: NDArray[np.float64], count: int
