@@ -20,6 +20,8 @@ MANIFEST_FILES = (MANIFEST_FILE, OLD_MANIFEST_FILE, PACKED_FILE)
 """A folder with tables and without one of these is no store."""
 INDEX_FOLDER = "search.index"
 """Where searching keeps what it has read of a store's streams."""
+EXPORT_FILE = "export.json"
+"""What says of a folder that it is an export of a store."""
 DECODER_FILE = "diffusion_unet_final.pt"
 """The decoder that training puts into a store."""
 DECODER_FOLDER = "decoder"

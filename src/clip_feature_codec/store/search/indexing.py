@@ -54,9 +54,12 @@ class Streams:
                 good.append(entry)
             except BitstreamError as error:
                 self.failures[entry.name] = str(self._store.stream_path(entry)), str(error)
-        return self._decode(good, streams)
+        return self.decode_read(good, streams)
 
-    def _decode(self, entries: list[Entry], streams: list[Stream]) -> tuple[list[Entry], NDArray[np.float64]]:
+    def decode_read(
+        self, entries: list[Entry], streams: list[Stream]
+    ) -> tuple[list[Entry], NDArray[np.float64]]:
+        """The same where their streams have been read already."""
         try:
             vectors = self._store.codec.vectors(streams).astype(np.float64)
         except BitstreamError as error:
@@ -66,8 +69,8 @@ class Streams:
                 return [], np.zeros((0, self._store.codec.dim))
             half = len(entries) // 2  # finds a few bad ones among thousands in few steps
             first, last = (
-                self._decode(entries[:half], streams[:half]),
-                self._decode(entries[half:], streams[half:]),
+                self.decode_read(entries[:half], streams[:half]),
+                self.decode_read(entries[half:], streams[half:]),
             )
             return first[0] + last[0], np.concatenate([first[1], last[1]])
         return entries, vectors / np.sqrt(np.square(vectors).sum(axis=1, keepdims=True))
