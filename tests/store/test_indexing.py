@@ -245,7 +245,9 @@ def test_rows_that_are_sealed_into_another_shard_are_not_decoded_again(
     assert_exact(index, unit_vectors(1, 9)[0], 4)
 
 
-def test_a_store_is_searched_while_another_process_adds_to_it(packed: PackedStore, small_shards: None) -> None:
+def test_a_store_is_searched_while_another_process_adds_to_it(
+    packed: PackedStore, small_shards: None
+) -> None:
     """What is found is in the store, and what was there when the index was opened is found."""
     script = (
         "import sys; sys.path[:0] = sys.argv[2:]\n"

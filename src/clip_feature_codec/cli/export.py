@@ -25,12 +25,12 @@ _FORMATS = ("lance", "parquet", "npy")  # of `store.exporting`, which takes its 
 @click.argument("store_dir", metavar="STORE", type=IN_FOLDER)
 @click.option("--to", type=click.Choice(_FORMATS), required=True, help="The format.")
 @click.option("-o", "--out", type=OutputPath(EXPORT), required=True, help="The new folder.")
-@click.option("--codes", is_flag=True, help="8-bit integers with a scale for each vector, instead of float16.")
+@click.option(
+    "--codes", is_flag=True, help="8-bit integers with a scale for each vector, instead of float16."
+)
 @json_option
 @quiet_option
-def export(
-    store_dir: Path, to: str, out: Path, codes: bool, json_path: Path | None, quiet: bool
-) -> None:
+def export(store_dir: Path, to: str, out: Path, codes: bool, json_path: Path | None, quiet: bool) -> None:
     """Write the vectors of a store, with names and streams, for LanceDB, other databases, or numpy.
 
     The folder is written whole or not at all: killed, it leaves nothing; an export that is there is replaced.

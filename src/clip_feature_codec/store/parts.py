@@ -1,4 +1,4 @@
-"""The parts of a store, so that what is kept of its streams elsewhere is brought up to date at what has changed."""
+"""The parts of a store, so that what is made of its streams can follow it at the cost of what has changed."""
 
 from __future__ import annotations
 

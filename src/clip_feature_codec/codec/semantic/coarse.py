@@ -1,20 +1,21 @@
 """Vectors in 2.9 bits a channel that can be searched as they are, and how far each lies from its code.
 
-A vector is turned into the principal axes of its like, widest first. Of D coefficients, D / 32 are kept in 8 bits,
-11 D / 32 in 4, the rest in 2, as levels of a step for each axis. For each of these three groups, a byte says how
-far the coefficients are from their levels, in steps. By Cauchy and Schwarz, the product of a query with what is
-missing of a group is at most that times the length of the query's coefficients times their steps: so a code has an
-upper limit for the product with its vector, as in a VA-file (Weber, Schek and Blott 1998), and a search that goes
-through the codes alone knows what it can leave out.
+A vector is turned into the principal axes of its like, widest first. Of D coefficients, D / 32 are kept in 8
+bits, 11 D / 32 in 4, the rest in 2, as levels of a step for each axis. For each of these three groups, a byte
+says how far the coefficients are from their levels, in steps. By Cauchy and Schwarz, the product of a query
+with what is missing of a group is at most that times the length of the query's coefficients times their
+steps: so a code has an upper limit for the product with its vector, as in a VA-file (Weber, Schek and Blott
+1998), and a search that goes through the codes alone knows what it can leave out.
 
-On CLIP vectors of photographs, one in a thousand has a limit above the cosine of the tenth nearest among 100,000,
-and one in a hundred for queries that lie away from all photographs, as words do.
+On CLIP vectors of photographs, one in a thousand has a limit above the cosine of the tenth nearest among
+100,000, and one in a hundred for queries that lie away from all photographs, as words do.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,7 +112,7 @@ class CoarseFrame:
     @cached_property
     def _groups(self) -> list[slice]:
         ends = np.cumsum([0, *_counts(self.dim)]).tolist()
-        return [slice(first, last) for first, last in zip(ends, ends[1:], strict=False)]
+        return [slice(first, last) for first, last in pairwise(ends)]
 
     def encode(self, vectors: NDArray[np.float64]) -> Codes:
         """Codes of unit vectors (N, D)."""

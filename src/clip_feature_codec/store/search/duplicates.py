@@ -1,10 +1,10 @@
 """Groups of pictures whose decoded vectors lie close together, among all pairs of a store.
 
-All pairs are N^2 / 2. Equal streams are one vector. The rest is cut into boxes in the space of the leading principal
-axes, as by a k-d tree (Bentley 1975): pairs of boxes that lie too far apart are left out as a whole, and of the
-others' pairs most are ruled out in these axes, since the distance of two vectors is at least that of their
-projections, and |x - y|^2 = 2 - 2 cos. What is left is compared in all dimensions by the index's fine codes, and by
-the decoded streams where those cannot decide.
+All pairs are N^2 / 2. Equal streams are one vector. The rest is cut into boxes in the space of the leading
+principal axes, as by a k-d tree (Bentley 1975): pairs of boxes that lie too far apart are left out as a
+whole, and of the others' pairs most are ruled out in these axes, since the distance of two vectors is at
+least that of their projections, and |x - y|^2 = 2 - 2 cos. What is left is compared in all dimensions by the
+index's fine codes, and by the decoded streams where those cannot decide.
 
 Memory is about a hundred bytes a vector, whatever the number of pairs; the projections lie in a file.
 """
@@ -38,6 +38,8 @@ _FLOAT32 = 2.0**-24
 _TOLERANCE = 1e-12  # of float64 products: a vector is its own duplicate at a threshold of 1, too
 
 _Pairs = tuple[NDArray[np.intp], NDArray[np.intp]]
+
+
 @dataclass(frozen=True)
 class Twin:
     """A picture of a group.
@@ -94,7 +96,9 @@ class _Vectors:
         order = np.lexsort((halves[:, 1], halves[:, 0]))
         self._rows = order[index.live()[order]]
         changes = (halves[self._rows[1:]] != halves[self._rows[:-1]]).any(axis=1)
-        begins = np.flatnonzero(np.concatenate([[True], changes])) if len(self._rows) else np.zeros(0, np.intp)
+        begins = (
+            np.flatnonzero(np.concatenate([[True], changes])) if len(self._rows) else np.zeros(0, np.intp)
+        )
         self.first = self._rows[begins]
         self._starts = np.append(begins, len(self._rows))
 
@@ -165,7 +169,7 @@ def _connected(count: int, left: NDArray[np.intp], right: NDArray[np.intp]) -> N
 def _close_pairs(
     index: SearchIndex, rows: NDArray[np.intp], threshold: float, progress: Progress
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]]:
-    """All pairs at or above the threshold, some at a time: places in rows (n,) and (n,), about cosines (n,)."""
+    """All pairs at or above the threshold, some at a time: places in rows, (n,) and (n,); cosines (n,)."""
     if not len(rows):
         return
     with tempfile.TemporaryFile() as file:
@@ -189,9 +193,7 @@ class _Boxes:
         file: takes the projections, float32 (N, M), box by box.
     """
 
-    def __init__(
-        self, index: SearchIndex, rows: NDArray[np.intp], threshold: float, file: IO[bytes]
-    ) -> None:
+    def __init__(self, index: SearchIndex, rows: NDArray[np.intp], threshold: float, file: IO[bytes]) -> None:
         mean, axes = _axes(index, rows)
         count, width = len(rows), axes.shape[1]
         places = np.empty((count, min(_SPLIT_AXES, width)), np.float32)
@@ -219,7 +221,9 @@ class _Boxes:
     def neighbours(self) -> Iterator[tuple[int, NDArray[np.intp]]]:
         """Each box, with those from it on that have a vector within reach, as far as boxes tell."""
         for number in range(len(self._members)):
-            gaps = np.maximum(self._low[number:] - self._high[number], self._low[number] - self._high[number:])
+            gaps = np.maximum(
+                self._low[number:] - self._high[number], self._low[number] - self._high[number:]
+            )
             near = np.square(np.maximum(gaps, 0)).sum(axis=1) <= self._reach**2 * (1 + 1e-5)
             yield number, number + np.flatnonzero(near)
 
@@ -290,10 +294,10 @@ def _confirmed(
     yield left[sure], right[sure], cosines[sure]
     doubtful = np.flatnonzero(~sure & (cosines + errors >= threshold))
     for first in range(0, len(doubtful), _BLOCK):
-        some = doubtful[first : first + _BLOCK]
-        known, exact = _cosines(index, rows[left[some]], rows[right[some]])
+        a, b = (side[doubtful[first : first + _BLOCK]] for side in (left, right))
+        known, exact = _cosines(index, rows[a], rows[b])
         close = known & (exact >= threshold - _TOLERANCE)
-        yield left[some][close], right[some][close], exact[close]
+        yield a[close], b[close], exact[close]
 
 
 def _cosines(

@@ -1,8 +1,8 @@
 """The list behind a search index: which segments there are, and what of the store they stand for.
 
-It is a folder beside the store's other files. ``index.json`` names all else in it and is replaced as a whole, so
-that readers always find an index that belongs together. It is a cache: whatever is wrong with it, it is made again
-from the streams.
+It is a folder beside the store's other files. ``index.json`` names all else in it and is replaced as a whole,
+so that readers always find an index that belongs together. It is a cache: whatever is wrong with it, it is
+made again from the streams.
 """
 
 from __future__ import annotations
@@ -118,7 +118,9 @@ class IndexFile:
         parts = {
             name: PartIndex(
                 str(part["state"]),
-                tuple(Segment.load(folder, _file_name(s["name"]), s["rows"], frame) for s in part["segments"]),
+                tuple(
+                    Segment.load(folder, _file_name(s["name"]), s["rows"], frame) for s in part["segments"]
+                ),
                 tuple(_places(s["gone"], s["rows"]) for s in part["segments"]),
                 tuple(map(int, part["failed"])),
             )
@@ -127,7 +129,7 @@ class IndexFile:
         return cls(space, str(record["tables_sha256"]), frame, fitted, parts, record["frame"])
 
     def segments(self, names: list[str]) -> Iterator[tuple[int, Segment, NDArray[np.intp]]]:
-        """The segments of the parts of these names: place of the part's name, segment, places that are gone."""
+        """The segments of parts: place of the part's name among these, segment, places that are gone."""
         for place, name in enumerate(names):
             part = self.parts.get(name, PartIndex())
             for segment, gone in zip(part.segments, part.gone, strict=True):

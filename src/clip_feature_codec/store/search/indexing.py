@@ -1,4 +1,4 @@
-"""Keeping the search index of a store up to date: what is new is added as a segment, what is gone is marked."""
+"""Keeping the search index of a store up to date: what is new becomes a segment, what is gone is marked."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ class _Update:
         """A part as it is after each new segment; the last one is whole."""
         segments, gone = self._kept(change)
         waiting, failed = [], []
-        # Small ones at the end are taken along, so that there are few of them however often a little is added.
+        # Small ones at the end are taken along: so there are few, however often a little is added.
         added = len(change.numbers)
         while segments and len(segments[-1]) < min(SEGMENT_ROWS, 2 * added):
             live = np.setdiff1d(np.arange(len(segments[-1])), gone.pop())
@@ -306,9 +306,7 @@ class _Left:
         self._starts, self._order = starts, np.argsort(every)
         self._words = every[self._order]
 
-    def taken(
-        self, numbers: NDArray[np.int64], keys: NDArray[np.uint8]
-    ) -> tuple[list[Segment], list[int]]:
+    def taken(self, numbers: NDArray[np.int64], keys: NDArray[np.uint8]) -> tuple[list[Segment], list[int]]:
         """What there is for streams of these keys (n, 16), under numbers (n,); and the other numbers."""
         have = np.zeros(len(numbers), bool)
         found: list[Segment] = []

@@ -2,15 +2,15 @@
 
 Three passes, each over what the one before could not rule out:
 
-1. the coarse codes of all vectors give an upper limit for each cosine (see `codec.semantic.coarse`), a segment at a
-   time on all cores;
+1. the coarse codes of all vectors give an upper limit for each cosine (see `codec.semantic.coarse`), a
+   segment at a time on all cores;
 2. the fine codes of those whose limits are high enough narrow them down, and with them what is high enough;
 3. the streams themselves are decoded, best first, and give the cosines.
 
-By Cauchy and Schwarz, the cosine of a unit query with a vector differs from its product with an approximation by
-at most their distance. So each pass has an upper limit for what it leaves out, and the search ends when the last
-result is above all limits (optimal multi-step search, Seidl and Kriegel 1998). The result is that of a search
-through all decoded vectors.
+By Cauchy and Schwarz, the cosine of a unit query with a vector differs from its product with an approximation
+by at most their distance. So each pass has an upper limit for what it leaves out, and the search ends when
+the last result is above all limits (optimal multi-step search, Seidl and Kriegel 1998). The result is that of
+a search through all decoded vectors.
 
 What is held in memory does not depend on how many there are: the codes are mapped from files, and entries are
 looked up for results alone.
@@ -114,7 +114,7 @@ class SearchIndex:
 
     @property
     def fine_error(self) -> float:
-        """The distance of a vector from its `fine` approximation is at most this; of a product, with rounding."""
+        """Above the distance of a vector from its `fine` approximation, and the rounding of products."""
         dim = self.file.frame.dim
         return float(np.sqrt(dim)) * 0.5001 / FINE + (dim + 16) * _FLOAT32
 
@@ -266,9 +266,8 @@ class SearchIndex:
             # As many as are wanting at least, since together they are decoded faster.
             some = rows[done : done + max(_ROWS_TOGETHER, count - len(best))].tolist()
             self._measure(unit, sorted(row for row in some if row not in known), known)
-            for row in some:
-                if (cosine_and_entry := known[row]) is not None:
-                    best.append((-cosine_and_entry[0], self.order(row), cosine_and_entry[1]))
+            found = ((row, known[row]) for row in some)
+            best += [(-pair[0], self.order(row), pair[1]) for row, pair in found if pair is not None]
             best = sorted(best, key=lambda one: one[:2])[:count]
             done += len(some)
         return best

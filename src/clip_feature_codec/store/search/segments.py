@@ -1,8 +1,8 @@
 """Segments of a search index: some vectors of a store in a file, coarse and fine, and whose they are.
 
 A vector is kept twice: in the few bits of `coarse`, which a search goes through, and as int16 channels of
-1 / 32767, which decide among the few that it finds. The file is in the safetensors format and memory-mapped; it
-is written once, whole or not at all.
+1 / 32767, which decide among the few that it finds. The file is in the safetensors format and memory-mapped;
+it is written once, whole or not at all.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ SEGMENT_ROWS = 32_768
 
 ENDING = ".safetensors"
 FINE = 32767
+_ARRAYS = ("levels", "radii", "fine", "keys", "numbers")
 _TYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
     "U8": np.dtype("u1"),
@@ -81,18 +82,18 @@ class Segment:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All arrays, by the names of the attributes."""
-        return {name: getattr(self, name) for name in ("levels", "radii", "fine", "keys", "numbers")}
+        return {name: getattr(self, name) for name in _ARRAYS}
 
     def sliced(self, size: int) -> list[Segment]:
         """The same vectors in segments of at most so many."""
         starts = range(0, len(self), size)
-        return [Segment(*(a[i : i + size] for a in self.arrays().values())) for i in starts]
+        return [_segment({key: array[i : i + size] for key, array in self.arrays().items()}) for i in starts]
 
     def saved(self, folder: Path) -> Segment:
         """Write it to a file of its own, and go on from there. Raises OSError."""
         name = f"{secrets.token_hex(8)}{ENDING}"
         write_atomic(folder / name, save(_contiguous(self.arrays())), durable=True)
-        return Segment(**mapped(folder / name), name=name)
+        return _segment(mapped(folder / name), name)
 
     @classmethod
     def load(cls, folder: Path, name: str, rows: int, frame: CoarseFrame) -> Segment:
@@ -103,7 +104,7 @@ class Segment:
             ValueError: it is none of ours, or another one.
         """
         found = mapped(folder / name)
-        expected = {
+        expected: dict[str, Any] = {
             "levels": (np.uint8, (rows, frame.row_bytes)),
             "radii": (np.uint8, (rows, GROUPS)),
             "fine": (np.int16, (rows, frame.dim)),
@@ -112,13 +113,18 @@ class Segment:
         }
         if {key: (array.dtype, array.shape) for key, array in found.items()} != expected:
             raise ValueError(f"{name}: found other arrays than a segment's")
-        return cls(**found, name=name)
+        return _segment(found, name)
+
+
+def _segment(arrays: dict[str, NDArray[Any]], name: str = "") -> Segment:
+    levels, radii, fine, keys, numbers = (arrays[key] for key in _ARRAYS)
+    return Segment(levels, radii, fine, keys, numbers, name)
 
 
 def joined(segments: list[Segment]) -> Segment:
     """The vectors of one segment or more in the order of their numbers."""
-    columns = (np.concatenate(arrays) for arrays in zip(*(s.arrays().values() for s in segments), strict=True))
-    whole = Segment(*columns)
+    every = [segment.arrays() for segment in segments]
+    whole = _segment({key: np.concatenate([arrays[key] for arrays in every]) for key in _ARRAYS})
     order = np.argsort(whole.numbers, kind="stable")
     return whole if (order[:-1] < order[1:]).all() else whole.take(order)
 
@@ -152,7 +158,9 @@ def mapped(path: Path) -> dict[str, NDArray[Any]]:
     """
     with path.open("rb") as file:
         try:
-            with safe_open(path, framework="np"):  # refuses whatever is wrong with the header, and another size
+            with safe_open(
+                path, framework="np"
+            ):  # refuses whatever is wrong with the header, and another size
                 pass
         except SafetensorError as error:
             raise ValueError(f"{path.name}: not in the safetensors format ({error})") from None
