@@ -29,6 +29,7 @@ _SIGNATURES: dict[str, tuple[type[Any] | None, str]] = {
     "loops_sources": (ctypes.c_char_p, ""),
     "arithmetic_encode": (ctypes.c_int64, "aia"),
     "arithmetic_decode": (ctypes.c_bool, "aiaia"),
+    "coarse_limits": (None, "aaiaaaa"),
     "semantic_search_size": (ctypes.c_int64, "i"),
     "semantic_code_size": (ctypes.c_int64, "i"),
     "semantic_fill_gains": (ctypes.c_int64, "aiaa"),
