@@ -109,11 +109,12 @@ def test_what_must_not_be_written_to_is_refused():
 
 def test_too_little_memory_and_wrong_ends_are_refused():
     scales, row = np.full(30, 8), np.full(1, 0)
-    out = np.empty((1, ROOM * 31), np.uint8)
+    out, work = np.empty((1, ROOM * 31), np.uint8), trellis.workspace(30)
+    vectors = payloads.Vectors(drawn(1, scales, 0).astype(np.float64), scales, row, row, np.ones(1))
     with pytest.raises(ValueError, match="memory: found"):
-        payloads.code(
-            drawn(1, scales, 0), scales, row, row, builtin(), trellis.MACHINE, trellis.workspace(29), out
-        )
+        payloads.code(vectors, row, builtin(), trellis.MACHINE, trellis.workspace(29), out)
+    with pytest.raises(ValueError, match=r"found 30 scales and rows \[1\], expected those of 1 vectors"):
+        payloads.code(vectors._replace(rows=row + 1), row, builtin(), trellis.MACHINE, work, out)
     for ends in ([0, 4], [-1, 3], [2, 1]):
         with pytest.raises(ValueError, match="expected rising numbers from 0 to 3"):
             payloads.decode(
@@ -147,7 +148,7 @@ def test_addresses_are_those_that_vectors_are_coded_with():
     """A stream is as long as the information of its symbols in the tables that are named."""
     levels = np.sort(np.random.default_rng(4).integers(-40, 25, 300))[::-1].copy()
     for target in drawn(20, levels, 5, (0.5, 1.0, 1.5)):
-        gains, symbols = np.empty_like(levels), np.empty_like(levels)
+        gains, symbols = np.empty(300, np.int32), np.empty_like(levels)
         assert fill_gains(levels, builtin(), gains) == 300
         work = trellis.workspace(300)
         trellis.quantise(target, levels, gains, LAMBDA, builtin(), trellis.MACHINE, work, symbols)

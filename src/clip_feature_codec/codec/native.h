@@ -33,7 +33,28 @@ INLINED int64_t greatest(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
+INLINED int32_t least_32(int32_t a, int32_t b)
+{
+    return a < b ? a : b;
+}
+
+INLINED int32_t greatest_32(int32_t a, int32_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Of two numbers the second where `mask` is all ones, the first where it is 0. */
+INLINED int32_t choose(int32_t first, int32_t second, int32_t mask)
+{
+    return first ^ ((first ^ second) & mask);
+}
+
 INLINED int64_t absolute(int64_t a)
+{
+    return a < 0 ? -a : a;
+}
+
+INLINED int32_t absolute_32(int32_t a)
 {
     return a < 0 ? -a : a;
 }

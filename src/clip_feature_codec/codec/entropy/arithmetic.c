@@ -19,7 +19,7 @@ EXPORT int64_t arithmetic_encode(const int64_t *parts, int64_t count, uint8_t *b
 }
 
 /* Decode `count` symbols of one table; returns whether the stream is just what codes them. */
-EXPORT bool arithmetic_decode(const uint8_t *data, int64_t end, const int64_t *starts, int64_t count,
+EXPORT bool arithmetic_decode(const uint8_t *data, int64_t end, const int32_t *starts, int64_t count,
                               int64_t *symbols)
 {
     struct coder coder = reader(data, 0, end);

@@ -10,6 +10,7 @@
 #define NEAR (LOOKED_AT + 2)
 #define LOWEST (-5 * 256) /* coefficients whose scale is this far below the step are zero and are not coded */
 #define HIGHEST (13 * 256) /* where shifts end */
+#define FAR_BELOW (-100 * 256) /* the lowest row of the tables is above */
 #define MEMORY 205        /* of 256: how much of a running mean is left after another diagonal */
 #define PRIOR 16          /* information that a running mean of 0 is worth before anything is coded */
 
@@ -80,7 +81,7 @@ INLINED struct address address_in(int64_t i, int64_t start, const struct layout_
     int64_t moved = 0;
     for (int k = 0; k < FEATURES; k++)
         moved += weights[k] * features[k];
-    return address_of(least(start + (moved >> 8), HIGHEST) >> 4);
+    return address_of((int32_t)(least(greatest(start + (moved >> 8), FAR_BELOW), HIGHEST) >> 4));
 }
 
 /* What a coded coefficient leaves to those behind it, from the table at its starting level. */
@@ -90,8 +91,8 @@ struct score {
 
 INLINED struct score score_of(int64_t start, int64_t magnitude, int quantiser, const struct magnitudes *tables)
 {
-    struct address at = address_of(least(start, HIGHEST) >> 4);
-    int64_t symbol = symbol_of(magnitude, at.shift);
+    struct address at = address_of((int32_t)least(start, HIGHEST) >> 4);
+    int32_t symbol = symbol_of((int32_t)magnitude, at.shift);
     return (struct score){tables->scores[table_at(at.row, quantiser) + symbol], tables->information[at.row]};
 }
 

@@ -68,7 +68,7 @@ EXPORT int64_t layout_write(const int64_t *symbols, int64_t step, const struct l
         look(i, geometry, walk.scores, walk.before, &walk.running, features);
         struct address at = address_in(i, walk.starts[i], tables, geometry, features);
         int quantiser = machine->quantisers[walk.state];
-        const int64_t *starts = starts_at(&tables->magnitudes, at.row, quantiser);
+        const int32_t *starts = starts_at(&tables->magnitudes, at.row, quantiser);
         put_magnitude(&coder, symbols[i], at.shift, starts, buffer);
         values[i] = point_of(symbols[i], quantiser, at, &tables->magnitudes);
         leave(&walk, i, symbols[i], quantiser, tables, machine);
@@ -89,7 +89,7 @@ EXPORT bool layout_read(const uint8_t *data, int64_t end, int64_t step, const st
         look(i, geometry, walk.scores, walk.before, &walk.running, features);
         struct address at = address_in(i, walk.starts[i], tables, geometry, features);
         int quantiser = machine->quantisers[walk.state];
-        const int64_t *starts = starts_at(&tables->magnitudes, at.row, quantiser);
+        const int32_t *starts = starts_at(&tables->magnitudes, at.row, quantiser);
         int64_t symbol = take_magnitude(&coder, at.shift, starts, data, end);
         if (absolute(symbol) >= MAX_SYMBOL)
             return false;
