@@ -30,6 +30,7 @@ from clip_feature_codec.codec.semantic.levels import fill_gains
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = Path(native.__file__).with_name(f"libloops{native._SUFFIX}")
+LIBRARIES = sorted(LIBRARY.parent.glob("libloops.*"))
 COMMAND = "from clip_feature_codec.cli.main import main; main()"
 PACKAGE = Path(clip_feature_codec.__file__).parent
 
@@ -44,9 +45,53 @@ def hatch_build() -> ModuleType:
     return module
 
 
-def test_the_library_is_made_of_the_sources():
-    made_of = native.loops().loops_sources().decode()
-    assert made_of == hatch_build().fingerprint(ROOT), "type: python hatch_build.py"
+def test_the_libraries_are_made_of_the_sources():
+    assert [path.name for path in LIBRARIES] == sorted(f"libloops{end}" for end in hatch_build().LEVELS)
+    for path in LIBRARIES:
+        made_of = native.opened(path).loops_sources().decode()
+        assert made_of == hatch_build().fingerprint(ROOT), "type: python hatch_build.py"
+
+
+CODED = """
+import hashlib, sys
+from pathlib import Path
+import numpy as np
+from clip_feature_codec.codec import native
+from clip_feature_codec.codec.layout.coder import LayoutCoder
+from clip_feature_codec.codec.semantic.klt import KltCoder
+native._PATH = Path(sys.argv[1])  # which is taken: there is none beside it for this processor
+unit = np.random.default_rng(3).normal(size=(150, 64)) / np.arange(2, 66)
+unit = (unit / np.linalg.norm(unit, axis=1, keepdims=True)).astype(np.float32)
+coder, numbers = KltCoder.fit(unit), np.arange(len(unit))
+payloads = coder.encode(unit, numbers) + coder.encode_to_bytes(unit, 5 + numbers)
+payloads += coder.encode_to_cosine(unit, 0.98)
+layouts, rows = LayoutCoder.builtin(), np.load(sys.argv[2])
+payloads += layouts.encode(rows, 20 + 10 * np.arange(len(rows)))
+payloads += layouts.encode_to_bytes(rows, np.full(len(rows), 70))
+print(hashlib.sha256(b"".join(payloads) + coder.decode(payloads[:450]).tobytes()).hexdigest())
+"""
+
+
+def runnable() -> list[Path]:
+    """The libraries that this processor can run."""
+    fast = LIBRARY.with_suffix(f".v{native.opened(LIBRARY).loops_level()}{native._SUFFIX}")
+    return [path for path in LIBRARIES if path in (LIBRARY, fast)]
+
+
+@pytest.mark.skipif(len(runnable()) == 1, reason="this processor runs one of the libraries")
+def test_all_levels_of_processors_give_the_same_bytes(tmp_path: Path):
+    digests = set()
+    for path in runnable():
+        alone = shutil.copy(path, tmp_path / f"alone{path.suffixes[0]}.one")
+        digests.add(
+            subprocess.run(
+                [sys.executable, "-c", CODED, alone, ROOT / "tests/golden/klt/layouts.npy"],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+        )
+    assert len(digests) == 1
 
 
 def test_importing_the_codec_loads_no_loops_and_no_compiler():

@@ -2,12 +2,6 @@
 
 #include "arithmetic.h"
 
-/* SHA-256 of the sources, from hatch_build.py. */
-EXPORT const char *loops_sources(void)
-{
-    return SOURCES;
-}
-
 /* Code symbols that are given by their parts of 0 to 2^15: `parts` (count, 2), where each begins and how long it
    is. Returns the number of bytes in `buffer`. */
 EXPORT int64_t arithmetic_encode(const int64_t *parts, int64_t count, uint8_t *buffer)

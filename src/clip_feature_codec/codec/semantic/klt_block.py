@@ -109,7 +109,8 @@ class Block:
         order = np.argsort(steps, kind="stable")
         coded = self.frame.scales[: int(widths(self.frame.scales, steps).max(initial=0))]
         factors = _in_steps(step_sizes(steps))
-        return Vectors(self.coefficients, coded, rows[order], step_levels(steps)[order], factors[order]), order
+        levels = step_levels(steps)
+        return Vectors(self.coefficients, coded, rows[order], levels[order], factors[order]), order
 
     def _errors(self, rows: Ints, steps: Ints, sums: Ints) -> Floats:
         """1 less the cosines, from `payloads.code`'s sums: (|x - y|^2 - (|x| - |y|)^2) / (2 |x| |y|)."""

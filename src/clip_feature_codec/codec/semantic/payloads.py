@@ -165,7 +165,9 @@ def decode(
     return first
 
 
-def addresses(symbols: Ints, levels: Ints, gains: NDArray[np.int32], tables: Magnitudes, machine: Machine) -> Ints:
+def addresses(
+    symbols: Ints, levels: Ints, gains: NDArray[np.int32], tables: Magnitudes, machine: Machine
+) -> Ints:
     """What each symbol of a vector is coded with.
 
     Args:
