@@ -206,11 +206,12 @@ def test_addresses_are_those_that_layouts_are_coded_with():
     tables, machine = CODER.tables, layout_trellis.MACHINE
     for row in layouts():
         targets = np.rint((row - tables.mean) * 2.0**21 / step_size(66)).astype(np.int64)
-        symbols, quantisers, values = np.zeros((3, len(row)), np.int64)
+        symbols, quantisers = np.zeros((2, len(row)), np.int64)
         work = layout_trellis.workspace(len(row))
         layout_trellis.quantise(targets, 66, 1250, tables, geometry(), machine, work, symbols, quantisers)
-        buffer = np.empty(ROOM * (len(row) + 1), np.uint8)
-        size = layout_payloads.write(symbols, 66, tables, geometry(), machine, buffer, values)
+        step, whole = np.array([66]), (row - tables.mean).astype(np.int64)
+        given = layout_payloads.Layouts(whole[None], step, np.array([step_size(66)]))
+        (stream,), _ = layout_payloads.code(given, np.array([1250]), tables, geometry(), machine)
         places, features = layout_payloads.addresses(symbols, 66, tables, geometry(), machine)
         coefficient, start, quantiser, shift, at_row = places.T
         assert (quantiser == quantisers[coefficient]).all()
@@ -221,7 +222,7 @@ def test_addresses_are_those_that_layouts_are_coded_with():
         if (shift == 0).all():
             places = np.stack([at_row, shift, quantiser], axis=1)
             bits = information_of(places, symbols[coefficient], tables.magnitudes)
-            assert bits - 8 < 8 * size < bits + 9
+            assert bits - 8 < 8 * len(stream) < bits + 9
 
 
 SANITISED = """

@@ -42,11 +42,10 @@ _SIGNATURES: dict[str, tuple[type[Any] | None, str]] = {
     "layout_search_size": (ctypes.c_int64, "i"),
     "layout_walk_size": (ctypes.c_int64, "i"),
     "layout_quantise": (None, "aiiaaaaaa"),
-    "layout_write": (ctypes.c_int64, "aiaaaaaa"),
     "layout_read": (ctypes.c_bool, "aiiaaaaa"),
     "layout_code_size": (ctypes.c_int64, "i"),
-    "layout_code": (None, "aiaaaaaaaaiaa"),
-    "layout_foretell": (None, "aiaaiaaaaa"),
+    "layout_code": (None, "aiaaaaaaiaa"),
+    "layout_foretell": (None, "aiiaaaa"),
     "layout_addresses": (ctypes.c_int64, "aiaaaaaa"),
 }
 

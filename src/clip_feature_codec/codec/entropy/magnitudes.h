@@ -10,10 +10,12 @@
 #define ORIGIN 40  /* the row in which the spread is twice the step */
 #define SYMBOLS 20 /* magnitudes 0 to 18, and 19 for all above */
 #define ESCAPE (SYMBOLS - 1)
+#define POINT_BITS 16 /* from which bit on a guide is a point; below, it is a cost */
+#define COST ((1 << POINT_BITS) - 1)
 
 /* `Magnitudes` of magnitudes.py, in its order; row, quantiser and symbol are the axes. */
 struct magnitudes {
-    const int32_t *starts, *scores, *information, *centroids, *costs, *points;
+    const int32_t *starts, *scores, *information, *centroids, *costs, *points, *guides;
 };
 
 /* Where the table of a row and a quantiser begins in all arrays but `starts` and `information`. */

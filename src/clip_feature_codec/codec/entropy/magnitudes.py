@@ -43,6 +43,7 @@ class Magnitudes(NamedTuple):
             1/256 of the step.
         costs: int32 (65, 2, 20), code lengths with the sign's bit, in 1/256 bit. They only guide the encoder.
         points: int32 (65, 2, 20), the value of a symbol in a direct row, in 1/256 of the step. Likewise.
+        guides: int32 (65, 2, 20), points times 2^16, plus costs: what the encoder reads together.
     """
 
     starts: NDArray[np.int32]
@@ -51,6 +52,7 @@ class Magnitudes(NamedTuple):
     centroids: NDArray[np.int32]
     costs: NDArray[np.int32]
     points: NDArray[np.int32]
+    guides: NDArray[np.int32]
 
     @classmethod
     def of(
@@ -68,7 +70,7 @@ class Magnitudes(NamedTuple):
         grid = 512 * np.arange(SYMBOLS) - 256 * np.arange(2)[:, None]
         points = centroids + grid
         points[..., 0] = 0
-        tables = (starts, scores, information, centroids, costs, points)
+        tables = (starts, scores, information, centroids, costs, points, points << 16 | costs)
         return cls(*(table.astype(np.int32) for table in tables))
 
     def addresses(self) -> list[int]:
@@ -80,6 +82,7 @@ class Magnitudes(NamedTuple):
             address(self.centroids, np.int32, *_SHAPE),
             address(self.costs, np.int32, *_SHAPE),
             address(self.points, np.int32, *_SHAPE),
+            address(self.guides, np.int32, *_SHAPE),
         ]
 
     def record(self) -> Any:

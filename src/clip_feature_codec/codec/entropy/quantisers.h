@@ -60,13 +60,14 @@ INLINED struct pair pair_of(int32_t target, int32_t quantiser, int32_t row, int3
     int32_t table = table_at(row, quantiser);
     int32_t lower = (target + (quantiser << FRACTION)) >> (FRACTION + 1);
     int32_t even = least_32(lower + (lower & 1), ESCAPE), odd = least_32(lower + 1 - (lower & 1), ESCAPE);
-    int32_t error = target - tables->points[table + even], error_odd = target - tables->points[table + odd];
-    int32_t price = error * error + (weight * tables->costs[table + even] >> LAMBDA_BITS);
+    int32_t guide = tables->guides[table + even], guide_odd = tables->guides[table + odd];
+    int32_t error = target - (guide >> POINT_BITS), error_odd = target - (guide_odd >> POINT_BITS);
+    int32_t price = error * error + (weight * (guide & COST) >> LAMBDA_BITS);
     int32_t price_zero = target * target + (weight * tables->costs[table] >> LAMBDA_BITS);
     int32_t zero = -((even == 2) & (price_zero < price));
     return (struct pair){
         choose(price, price_zero, zero),
-        error_odd * error_odd + (weight * tables->costs[table + odd] >> LAMBDA_BITS),
+        error_odd * error_odd + (weight * (guide_odd & COST) >> LAMBDA_BITS),
         even & ~zero,
         odd,
     };

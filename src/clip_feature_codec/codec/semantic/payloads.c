@@ -121,20 +121,29 @@ static void place_symbols(struct lanes *lanes, const struct magnitudes *tables, 
     int64_t errors[LANES] = {0}, by_values[LANES] = {0}, by_means[LANES] = {0};
     int32_t drifts[LANES] = {0};
     for (int64_t j = 0; j < lanes->widest; j++) {
-        int32_t *restrict quantisers = lanes->quantisers[j], mean_j = (int32_t)mean[j];
-        const int32_t *symbols = lanes->symbols[j], *targets = lanes->targets[j];
-        for (int lane = 0; lane < LANES; lane++) {
+        const int32_t *symbols = lanes->symbols[j], *targets = lanes->targets[j], *quantisers = lanes->quantisers[j];
+        int32_t mean_j = (int32_t)mean[j], places[LANES], values[LANES], rows[LANES], shifts[LANES];
+        EACH_LANE(lane) {
             struct address at = drifted_address(level_in(lanes, j, lane), drifts[lane]);
-            int32_t quantiser = quantisers[lane], value = point_of(symbols[lane], quantiser, at, tables);
-            int32_t error = targets[lane] - value, gain = lanes->gains[lanes->offsets[lane] + j];
-            errors[lane] += (int64_t)error * error;
-            by_values[lane] += (int64_t)value * value;
-            by_means[lane] += (int64_t)value * mean_j;
-            drifts[lane] = drift_after(drifts[lane], gain, at, quantiser, absolute_32(symbols[lane]), tables);
-            quantisers[lane] = PLACE(at, quantiser);
+            rows[lane] = at.row;
+            shifts[lane] = at.shift;
+            values[lane] = point_of(symbols[lane], quantisers[lane], at, tables);
+            places[lane] = PLACE(at, quantisers[lane]);
         }
+        EACH_LANE(lane) {
+            int32_t error = targets[lane] - values[lane];
+            errors[lane] += (int64_t)error * error;
+            by_values[lane] += (int64_t)values[lane] * values[lane];
+            by_means[lane] += (int64_t)values[lane] * mean_j;
+        }
+        EACH_LANE(lane) {
+            struct address at = {rows[lane], shifts[lane]};
+            int32_t gain = lanes->gains[lanes->offsets[lane] + j], magnitude = absolute_32(symbols[lane]);
+            drifts[lane] = drift_after(drifts[lane], gain, at, quantisers[lane], magnitude, tables);
+        }
+        copy_lanes(lanes->quantisers[j], places);
     }
-    for (int lane = 0; lane < LANES; lane++)
+    EACH_LANE(lane)
         sums[lane] = (struct sums){errors[lane], by_values[lane], by_means[lane]};
 }
 
@@ -192,7 +201,7 @@ INLINED void choose_cheapest(const int32_t *restrict targets, int32_t weight, co
                              struct choices *restrict choices)
 {
     int32_t any_rare = 0;
-    for (int lane = 0; lane < LANES; lane++) {
+    EACH_LANE(lane) {
         struct choice best = cheapest_of_direct(least_32(targets[lane], WIDE), choices->rows[lane], weight, tables);
         any_rare |= rare(targets[lane], choices->shifts[lane]);
         choices->quantisers[lane] = best.quantiser;
@@ -221,13 +230,13 @@ static void foretell(const struct vectors *vectors, int64_t first, int64_t end, 
             target = target < 0 ? -target : target;
             targets[i - first] = (int32_t)(target > GREATEST_TARGET ? GREATEST_TARGET : target);
         }
-        for (int lane = 0; lane < LANES; lane++) {
+        EACH_LANE(lane) {
             struct address at = drifted_address(level_in(lanes, j, lane), drifts[lane]);
             choices.rows[lane] = at.row;
             choices.shifts[lane] = at.shift;
         }
         choose_cheapest(targets, weight, tables, &choices);
-        for (int lane = 0; lane < LANES; lane++) {
+        EACH_LANE(lane) {
             struct address at = {choices.rows[lane], choices.shifts[lane]};
             int32_t inside = -(j < lanes->widths[lane]), gain = lanes->gains[lanes->offsets[lane] + j];
             int32_t magnitude = choices.magnitudes[lane], quantiser = choices.quantisers[lane];

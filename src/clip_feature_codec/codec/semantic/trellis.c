@@ -25,8 +25,6 @@ struct paths {
     uint32_t (*ways)[KINDS][LANES];
 };
 
-#define LINE 64 /* bytes that a processor reads together, where memory should begin */
-
 int64_t lanes_size(int64_t width)
 {
     return LINE / 8 + LANES / 2 * (4 * width + 2 * STATES + width * (4 + KINDS));
@@ -34,12 +32,11 @@ int64_t lanes_size(int64_t width)
 
 struct lanes lanes_in(int64_t *memory, const int64_t *scales, int64_t width)
 {
-    int32_t *gains = (int32_t *)(((uintptr_t)memory + LINE - 1) / LINE * LINE);
-    int32_t (*targets)[LANES] = (int32_t (*)[LANES])gains + width;
-    memset(gains, 0, (size_t)(2 * width) * sizeof *targets);
+    int32_t (*gains)[LANES] = lines_in(memory), (*targets)[LANES] = gains + width;
+    memset(gains, 0, (size_t)(2 * width) * sizeof *gains);
     return (struct lanes){
         .scales = scales,
-        .gains = gains,
+        .gains = *gains,
         .targets = targets,
         .symbols = targets + width,
         .quantisers = targets + 2 * width,
@@ -100,7 +97,7 @@ INLINED void branch(int64_t j, const struct lanes *lanes, const int32_t *restric
                     int32_t (*restrict choices)[LANES])
 {
     int32_t any_rare = 0;
-    for (int lane = 0; lane < LANES; lane++) {
+    EACH_LANE(lane) {
         int32_t target = absolute_32(lanes->targets[j][lane]), weight = lanes->weights[lane];
         struct address at = drifted_address(level_in(lanes, j, lane), drifts[lane]);
         any_rare |= rare(target, at.shift);
@@ -135,14 +132,14 @@ INLINED void advance(int32_t (*restrict costs)[LANES], int32_t (*restrict after)
     for (int kind = 0; kind < KINDS; kind++) {
         uint32_t by[LANES] = {0};
         int32_t to_0[LANES], to_1[LANES], lowest[LANES];
-        for (int lane = 0; lane < LANES; lane++) {
+        EACH_LANE(lane) {
             to_0[lane] = prices[kind][lane];
             to_1[lane] = prices[kind ^ 1][lane];
             lowest[lane] = kind & 1 ? cheapest[kind >> 1][lane] : UNREACHED;
         }
         for (int k = 0; k < OF_A_KIND; k++) {
             int u = kinds->members[kind][k];
-            for (int lane = 0; lane < LANES; lane++) {
+            EACH_LANE(lane) {
                 int32_t low = costs[u][lane], high = costs[u + HALF][lane];
                 int32_t low_0 = low + to_0[lane], high_0 = high + to_1[lane];
                 int32_t low_1 = low + to_1[lane], high_1 = high + to_0[lane];
@@ -152,7 +149,7 @@ INLINED void advance(int32_t (*restrict costs)[LANES], int32_t (*restrict after)
                 lowest[lane] = least_32(lowest[lane], least_32(low, high));
             }
         }
-        for (int lane = 0; lane < LANES; lane++) {
+        EACH_LANE(lane) {
             ways[kind][lane] = by[lane];
             cheapest[kind >> 1][lane] = lowest[lane];
         }
@@ -173,10 +170,10 @@ INLINED void advance_by(int64_t j, struct position *here, const struct lanes *la
     int32_t cheapest[2][LANES], quantisers[LANES], magnitudes[LANES];
     branch(j, lanes, here->drifts, tables, &found, paths->choices[j]);
     for (int branch = 0; branch < 4; branch++)
-        for (int lane = 0; lane < LANES; lane++)
+        EACH_LANE(lane)
             found.prices[branch][lane] -= here->paid[lane];
     advance(paths->costs[j & 1], paths->costs[~j & 1], found.prices, kinds, paths->ways[j], cheapest);
-    for (int lane = 0; lane < LANES; lane++) {
+    EACH_LANE(lane) {
         int32_t (*prices)[LANES] = found.prices, (*choices)[LANES] = paths->choices[j];
         int32_t first = cheapest[0][lane] + least_32(prices[0][lane], prices[1][lane]);
         int32_t second = cheapest[1][lane] + least_32(prices[2][lane], prices[3][lane]);
@@ -186,7 +183,7 @@ INLINED void advance_by(int64_t j, struct position *here, const struct lanes *la
         here->paid[lane] = least_32(first, second);
         magnitudes[lane] = choose(of_first, of_second, -quantisers[lane]);
     }
-    for (int lane = 0; lane < LANES; lane++) {
+    EACH_LANE(lane) {
         struct address at = {found.rows[lane], found.shifts[lane]};
         int32_t gain = lanes->gains[lanes->offsets[lane] + j];
         here->drifts[lane] = drift_after(here->drifts[lane], gain, at, quantisers[lane], magnitudes[lane], tables);
@@ -196,7 +193,7 @@ INLINED void advance_by(int64_t j, struct position *here, const struct lanes *la
 /* The states in which the best paths end, of lanes of this width. */
 static void finish(int64_t width, const struct lanes *lanes, int32_t (*costs)[LANES], int32_t *states)
 {
-    for (int lane = 0; lane < LANES; lane++) {
+    EACH_LANE(lane) {
         int best = 0;
         for (int state = 1; lanes->widths[lane] == width && state < STATES; state++)
             best = costs[state][lane] < costs[best][lane] ? state : best;
@@ -210,8 +207,8 @@ static void follow_back(struct lanes *lanes, const struct kinds *kinds, const st
     for (int64_t j = lanes->widest - 1; j >= 0; j--) {
         const int32_t *choices = paths->choices[j][0], *targets = lanes->targets[j];
         const uint32_t *ways = paths->ways[j][0];
-        int32_t *restrict symbols = lanes->symbols[j], *restrict quantisers = lanes->quantisers[j];
-        for (int lane = 0; lane < LANES; lane++) {
+        int32_t symbols[LANES], quantisers[LANES];
+        EACH_LANE(lane) {
             int32_t inside = -(j < lanes->widths[lane]), state = states[lane], u = state >> 1, newest = state & 1;
             int32_t kind = kinds->kinds[u];
             int32_t way = ways[kind * LANES + lane] >> (2 * kinds->places[u] + newest) & 1;
@@ -221,6 +218,8 @@ static void follow_back(struct lanes *lanes, const struct kinds *kinds, const st
             quantisers[lane] = kind >> 1;
             states[lane] = choose(state, u + way * HALF, inside);
         }
+        copy_lanes(lanes->symbols[j], symbols);
+        copy_lanes(lanes->quantisers[j], quantisers);
     }
 }
 
@@ -231,11 +230,11 @@ void search(struct lanes *lanes, const struct magnitudes *tables, const struct m
     struct position here = {{0}, {0}};
     int32_t states[LANES] = {0};
     for (int state = 0; state < STATES; state++)
-        for (int lane = 0; lane < LANES; lane++)
+        EACH_LANE(lane)
             paths.costs[0][state][lane] = state == 0 ? 0 : UNREACHED;
     for (int64_t begin = 0, end; begin < lanes->widest; begin = end) {
         end = lanes->widest;
-        for (int lane = 0; lane < LANES; lane++)
+        EACH_LANE(lane)
             end = lanes->widths[lane] > begin ? least(end, lanes->widths[lane]) : end;
         for (int64_t j = begin; j < end; j++)
             advance_by(j, &here, lanes, tables, &kinds, &paths);

@@ -8,15 +8,6 @@
 
 #define STATES 128
 
-/* Vectors that are worked on side by side, one in each lane of a register: compilers make one instruction of a
-   loop over the lanes of arrays that have them as their last axis. What is found for one does not depend on those
-   beside it. */
-#ifdef __AVX512F__
-#define LANES 16
-#else
-#define LANES 16
-#endif
-
 /* Vectors of up to n coefficients, each with a step of its own, and where they are searched. A lane may be empty: of
    width 0.
 
