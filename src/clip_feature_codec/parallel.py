@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +12,18 @@ from clip_feature_codec.devices import usable_cores
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_thread = threading.local()
+
+
+def free_cores() -> int:
+    """How many cores work may be spread over: one in a thread of `in_order`, beside others."""
+    return 1 if getattr(_thread, "shares", False) else usable_cores()
+
+
+def _share() -> None:
+    """Say of a thread that it shares the cores with others."""
+    _thread.shares = True
 
 
 def in_order(function: Callable[[T], R], items: Iterable[T], workers: int | None = None) -> Iterator[R]:
@@ -23,7 +36,7 @@ def in_order(function: Callable[[T], R], items: Iterable[T], workers: int | None
     """
     workers = workers or usable_cores()
     under_way: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers, initializer=_share) as pool:
         try:
             for item in items:
                 under_way.append(pool.submit(function, item))
