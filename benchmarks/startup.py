@@ -2,9 +2,9 @@
 
 Each command runs once and then a few times more; the first time and the medians are printed, of wall time and
 of processor time, which other work on the machine changes less. The first is as after an editable
-installation: nothing that was compiled at an earlier use is there, Python's byte code included. ``--against`` names the
-``clip-codec`` of another environment, such as one of an earlier release: the two take turns, so that a
-machine's moods meet both.
+installation: nothing that was compiled at an earlier use is there, Python's byte code included. ``--against``
+names the ``clip-codec`` of another environment, such as one of an earlier release: the two take turns, so
+that a machine's moods meet both.
 
     python benchmarks/startup.py --against ../before/.venv/bin/clip-codec
 """
@@ -36,7 +36,7 @@ COMMANDS = {
 
 
 def run(program: Path, arguments: str, folder: Path) -> tuple[float, float, float]:
-    """Run a command; give its seconds, those of processors, and its peak memory in MB (of the largest process)."""
+    """Run a command; give its seconds, those of processors, and the largest process's peak memory in MB."""
     compiled = str(folder / "compiled")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     began = time.perf_counter()
