@@ -27,7 +27,7 @@ LEVELS = [
     {"serve"},
     {"desktop", "pillow", "thumbnailer"},
     {"api", "evaluate"},
-    {"fit", "sharing"},
+    {"distributed", "fit", "sharing"},
     {"encode", "reconstruct", "decoding", "train", "outputs"},
     {"decoders"},
     {"store", "embed", "diffusion", "preview", "sources"},
@@ -37,7 +37,7 @@ LEVELS = [
     {"devices", "hub", "links", "packs", "progress", "stream_source", "weights"},
     {"files"},
     {"arguments", "extras"},
-    {"errors", "names", "lazy", "__init__"},
+    {"errors", "names", "places", "lazy", "__init__"},
 ]
 HEIGHT = {group: -level for level, groups in enumerate(LEVELS) for group in groups}
 

@@ -13,6 +13,8 @@ EXTRAS = {
     "clip": _CLIP,
     "diffusers": _CLIP | {"accelerate", "diffusers", "transformers"},
     "packed": {"pyarrow"},
+    "ray": {"pyarrow", "ray"},
+    "remote": {"aiohttp", "fsspec", "s3fs"},
     "serve": {"starlette", "uvicorn"},
     "train": _CLIP | {"accelerate", "tensorboard"},
     "eval": _CLIP

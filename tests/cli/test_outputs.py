@@ -74,6 +74,7 @@ WRITING = {
     ("fit", "json_path"): ("--json new.json", "new.json"),
     ("link", "qr"): ("--qr new.png", "new.png"),
     ("train", "store"): ("store", "store/diffusion_unet_final.pt"),
+    ("train", "cache"): ("--cache cache", "cache/16-00000.rgb"),
     ("eval", "html_path"): ("--html new.html", "new.html"),
     ("eval", "json_path"): ("--json new.json", "new.json"),
     ("eval", "tables"): ("--table new.csv --table new.parquet", "new.parquet"),
