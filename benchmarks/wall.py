@@ -154,7 +154,7 @@ def main() -> None:
         browser = tools.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         if args.picture:
             shown = picture(browser, link, args.words, args.rank)
-            shown.quantize(256).save(args.picture, optimize=True)
+            shown.save(args.picture, quality=88)
         else:
             measure(browser, link, pid)
         browser.close()
