@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+NPM_FLAGS := --no-package-lock --no-audit --no-fund --loglevel=error
 LOOPS := hatch_build.py $(shell find src -name '*.[ch]')
 
 .PHONY: demo test test-install test-all lint bench clean
@@ -32,7 +33,7 @@ $(READY): pyproject.toml recipes/web/package.json $(LOOPS)
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "Python 3.11 to 3.13 is needed: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable ".[dev]"
-	if command -v npm > /dev/null; then npm install --prefix recipes/web --no-package-lock --no-audit --no-fund --loglevel=error; fi
+	npm install --prefix recipes/web $(NPM_FLAGS) || echo "without npm, what runs in a browser is not tested"
 	touch $(READY)
 
 clean:

@@ -55,14 +55,24 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         ".wasm": "application/wasm",
     }
 
+    def __init__(self, *args: Any, headers: dict[str, str], **options: Any) -> None:
+        self._more = headers
+        super().__init__(*args, **options)
+
+    def end_headers(self) -> None:
+        for name, value in self._more.items():
+            self.send_header(name, value)
+        super().end_headers()
+
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """A folder at an address of this machine's own."""
-    handler = functools.partial(_Quiet, directory=folder)
+def served(folder: Path, **headers: str) -> Iterator[str]:
+    """A folder at an address of this machine's own, with headers whose names have ``_`` for ``-``."""
+    more = {name.replace("_", "-"): value for name, value in headers.items()}
+    handler = functools.partial(_Quiet, directory=folder, headers=more)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engines import ROOT, needs_runtime, served
+from engines import BROWSER, ROOT, needs_runtime, served
 
 from clip_feature_codec import ClipCodec
 from samples import make_picture
 
+# What src/clip_feature_codec/web/README.md says that a policy needs.
+POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'"
 pytestmark = [needs_runtime, pytest.mark.timeout(300)]
 
 
@@ -39,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def call(browser: Any, folder: Path) -> Iterator[Any]:
     """Calls a function of painting.mjs in a page, which asks no other server for anything."""
     asked: list[str] = []
-    with served(folder) as address:
+    with served(folder, Content_Security_Policy=POLICY) as address:
         page = browser.new_page()
         page.on("request", lambda request: asked.append(request.url))
         page.goto(f"{address}/tests/empty.html")
@@ -76,8 +78,8 @@ def test_pictures_are_pythons(call: Any, codec: ClipCodec, layers: str, options:
     most, mean = distance(found, codec, blob, **options)
     assert most <= 2
     assert mean < 0.01
-    evaluations = [each for each in found["told"] if each["stage"] == "painting"]
-    assert [each["done"] for each in evaluations] == [*range(1, evaluations[-1]["total"] + 1)]
+    assert {each["stage"] for each in found["told"]} == {"painting"}
+    assert [each["done"] for each in found["told"]] == [*range(1, found["told"][-1]["total"] + 1)]
 
 
 def test_painting_can_be_stopped(call: Any, codec: ClipCodec):
@@ -85,9 +87,8 @@ def test_painting_can_be_stopped(call: Any, codec: ClipCodec):
     first, second = call("stopped", blob=text_of(blob), options={"steps": 200})
     assert first["error"] == "AbortError"
     assert distance(second, codec, blob, fidelity=1)[0] <= 2
-    evaluations = [each for each in second["told"] if each["stage"] == "painting"]
-    assert evaluations[-1] == {"stage": "painting", "done": 1, "total": 1}
-    assert len(evaluations) < 20
+    assert second["told"][-1] == {"stage": "painting", "done": 1, "total": 1}
+    assert len(second["told"]) < 20
 
 
 @pytest.mark.parametrize(
@@ -132,3 +133,50 @@ def test_what_can_be_seen_through_is_laid_over_white(call: Any, codec: ClipCodec
 def test_budgets_that_cannot_be_kept_are_refused(call: Any, max_bytes: float):
     pixels = {"width": 2, "height": 2, "data": text_of(bytes(16))}
     assert call("encoded", pixels=pixels, maxBytes=max_bytes)["error"] == "RangeError"
+
+
+def test_weights_of_another_network_are_refused(browser: Any, folder: Path, codec: ClipCodec):
+    blob = text_of(codec.encode(make_picture(1), max_bytes=60))
+    with served(folder) as address:
+        page = browser.new_page()
+        page.route("**/model.safetensors", lambda route: route.fulfill(body=b"other"))
+        page.goto(f"{address}/tests/empty.html")
+        script = 'given => import("/tests/painting.mjs").then((found) => found.painted(given))'
+        found = page.evaluate(script, {"blob": blob, "options": {}})
+        page.close()
+    assert found["message"].startswith("model.safetensors: found a file that graphs.json")
+
+
+@pytest.mark.slow
+def test_pictures_are_the_same_with_threads(browser: Any, folder: Path, codec: ClipCodec):
+    """Which WebAssembly has on pages that nothing else shares memory with."""
+    blob = codec.encode(make_picture(1), max_bytes=140)
+    isolated = {"Cross_Origin_Opener_Policy": "same-origin", "Cross_Origin_Embedder_Policy": "require-corp"}
+    with served(folder, Content_Security_Policy=POLICY, **isolated) as address:
+        page = browser.new_page()
+        page.goto(f"{address}/tests/empty.html")
+        assert page.evaluate("crossOriginIsolated")
+        script = 'given => import("/tests/painting.mjs").then((found) => found.painted(given))'
+        found = page.evaluate(script, {"blob": text_of(blob), "options": {}})
+        page.close()
+    assert distance(found, codec, blob)[0] <= 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_pictures_on_webgpu_are_pythons(browser: Any, folder: Path, codec: ClipCodec):
+    """On Chromium's own graphics processor in software, where there is no other."""
+    blob = codec.encode(make_picture(1), max_bytes=140)
+    arguments = ["--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
+    other = browser.browser_type.launch(executable_path=BROWSER, args=arguments)
+    with served(folder) as address:
+        page = other.new_page()
+        page.goto(f"{address}/tests/empty.html")
+        if not page.evaluate("navigator.gpu?.requestAdapter().then((found) => found !== null)"):
+            pytest.skip("this Chromium has no WebGPU")
+        script = 'given => import("/tests/painting.mjs").then((found) => found.painted(given))'
+        given = {"blob": text_of(blob), "options": {"fidelity": 1}, "device": "webgpu"}
+        found = page.evaluate(script, given)
+        other.close()
+    assert found["device"] == "webgpu"
+    assert distance(found, codec, blob, fidelity=1)[0] <= 2

@@ -24,7 +24,7 @@ FIELDS = {
 }
 
 
-@pytest.mark.parametrize("length", [0, 55, 56, 140])
+@pytest.mark.parametrize("length", [0, 53, 54, 140])  # the seed and a colon come on top: a block holds 55
 def test_noise_is_the_same(length: int):
     stream = bytes(range(length))
     (seed,) = noise_seeds(7, [stream])

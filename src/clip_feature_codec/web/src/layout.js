@@ -110,8 +110,10 @@ function geometry() {
     }
   });
   const count = places.length;
-  const index = new Map(places.map((place, i) => [String(place), i]));
-  const at = (c, u, v) => index.get(`${c},${u},${v}`) ?? count;
+  const index = new Uint16Array(RADII.length * SIDE * SIDE).fill(count);
+  places.forEach(([c, u, v], i) => (index[(c * SIDE + u) * SIDE + v] = i));
+  const within = (frequency) => frequency >= 0 && frequency < SIDE;
+  const at = (c, u, v) => (within(u) && within(v) ? index[(c * SIDE + u) * SIDE + v] : count);
   const found = {
     count,
     first: [0, 1, 2, 3].map((c) => places.filter(([channel]) => channel < c).length),

@@ -1,5 +1,7 @@
 // ONNX Runtime Web, and networks whose weights lie in a file beside them.
 
+import { sha256 } from "./sha256.js";
+
 const RUNTIMES = { webgpu: "ort-wasm-simd-threaded.asyncify", wasm: "ort-wasm-simd-threaded" };
 
 /** What the networks run on where nobody says it: a graphics processor, if there is a real one. */
@@ -9,21 +11,20 @@ async function usualDevice() {
 }
 
 /**
- * Load the runtime and networks.
+ * Load the runtime and the networks of a folder, whose `graphs.json` says what belongs together.
  *
- * @param {URL} base with `ort/` and `mini/` in it
+ * @param {URL} base with `ort/` in it
+ * @param {URL} folder
+ * @param {string[]} names of the graphs
  * @param {Downloads} downloads
  * @param {string | undefined} device "webgpu" or "wasm"
- * @param {string} weights of all networks, beside the first of them
- * @param {string[]} graphs
  * @returns {Promise<{device: string, networks: Network[]}>}
  */
-export async function openNetworks(base, downloads, device, weights, graphs) {
-  const files = Promise.all([weights, ...graphs].map((name) => downloads.bytes(new URL(name, base))));
+export async function openNetworks(base, folder, names, downloads, device) {
+  const files = networkFiles(folder, names, downloads);
   const open = async (chosen) => {
-    const [ort, [data, ...models]] = await Promise.all([runtime(new URL("ort/", base), downloads, chosen), files]);
-    const externalData = [{ path: weights.split("/").pop(), data }];
-    const options = { executionProviders: [chosen], externalData, logSeverityLevel: 3 };
+    const [ort, { weights, models }] = await Promise.all([runtime(new URL("ort/", base), downloads, chosen), files]);
+    const options = { executionProviders: [chosen], externalData: [weights], logSeverityLevel: 3 };
     const networks = [];
     for (const model of models) networks.push(new Network(ort, await ort.InferenceSession.create(model, options)));
     return { device: chosen, networks };
@@ -33,6 +34,30 @@ export async function openNetworks(base, downloads, device, weights, graphs) {
     if (device || chosen === "wasm") throw error;
     return open("wasm"); // a processor that is there, and lacks something
   });
+}
+
+/** The bytes of graphs and of their weights, where they are those that were made together. */
+async function networkFiles(folder, names, downloads) {
+  const { weights: path, sha256: digests } = await downloads.json(new URL("graphs.json", folder));
+  const [data, ...models] = await Promise.all(
+    [path, ...names].map(async (name) => {
+      const bytes = await downloads.bytes(new URL(name, folder));
+      if (hex(await digest(bytes)) !== digests[name]) {
+        throw new Error(`${name}: found a file that graphs.json beside it was not made with; reload the page`);
+      }
+      return bytes;
+    }),
+  );
+  return { weights: { path, data }, models };
+}
+
+/** SHA-256; the browser's own, where the page is of a secure origin. */
+async function digest(bytes) {
+  return crypto.subtle ? new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)) : sha256(bytes);
+}
+
+function hex(bytes) {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 async function runtime(folder, downloads, device) {

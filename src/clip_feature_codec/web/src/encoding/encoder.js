@@ -9,7 +9,6 @@ import { analyse, LayoutCoder } from "./layout.js";
 import { Loops } from "./loops.js";
 import { VectorCoder } from "./vector.js";
 
-const FOLDER = "mini/clip/";
 const { fround } = Math;
 
 export class PictureEncoder {
@@ -18,7 +17,7 @@ export class PictureEncoder {
     const [codec, program, opened] = await Promise.all([
       downloads.json(new URL("mini/codec.json", base)),
       downloads.bytes(new URL("./loops.wasm", import.meta.url)),
-      openNetworks(base, downloads, device, `${FOLDER}open_clip_model.safetensors`, [`${FOLDER}image.onnx`]),
+      openNetworks(base, new URL("mini/clip/", base), ["image.onnx"], downloads, device),
     ]);
     return new PictureEncoder(codec, await Loops.open(program), opened);
   }

@@ -10,18 +10,17 @@ import { samplingPlan } from "./plan.js";
 import { bicubic, clip, pictureOf, planesOf } from "./planes.js";
 import { guided, sample } from "./sampler.js";
 
-const FOLDER = "mini/decoder/";
 const ENLARGED = 4; // by the upsampler
 const { fround } = Math;
 
 export class Decoder {
   /** Fetch what is in `base`; see Painter. */
   static async open(base, downloads, device) {
-    const files = ["unet.onnx", "upsampler.onnx"].map((name) => FOLDER + name);
+    const folder = new URL("mini/decoder/", base);
     const [codec, config, opened] = await Promise.all([
       downloads.json(new URL("mini/codec.json", base)),
-      downloads.json(new URL(`${FOLDER}config.json`, base)),
-      openNetworks(base, downloads, device, `${FOLDER}model.safetensors`, files),
+      downloads.json(new URL("config.json", folder)),
+      openNetworks(base, folder, ["unet.onnx", "upsampler.onnx"], downloads, device),
     ]);
     return new Decoder(codec, config, opened);
   }
