@@ -12,6 +12,7 @@ _CLIP = {"huggingface_hub", "open_clip", "timm", "torch", "torchvision"}
 EXTRAS = {
     "clip": _CLIP,
     "diffusers": _CLIP | {"accelerate", "diffusers", "transformers"},
+    "lance": {"lance", "lancedb", "pyarrow"},
     "packed": {"pyarrow"},
     "ray": {"pyarrow", "ray"},
     "remote": {"aiohttp", "fsspec", "s3fs"},

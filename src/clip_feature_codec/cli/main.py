@@ -18,6 +18,7 @@ _COMMANDS = {
     "transcode": "transcode:transcode",
     "pack": "pack:pack",
     "unpack": "pack:unpack",
+    "export": "export:export",
     "prune": "prune:prune",
     "fit": "fit:fit",
     "same": "same:same",
