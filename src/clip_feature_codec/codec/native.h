@@ -22,8 +22,8 @@
 
 /* Vectors or pictures that are worked on side by side, one in each lane of a register: compilers make one
    instruction of a loop over the lanes of arrays that have them as their last axis. What is found for one does not
-   depend on those beside it. Any power of two from 2 on will do: pages, which code
-   one at a time, take that (recipes/web/make_loops.py). */
+   depend on those beside it. It is a power of two; pages, which code one at a time, have the least one, 2
+   (recipes/web/make_loops.py). */
 #ifndef LANES
 #define LANES 8
 #endif
