@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import PIL
 import pytest
 from engines import in_node, needs_node
 from PIL import Image
@@ -55,24 +56,14 @@ def test_planes_are_enlarged_alike(old: int, size: int):
     np.testing.assert_allclose(found, bicubic(planes, (size, size)), rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize(
-    ("size", "tolerance"),
-    [
-        ((20, 150), 0),
-        ((97, 31), 0),
-        ((300, 150), 0),
-        ((96, 96), 1),
-        ((31, 7), 1),
-        ((300, 160), 1),
-        ((1, 1), 1),
-    ],
-)
-def test_pictures_are_resized_as_pillow_does_it(size: tuple[int, int], tolerance: int):
-    """Exactly along one side; along both, what is rounded in between depends on which is the first."""
+@pytest.mark.parametrize("size", [(20, 150), (97, 31), (96, 96), (31, 7), (7, 31), (300, 160), (200, 90)])
+def test_pictures_are_resized_as_pillow_does_it(size: tuple[int, int]):
     picture = make_picture(3).resize((97, 150))
     given = {"width": 97, "height": 150, "data": [*picture.convert("RGBA").tobytes()]}
     values = in_node("numbers.mjs", "resized", {"picture": given, "width": size[0], "height": size[1]})
     found = np.reshape(values, (size[1], size[0], 4))
     expected = np.asarray(picture.resize(size, Image.Resampling.BICUBIC)).astype(int)
+    # Which side comes first, and so what is rounded in between, has changed with 13.
+    tolerance = 0 if int(PIL.__version__.split(".")[0]) >= 13 else 2
     assert np.abs(found[..., :3] - expected).max() <= tolerance
     assert (found[..., 3] == 255).all()
