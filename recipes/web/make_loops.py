@@ -19,6 +19,7 @@ CODEC = Path(__file__).parents[2] / "src" / "clip_feature_codec" / "codec"
 SOURCES = ("semantic/payloads.c", "semantic/trellis.c", "layout/payloads.c", "layout/trellis.c")
 EXPORTS = ("semantic_code", "semantic_code_size", "layout_code", "layout_code_size", "__heap_base")
 FLAGS = ["-target", "wasm32-freestanding", "-std=c11", "-O2", "-fno-builtin", "-nostdlib"]
+FLAGS += ["-DLANES=2"]  # a page codes one at a time, and this is the least
 # All that the loops ask of C's library.
 HEADER = """
 typedef __SIZE_TYPE__ size_t;

@@ -10,7 +10,10 @@ export const noise = ({ seed, stream, count }) => {
   return { seed: found, values: [...normalNoise(found, count)] };
 };
 
-export const plan = ({ scheduler, steps }) => ({ bars: alphaBars(scheduler), steps: samplingPlan(scheduler, steps) });
+export const plans = ({ scheduler, steps }) => ({
+  bars: alphaBars(scheduler),
+  plans: steps.map((count) => samplingPlan(scheduler, count)),
+});
 
 export const enlarged = ({ planes, old, size }) => [...bicubic(Float32Array.from(planes), old, size)];
 

@@ -130,7 +130,7 @@ def test_damaged_streams_are_refused_alike(call: Call, codec: FeatureCodec, seed
     rng = np.random.default_rng(0)
     damaged = [blob[:cut] for blob in seeds for cut in range(0, min(len(blob), 12))]
     for blob in seeds:
-        for _ in range(40):
+        for _ in range(20):
             changed = bytearray(blob)
             for at in rng.integers(0, len(blob), rng.integers(1, 4)):
                 changed[at] ^= int(rng.integers(1, 256))

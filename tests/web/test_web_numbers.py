@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import PIL
 import pytest
 from engines import in_node, needs_node
 from PIL import Image
@@ -36,16 +37,15 @@ def test_noise_is_the_same(length: int):
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
 @pytest.mark.parametrize(("prediction", "zero_terminal_snr"), [("v", True), ("v", False), ("epsilon", False)])
-@pytest.mark.parametrize("steps", [1, 2, 12])
-def test_plans_are_the_same(schedule: str, prediction: str, zero_terminal_snr: bool, steps: int):
+def test_plans_are_the_same(schedule: str, prediction: str, zero_terminal_snr: bool):
     scheduler = NoiseScheduler(300, schedule, prediction, zero_terminal_snr)  # type: ignore[arg-type]
-    found = in_node("numbers.mjs", "plan", {"scheduler": scheduler.to_config(), "steps": steps})
+    steps = [1, 2, 12]
+    found = in_node("numbers.mjs", "plans", {"scheduler": scheduler.to_config(), "steps": steps})
     np.testing.assert_allclose(found["bars"], scheduler.alphas_cumprod, rtol=1e-9, atol=1e-15)
-    expected = sampling_plan("dpm-solver++", scheduler, steps)
-    assert len(found["steps"]) == len(expected)
-    for here, there in zip(found["steps"], expected, strict=True):
-        for name, field in FIELDS.items():
-            assert here[name] == pytest.approx(getattr(there, field), rel=1e-9, abs=1e-12)
+    for plan, count in zip(found["plans"], steps, strict=True):
+        for here, there in zip(plan, sampling_plan("dpm-solver++", scheduler, count), strict=True):
+            for name, field in FIELDS.items():
+                assert here[name] == pytest.approx(getattr(there, field), rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize(("old", "size"), [(48, 64), (8, 32), (5, 5)])
@@ -56,24 +56,14 @@ def test_planes_are_enlarged_alike(old: int, size: int):
     np.testing.assert_allclose(found, bicubic(planes, (size, size)), rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize(
-    ("size", "tolerance"),
-    [
-        ((20, 150), 0),
-        ((97, 31), 0),
-        ((300, 150), 0),
-        ((96, 96), 1),
-        ((31, 7), 1),
-        ((300, 160), 1),
-        ((1, 1), 1),
-    ],
-)
-def test_pictures_are_resized_as_pillow_does_it(size: tuple[int, int], tolerance: int):
-    """Exactly along one side; along both, what is rounded in between depends on which is the first."""
+@pytest.mark.parametrize("size", [(20, 150), (97, 31), (96, 96), (31, 7), (7, 31), (300, 160), (200, 90)])
+def test_pictures_are_resized_as_pillow_does_it(size: tuple[int, int]):
     picture = make_picture(3).resize((97, 150))
     given = {"width": 97, "height": 150, "data": [*picture.convert("RGBA").tobytes()]}
     values = in_node("numbers.mjs", "resized", {"picture": given, "width": size[0], "height": size[1]})
     found = np.reshape(values, (size[1], size[0], 4))
     expected = np.asarray(picture.resize(size, Image.Resampling.BICUBIC)).astype(int)
+    # Which side comes first, and so what is rounded in between, has changed with 13.
+    tolerance = 0 if int(PIL.__version__.split(".")[0]) >= 13 else 2
     assert np.abs(found[..., :3] - expected).max() <= tolerance
     assert (found[..., 3] == 255).all()

@@ -22,8 +22,11 @@
 
 /* Vectors or pictures that are worked on side by side, one in each lane of a register: compilers make one
    instruction of a loop over the lanes of arrays that have them as their last axis. What is found for one does not
-   depend on those beside it. */
+   depend on those beside it. It is a power of two; pages, which code one at a time, have the least one, 2
+   (recipes/web/make_loops.py). */
+#ifndef LANES
 #define LANES 8
+#endif
 
 /* A loop over the lanes. Unrolled before they are vectorised, loops are no longer seen for what they are. */
 #define EACH_LANE(lane) _Pragma("GCC unroll 1") for (int lane = 0; lane < LANES; lane++)

@@ -1,5 +1,4 @@
-// Pillow's bicubic filter for pictures of 8 bits, antialiased where it makes them smaller: the same levels, or the next
-// ones where Pillow begins with the other side.
+// Pillow's bicubic filter for pictures of 8 bits, to the level: antialiased where it makes them smaller.
 
 const PRECISION = 22; // bits behind the point of a weight
 const SUPPORT = 2;
@@ -13,9 +12,19 @@ const A = -0.5;
  */
 export function resize({ width, height, data }, newWidth, newHeight) {
   let pixels = data;
-  if (newWidth !== width) pixels = alongLines(pixels, width, height, newWidth, [1, width, 1, newWidth]);
-  if (newHeight !== height) {
-    pixels = alongLines(pixels, height, newWidth, newHeight, [newWidth, 1, newWidth, 1]);
+  const across = (lines) => {
+    if (newWidth !== width) pixels = alongLines(pixels, width, lines, newWidth, [1, width, 1, newWidth]);
+  };
+  const down = (lines) => {
+    if (newHeight !== height) pixels = alongLines(pixels, height, lines, newHeight, [lines, 1, lines, 1]);
+  };
+  // What is rounded in between depends on the order: this is the one of Pillow 13.
+  if (newHeight < height && height - newHeight > 2 * (width - newWidth)) {
+    down(width);
+    across(newHeight);
+  } else {
+    across(height);
+    down(newWidth);
   }
   return { width: newWidth, height: newHeight, data: pixels };
 }

@@ -73,6 +73,7 @@ export class LayoutCoder {
     this.machine = placeMachine(loops, 0o13, 0o4, 3);
     this.row = loops.room(BigInt64Array, count);
     this.told = loops.room(BigInt64Array, 5); // step, its size, weight; length and error
+    this.given = placeRecord(loops, [this.row, this.told, this.told + 8]);
     this.work = loops.work("layout_code_size", count);
     this.out = loops.room(Uint8Array, ROOM * (count + 1));
   }
@@ -85,11 +86,11 @@ export class LayoutCoder {
 
   #code(step, weight) {
     const { loops, told, out } = this;
-    const [steps, sizes, weights, lengths, errors] = [0, 1, 2, 3, 4].map((i) => told + 8 * i);
+    const [weights, lengths, errors] = [2, 3, 4].map((i) => told + 8 * i);
     loops.write(BigInt64Array, told, [step, MANTISSAS[step & 15] * 2 ** (step >> 4), weight]);
     const room = BigInt(ROOM * (GEOMETRY.count + 1));
     const tables = [this.tables, this.geometry, this.machine, this.work];
-    loops.call("layout_code", this.row, 1n, steps, sizes, weights, ...tables, out, room, lengths, errors);
+    loops.call("layout_code", this.given, 1n, weights, ...tables, out, room, lengths, errors);
     const [length, error] = loops.view(BigInt64Array, lengths, 2);
     return { payload: Uint8Array.from([step, ...loops.view(Uint8Array, out, Number(length))]), error: Number(error) };
   }

@@ -10,8 +10,9 @@ export function placeMagnitudes(loops, { frequencies, starts, scores, informatio
     const quantiser = Math.floor(i / SYMBOLS) % 2;
     return symbol === 0 ? 0 : centroid + 512 * symbol - 256 * quantiser;
   });
-  const tables = [starts, scores, information, centroids, costs, points];
-  return tables.map((table) => loops.place(BigInt64Array, table));
+  const guides = points.map((point, i) => (point << 16) | costs[i]);
+  const tables = [starts, scores, information, centroids, costs, points, guides];
+  return tables.map((table) => loops.place(Int32Array, table));
 }
 
 /** -log2(f / 2^15) in 1/256 bit, rounded down; what a sign takes comes on top. */
