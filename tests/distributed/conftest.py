@@ -29,5 +29,6 @@ def started(attempts: int = 3) -> Any:
     except Exception as error:
         if attempts == 1 or "timed out during startup" not in str(error):
             raise
+        nodes.shutdown()
         return started(attempts - 1)
     return nodes
