@@ -24,6 +24,8 @@ ROOM_OF = {
 # From the top down; a group imports from itself and from the levels below it.
 LEVELS = [
     {"cli"},
+    {"serve"},
+    {"desktop", "pillow", "thumbnailer"},
     {"api", "evaluate"},
     {"distributed", "fit", "sharing"},
     {"encode", "reconstruct", "decoding", "train", "outputs"},
@@ -32,7 +34,7 @@ LEVELS = [
     {"bundle"},
     {"codec", "images"},
     {"graphs", "parallel"},
-    {"devices", "hub", "packs", "progress", "stream_source", "weights"},
+    {"devices", "hub", "links", "packs", "progress", "stream_source", "weights"},
     {"files"},
     {"arguments", "extras"},
     {"errors", "names", "places", "lazy", "__init__"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +17,17 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _LOOK = 0.1  # seconds between looks at whether anybody still wants what waits
+_thread = threading.local()
+
+
+def free_cores() -> int:
+    """How many cores work may be spread over: one in a thread of `in_order`, beside others."""
+    return 1 if getattr(_thread, "shares", False) else usable_cores()
+
+
+def _share() -> None:
+    """Say of a thread that it shares the cores with others."""
+    _thread.shares = True
 
 
 def in_order(function: Callable[[T], R], items: Iterable[T], workers: int | None = None) -> Iterator[R]:
@@ -28,7 +40,7 @@ def in_order(function: Callable[[T], R], items: Iterable[T], workers: int | None
     """
     workers = workers or usable_cores()
     under_way: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers, initializer=_share) as pool:
         try:
             for item in items:
                 under_way.append(pool.submit(function, item))

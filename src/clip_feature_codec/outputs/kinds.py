@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clip_feature_codec.names import CODEC_FILE, DECODER_FILE, INDEX_FILE, MANIFEST_FILES
+from clip_feature_codec.names import CODEC_FILE, DECODER_FILE, EXPORT_FILE, MANIFEST_FILES
 from clip_feature_codec.outputs import marks, stores
 
 
@@ -79,7 +79,7 @@ ENDINGS_OF = (
 
 
 def _store(folder: Path, inputs: Sequence[Path]) -> Iterator[tuple[Path, FileKind]]:
-    yield from ((folder / name, _STORED) for name in (CODEC_FILE, *MANIFEST_FILES, INDEX_FILE))
+    yield from ((folder / name, _STORED) for name in (CODEC_FILE, *MANIFEST_FILES))
 
 
 def _decoder(folder: Path, inputs: Sequence[Path]) -> Iterator[tuple[Path, FileKind]]:
@@ -109,7 +109,14 @@ def _searches(folder: Path, inputs: Sequence[Path]) -> Iterator[tuple[Path, File
     yield folder / "searches.sqlite", _DATABASE
 
 
+def _not_exported(folder: Path) -> list[str]:
+    if not folder.is_dir() or (folder / EXPORT_FILE).is_file():
+        return []
+    return sorted(path.name for path in folder.iterdir())
+
+
 STORE = FolderKind("a store, a folder", _store, stores.foreign)
+EXPORT = FolderKind("an export, a folder", lambda folder, inputs: iter(()), _not_exported)
 TRAINED_STORE = FolderKind("a store, a folder", _decoder)
 DECODED = FolderKind("a folder of pictures", _decoded)
 FIGURES = FolderKind("a folder of curves", _all_png)

@@ -14,6 +14,7 @@ from clip_feature_codec.names import CODEC_FILE, MANIFEST_FILE, OLD_MANIFEST_FIL
 from clip_feature_codec.places import place_in
 from clip_feature_codec.store.manifest import Entries, Entry, Manifest, Totals, stream_hash
 from clip_feature_codec.store.old_manifest import read_old_manifest
+from clip_feature_codec.store.parts import TablePart
 from clip_feature_codec.store.writing import NewStream, WritableStore, is_below
 
 
@@ -56,6 +57,10 @@ class FeatureStore(WritableStore):
     def totals(self) -> Totals:
         """Sums over all entries; no stream is read."""
         return self._manifest.totals()
+
+    def parts(self) -> list[TablePart]:
+        """The manifest: one part."""
+        return [TablePart(MANIFEST_FILE, self._manifest)]
 
     def fetch(self, entry: Entry) -> bytes:
         """An entry's stream as it lies there, unchecked. Raises OSError."""

@@ -32,6 +32,7 @@ HASH_BYTES = 16
 """Of a stream's SHA-256, as many bytes are kept: enough to tell streams apart and to see damage."""
 
 _ROWS_AT_ONCE = 1024
+_COUNTER = slice(24, 28)  # of a SQLite file: how often it was changed
 _BUSY = 60.0  # seconds to wait for another process's transaction, which takes milliseconds
 
 
@@ -310,6 +311,41 @@ class Manifest(Catalogue):
         ((count,),) = self._run("SELECT count(*) FROM pictures WHERE NOT removed")
         return int(count)
 
+    def state(self) -> str:
+        """What differs after every change of the file; empty while all is in memory."""
+        if self._in_memory:
+            return ""
+        with self.transaction(reading=True), self._reported():
+            self._connection.execute("SELECT 1 FROM pictures LIMIT 1").fetchall()  # from here on, none writes
+            with self.path.open("rb") as file:
+                counter = file.read(_COUNTER.stop)[_COUNTER]
+            return f"{counter.hex()} {self.path.stat().st_size}"
+
+    def hashes(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """The ids of all entries, ascending, (n,), and the hash of each, (n, 16); zeros for what is none."""
+        ids: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        found = [np.zeros((0, HASH_BYTES), np.uint8)]
+        rows = self._run("SELECT id, sha256 FROM pictures WHERE NOT removed ORDER BY id")
+        while some := rows.fetchmany(_ROWS_AT_ONCE):
+            ids.append(np.fromiter((row[0] for row in some), np.int64, len(some)))
+            blobs = (row[1] if _is_hash(row[1]) else bytes(HASH_BYTES) for row in some)
+            found.append(np.frombuffer(b"".join(blobs), np.uint8).reshape(-1, HASH_BYTES))
+        return np.concatenate(ids), np.concatenate(found)
+
+    def of_ids(self, ids: Sequence[int]) -> Iterator[Entry | None]:
+        """The entries of ascending ids; None for one that is not there any more."""
+        for start in range(0, len(ids), _ROWS_AT_ONCE):
+            some = [int(number) for number in ids[start : start + _ROWS_AT_ONCE]]
+            near = some[-1] - some[0] < 2 * len(some)
+            rows = self._live(some[0], some[-1]) if near else [e for n in some for e in self._live(n, n)]
+            there = {entry.place[1]: entry for entry in rows if entry.place}
+            yield from (there.get(number) for number in some)
+
+    def _live(self, first: int, last: int) -> list[Entry]:
+        """The entries of the ids from ``first`` to ``last``."""
+        rows = self._run(SELECT + "WHERE id BETWEEN ? AND ? AND NOT removed ORDER BY id", [first, last])
+        return [entry_of_row(row) for row in rows]
+
     def rows(self, first: int, last: int) -> list[Entry]:
         """The entries of the ids from ``first`` to ``last``, those removed since included."""
         rows = self._run(SELECT + "WHERE id BETWEEN ? AND ? ORDER BY id", [first, last])
@@ -448,6 +484,10 @@ def require_inside(name: str) -> None:
 def stream_hash(blob: bytes) -> str:
     """What `Entry.sha256` is of a stream."""
     return hashlib.sha256(blob).digest()[:HASH_BYTES].hex()
+
+
+def _is_hash(value: object) -> bool:
+    return isinstance(value, bytes) and len(value) == HASH_BYTES
 
 
 def _to_row(entry: Entry, stream: bytes | None) -> list[Any]:

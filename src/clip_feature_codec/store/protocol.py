@@ -16,6 +16,7 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.errors import BitstreamError
 from clip_feature_codec.places import is_url, split_archive
 from clip_feature_codec.store.manifest import Entry, Totals, stream_hash
+from clip_feature_codec.store.parts import Part
 
 ReadBlock: TypeAlias = tuple[list[tuple[Entry, Stream]], list[tuple[str, str]]]
 """Streams that are whole, with their entries, and (path, reason) of those that are not."""
@@ -49,6 +50,10 @@ class Store(Protocol):
     @abstractmethod
     def totals(self) -> Totals:
         """Sums over all entries; no stream is read."""
+
+    @abstractmethod
+    def parts(self) -> Sequence[Part]:
+        """What the entries lie in, in the store's order, as it is now."""
 
     @abstractmethod
     def fetch(self, entry: Entry) -> bytes:

@@ -61,28 +61,31 @@ class PictureCache:
         """
         content = picture.tobytes()
         try:
-            self._begin(row // _ROWS)
-            file, offset = self._open(row)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            file, offset = self._open(row, create=True)
             os.pwrite(file, content + _checksum(content, made_from), offset)
         except OSError as error:
             raise StoreError(f"{self._folder}: cannot be written: {reason(error)}") from None
 
-    def _begin(self, number: int) -> None:
-        """Make a file; what others have put in its place is written over."""
-        if self._files.get(number, (0, -1))[0] == os.getpid():
-            return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(self._path(number), os.O_RDWR | os.O_CREAT, 0o644)
-        if os.pread(file, len(_HEAD), 0) != _HEAD:
-            os.pwrite(file, _HEAD, 0)
-        self._files[number] = os.getpid(), file
+    def _open(self, row: int, create: bool = False) -> tuple[int, int]:
+        """The file of a row, opened by this very process, and where in it the row begins.
 
-    def _open(self, row: int) -> tuple[int, int]:
-        """The file of a row, opened by this very process, and where in it the row begins."""
+        Args:
+            row: a picture's place in the store.
+            create: make the file; what others have put in its place is written over.
+
+        Raises:
+            OSError: it cannot be opened, or it is not one of ours.
+        """
         number, place = divmod(row, _ROWS)
         process, file = self._files.get(number, (0, -1))
         if process != os.getpid():
-            file = os.open(self._path(number), os.O_RDWR)
+            file = os.open(self._path(number), os.O_RDWR | (os.O_CREAT if create else 0), 0o644)
+            if os.pread(file, len(_HEAD), 0) != _HEAD:
+                if not create:
+                    os.close(file)
+                    raise FileNotFoundError(self._path(number))
+                os.pwrite(file, _HEAD, 0)
             self._files[number] = os.getpid(), file
         return file, len(_HEAD) + place * (self._length + _CHECKSUM)
 

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.errors import StoreError
-from clip_feature_codec.names import CODEC_FILE, SHARDS_FOLDER
+from clip_feature_codec.names import CODEC_FILE, PACKED_FILE, SHARDS_FOLDER
 from clip_feature_codec.places import place_in
 from clip_feature_codec.store.manifest import Entry, Totals
 from clip_feature_codec.store.packed.journal import Journal, place_of, shard_name
 from clip_feature_codec.store.packed.names import Names
 from clip_feature_codec.store.packed.rows import Rows
 from clip_feature_codec.store.packed.shards import SHARD_ROWS, Shard, joined, to_table, write_shard
+from clip_feature_codec.store.parts import Part, ShardPart, TablePart
 from clip_feature_codec.store.writing import NewStream, WritableStore, is_below
 
 if TYPE_CHECKING:
@@ -92,6 +93,12 @@ class PackedStore(WritableStore):
                 if row not in shard.dropped:
                     return shard.entry(row)
         return None
+
+    def parts(self) -> list[Part]:
+        """The shards, and what waits for one."""
+        with self._journal.transaction(reading=True):
+            self._refresh()
+            return [*map(ShardPart, self._shards), TablePart(PACKED_FILE, self._journal)]
 
     def fetch(self, entry: Entry) -> bytes:
         """An entry's stream as it lies there, unchecked. Raises OSError."""
