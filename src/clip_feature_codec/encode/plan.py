@@ -22,6 +22,7 @@ from clip_feature_codec.sources.protocol import Known, Notes, Part, Source, Sour
 _FILE = "plan.jsonl"
 _RUNS, _LONGEST_RUN = 1024, 32
 """So many runs are made at least, where there are batches enough, and of so many batches at most."""
+_LISTED_AT_ONCE = 1024
 _Planned = tuple[int, list[File]]
 """How many files of a batch are not in the store yet, and all files of it."""
 
@@ -51,12 +52,13 @@ class Plan:
             size: pictures in a batch.
         """
         path, head = folder / _FILE, {**head, "root": _absolute(source.root), "batch_size": size}
-        kept, planned = _kept(list(_read(path, head)), source, known)
-        new = ((len(files), files) for files in _files(source, size, _Unplanned(known, planned)))
-        if not kept:
+        old = _Interrupted(path, head, source, known)
+        new = ((len(files), files) for files in _files(source, size, _Unplanned(known, old.planned)))
+        kept = old.batches() if old.planned else iter(())
+        if not old.planned:
             shutil.rmtree(folder, ignore_errors=True)
         first = next(new, None)
-        if first is None and not kept:
+        if first is None and not old.planned:
             return cls(path, source.root, 0, 0)
         return cls(path, source.root, *_write(path, head, chain(kept, [first] if first else [], new)))
 
@@ -124,24 +126,35 @@ def _files(source: Source, size: int, known: Known) -> Iterator[list[File]]:
         yield [(found.name, found.size, found.mtime_ns) for found in part.pictures(Notes())]
 
 
-def _kept(old: list[_Planned], source: Source, known: StoreKnown) -> tuple[list[_Planned], set[str]]:
-    """The batches of an interrupted run that lost no picture and are not done; the names in them."""
-    if not old:
-        return [], set()
-    names = {name for _, files in old for name, _, _ in files}
-    listed = (picture for part in source.parts(len(names)) for picture in part.pictures(Notes()))
-    there = {picture.name: picture for picture in listed if picture.name in names}
-    before = known.unchanged
-    unknown = {name for name, picture in there.items() if not known.has_picture(picture)}
-    known.unchanged = before  # they are asked for once more
-    kept = []
-    for _, files in old:
-        batch = [there.get(name) for name, _, _ in files]
-        found = [(picture.name, picture.size, picture.mtime_ns) for picture in batch if picture]
-        todo = sum(name in unknown for name, _, _ in found)
-        if todo and len(found) == len(files):
-            kept.append((todo, found))
-    return kept, {name for _, files in kept for name, _, _ in files}
+class _Interrupted:
+    """What still holds of the plan of an interrupted run of the same kind; nothing if there was no such run.
+
+    Attributes:
+        planned: the names in it.
+    """
+
+    def __init__(self, path: Path, head: Mapping[str, object], source: Source, known: StoreKnown) -> None:
+        self._path = path
+        self._files: dict[str, tuple[File, bool]] = {}
+        self.planned: set[str] = set()
+        if not _begins_with(path, head):
+            return
+        before = known.unchanged
+        for part in source.parts(_LISTED_AT_ONCE):
+            for found in part.pictures(Notes()):
+                file = found.name, found.size, found.mtime_ns
+                self._files[found.name] = file, not known.has_picture(found)
+        known.unchanged = before  # they are asked for once more
+        for _, files in self.batches():
+            self.planned.update(name for name, _, _ in files)
+
+    def batches(self) -> Iterator[_Planned]:
+        """Its batches that lost no picture and are not done, with the pictures as they are now."""
+        for _, files in _lines(self._path):
+            found = [self._files[name] for name, _, _ in files if name in self._files]
+            todo = sum(unknown for _, unknown in found)
+            if todo and len(found) == len(files):
+                yield todo, [file for file, _ in found]
 
 
 def _write(path: Path, head: Mapping[str, object], batches: Iterable[_Planned]) -> tuple[int, int]:
@@ -155,15 +168,13 @@ def _write(path: Path, head: Mapping[str, object], batches: Iterable[_Planned]) 
     return count, total
 
 
-def _read(path: Path, head: Mapping[str, object]) -> Iterator[_Planned]:
-    """The batches of an interrupted run of the same kind; none if there was no such run."""
+def _begins_with(path: Path, head: Mapping[str, object]) -> bool:
+    """Whether there is a plan, of the same kind."""
     try:
         with path.open("rb") as file:
-            same = json.loads(file.readline()) == head
+            return bool(json.loads(file.readline()) == head)
     except (OSError, ValueError):
-        return
-    if same:
-        yield from _lines(path)
+        return False
 
 
 def _lines(path: Path, start: int = 0) -> Iterator[_Planned]:
