@@ -11,12 +11,24 @@ from clip_feature_codec.distributed.cluster import connected
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A real Ray of two nodes with a core each, which this process is connected to."""
-    from ray.cluster_utils import Cluster
-
-    store = {"object_store_memory": 80 << 20}
-    head = {"num_cpus": 1, "include_dashboard": False, **store}
-    nodes = Cluster(initialize_head=True, head_node_args=head)
-    nodes.add_node(num_cpus=1, **store)
+    nodes = started()
     with connected(nodes.address):
         yield nodes
     nodes.shutdown()
+
+
+def started(attempts: int = 3) -> Any:
+    """Start the nodes; Ray gives each thirty seconds, in which a busy machine may not get there."""
+    from ray.cluster_utils import Cluster
+
+    store = {"object_store_memory": 80 << 20}
+    nodes = Cluster()
+    try:
+        nodes.add_node(num_cpus=1, include_dashboard=False, **store)
+        nodes.add_node(num_cpus=1, **store)
+    except Exception as error:
+        if attempts == 1 or "timed out during startup" not in str(error):
+            raise
+        nodes.shutdown()
+        return started(attempts - 1)
+    return nodes

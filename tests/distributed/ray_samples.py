@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from clip_feature_codec.store.opening import open_store
 from samples import make_picture
 
 BATCH = 3
-WORK = (b"ray::MapWorker", b"ray::Map(", b"ray::FlatMap(", b"ray::write_shard")
+WORK = ("ray::MapWorker", "ray::Map(", "ray::FlatMap(", "ray::write_shard")
 """What the processes are called that have work of ours; others belong to Ray."""
 
 
@@ -46,11 +46,12 @@ def encode(
     codec: FeatureCodec | None,
     *,
     ray: bool,
+    device: str = "cpu",
     progress: Progress = silent,
 ) -> EncodeResult:
     """Encode in batches of `BATCH`, on the cluster or here."""
     model = load_embedder("mini", device="cpu")
-    where = RayEncoding(partial(embedder_for, model.space, device="cpu"), "cpu") if ray else None
+    where = RayEncoding(partial(embedder_for, model.space, device=device), device) if ray else None
     return encode_source(
         source,
         out,
@@ -75,17 +76,24 @@ def rows(folder: Path) -> list[tuple[str, str, bytes]]:
     return [(entry.name, entry.source, store.blob(entry)) for entry in store.entries]
 
 
+def titles_of(node: Any) -> dict[str, int]:
+    """What the processes are called that work on a node for this test, with the id of one of each name."""
+    return {title: pid for pid, title in _working(node)}
+
+
 def workers_of(node: Any) -> list[int]:
     """The processes that work on a node for this test, those without work left out."""
-    raylets = [info.process.pid for info in node.all_processes["raylet"]]
-    found = []
-    for raylet in raylets:
-        for children in Path(f"/proc/{raylet}/task").glob("*/children"):
+    return [pid for pid, _ in _working(node)]
+
+
+def _working(node: Any) -> Iterator[tuple[int, str]]:
+    for info in node.all_processes["raylet"]:
+        for children in Path(f"/proc/{info.process.pid}/task").glob("*/children"):
             for child in map(int, children.read_text().split()):
-                title = Path(f"/proc/{child}/cmdline").read_bytes()
-                if title.startswith(WORK):
-                    found.append(child)
-    return found
+                with suppress(OSError):  # it has ended
+                    title = Path(f"/proc/{child}/cmdline").read_bytes().rstrip(b"\0").decode()
+                    if title.startswith(WORK):
+                        yield child, title
 
 
 class Killer(Thread):

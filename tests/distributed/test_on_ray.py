@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tarfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ from ray_samples import BATCH, Killer, encode, make_photos, rows, run
 
 from clip_feature_codec.bundle import Bundle
 from clip_feature_codec.codec.feature_codec import FeatureCodec
+from clip_feature_codec.distributed import pipeline
+from clip_feature_codec.distributed.blocks import StoreReader
+from clip_feature_codec.distributed.cluster import connected
+from clip_feature_codec.errors import ClusterError, StoreError
 from clip_feature_codec.store.opening import open_store
 from clip_feature_codec.store.packed import bulk
 
@@ -29,6 +34,13 @@ def work(tmp_path_factory: pytest.TempPathFactory, mini: FeatureCodec) -> Path:
     folder = tmp_path_factory.mktemp("work")
     encode(make_photos(folder / "photos", 30), folder / "here", mini, ray=False)
     return folder
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", "a:99999999"])
+def test_a_cluster_that_is_not_there_is_told_at_once(address: str) -> None:
+    """Before any test here is connected to one."""
+    with pytest.raises(ClusterError, match=f"Ray cluster '{address}': cannot be reached: "):
+        connected(address).__enter__()
 
 
 def test_a_folder_though_a_worker_is_killed(cluster: Any, work: Path, mini: FeatureCodec) -> None:
@@ -125,3 +137,18 @@ def test_one_line_says_what_cannot_be(cluster: Any, work: Path, tmp_path: Path) 
         result = run(*line, "--quiet")
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1), (line, result.output)
         assert expected in result.stderr, line
+
+
+def test_an_error_of_another_process_is_raised_here(cluster: Any, tmp_path: Path) -> None:
+    nowhere = partial(StoreReader, tmp_path / "nowhere", 3)
+    with pytest.raises(StoreError, match="nowhere is not a store"):
+        list(pipeline.run([1, 2], pipeline.Stage(nowhere)))
+    reading = partial(Path.read_bytes, tmp_path / "no file")
+    with pytest.raises(FileNotFoundError, match="no file"):
+        list(pipeline.run([1, 2], pipeline.Stage(reading)))
+    assert list(pipeline.run([3, 1, 2], pipeline.Stage(partial(getattr, range(9), "index")))) == [3, 1, 2]
+
+
+def test_a_store_that_was_changed_meanwhile_is_not_read(work: Path) -> None:
+    with pytest.raises(StoreError, match="was changed while it was read"):
+        StoreReader(work / "here", 30)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray_samples import Killer, encode, make_photos, rows
+from ray_samples import Killer, encode, make_photos, rows, titles_of
 
 from clip_feature_codec.bundle import Bundle
 from clip_feature_codec.codec.feature_codec import FeatureCodec
@@ -94,6 +94,22 @@ def test_the_command_is_killed_and_run_again(cluster: Any, work: Path, tmp_path:
     assert (done.returncode, json.loads(done.stdout)["pictures"]) == (1, 401), done.stderr
     assert "1 of 402 pictures failed" in done.stderr
     assert rows(tmp_path / "out") == rows_seen_from(work / "here", tmp_path / "out")
+
+
+def test_embedders_take_the_gpus_that_a_cluster_has(cluster: Any, work: Path, mini: FeatureCodec) -> None:
+    """As far as Ray is concerned: there is none here, and so the model runs on the CPU of that machine."""
+    node = cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=80 << 20)
+    others = [one for one in (cluster.head_node, *cluster.worker_nodes) if one is not node]
+    seen: list[set[str]] = [set(), set()]
+
+    def progress(stage: str, done: int, total: int, failed: int = 0, /) -> None:
+        for place, nodes in zip(seen, ([node], others), strict=True):
+            place.update(title for one in nodes for title in titles_of(one) if "_Apply" in title)
+
+    encode(work / "photos", work / "gpus", mini, ray=True, device="auto", progress=progress)
+    cluster.remove_node(node)
+    assert rows(work / "gpus") == rows(work / "here")
+    assert (bool(seen[0]), seen[1]) == (True, set())
 
 
 def rows_seen_from(folder: Path, other: Path) -> list[tuple[str, str, bytes]]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from clip_feature_codec.distributed.pipeline import Function, Stage
-from clip_feature_codec.errors import ClusterError
+from clip_feature_codec.errors import ClusterError, reason
 from clip_feature_codec.extras import extra
 
 _DEATHS = 10  # of processes of a stage, one after another, before any has begun to work
+
+_SECONDS_TO_CONNECT = 10.0
 
 LOCAL = "local"
 """The address that has a cluster started on this machine."""
@@ -55,10 +58,12 @@ def _connect(address: str) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         options["include_dashboard"] = False
     try:
+        host, colon, port = address.rpartition(":")
+        if colon and port.isdecimal() and "/" not in host:  # Ray would try for minutes
+            socket.create_connection((host, int(port)), _SECONDS_TO_CONNECT).close()
         ray.init(address, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ClusterError(f"Ray cluster {address!r}: cannot be reached: {reason}") from None
+    except (OSError, ValueError, RuntimeError, OverflowError) as error:
+        raise ClusterError(f"Ray cluster {address!r}: cannot be reached: {reason(error)}") from None
 
 
 def network_stage(make: Callable[[], Function], device: str, cores: int = 1) -> Stage:
