@@ -149,7 +149,7 @@ def test_recipe_makes_a_pack_that_encodes_and_decodes(tmp_path: Path) -> None:
     assert np.isfinite(codec.embedder.embed_text(["a red bus"])).all()
 
 
-@pytest.mark.parametrize("name", ["config.toml", "gpu.toml"])
+@pytest.mark.parametrize("name", ["config.toml", "again.toml", "gpu.toml"])
 def test_what_a_configuration_makes_is_small_enough_for_the_package(name: str) -> None:
     recipe = runpy.run_path(str(RECIPE / "data.py"))["read_config"](RECIPE / name)
     clip, dim = open_clip.CLIP(**recipe["clip"]["model"]), recipe["clip"]["model"]["embed_dim"]
