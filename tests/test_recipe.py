@@ -18,6 +18,7 @@ import pytest
 import timm
 from safetensors.torch import save_model
 
+import clip_feature_codec.embed.openclip.glimpse  # noqa: F401  timm is told of the towers' network
 from clip_feature_codec.diffusion.upsampler import Upsampler
 from clip_feature_codec.evaluate.metrics.judge import Judge
 from clip_feature_codec.train.config import TrainConfig
