@@ -56,6 +56,7 @@ WHOLE_FILE = "whole.safetensors"
 
 _STANDARD = 128  # pictures that the eyes' features are standardised over
 _REGIONS = (10, 5)  # sides of the regions of the two fine levels, in their pixels
+_PIXELS = 4  # side of the squares of pixels that the critic begins with
 _SHEET = 10  # pictures across
 
 
@@ -149,7 +150,7 @@ def pinball(found: Tensor, wanted: Tensor, quantile: float) -> Tensor:
 
 
 class Critic(nn.Module):
-    """Tells painted pictures from photographs, by what the eyes see on fine levels, and the canvas there.
+    """Tells painted pictures from photographs, by their pixels and what the eyes see on fine levels.
 
     Args:
         widths: channels of those levels.
@@ -165,13 +166,14 @@ class Critic(nn.Module):
                 nn.LeakyReLU(0.2),
                 spectral_norm(nn.Conv2d(inner, 1, 3, padding=1)),
             )
-            for width in widths
+            for width in (3 * _PIXELS**2, *widths)
         )
 
-    def forward(self, features: list[Tensor], canvas: Tensor) -> Tensor:
+    def forward(self, pictures: Tensor, features: list[Tensor], canvas: Tensor) -> Tensor:
         """How real each place looks, of all levels: (N, P)."""
         found = []
-        for level, seen in zip(self.levels, features, strict=False):
+        looks = [F.pixel_unshuffle(pictures, _PIXELS), *features]
+        for level, seen in zip(self.levels, looks, strict=False):
             small = F.interpolate(canvas, seen.shape[-2:], mode="area")
             found.append(level(torch.cat([seen, small], dim=1)).flatten(1))
         return torch.cat(found, dim=1)
@@ -200,11 +202,12 @@ class Teaching:
         }
         bands = zip(energies(painted), energies(real), strict=True)
         found["energy"] = torch.stack([pinball(a, b, self.config["energy_quantile"]) for a, b in bands]).sum()
+        photographs, pictures = (shown(each, given.window) for each in (real, painted))
+        canvas = shown(F.interpolate(given.small, real.shape[-2:], mode="bicubic"), given.window)
         with autocast(real.device):
             with torch.no_grad():
-                wanted, taught = self.eyes(shown(real, given.window))
-                canvas = shown(F.interpolate(given.small, real.shape[-2:], mode="bicubic"), given.window)
-            seen, said = self.eyes(shown(painted, given.window))
+                wanted, taught = self.eyes(photographs)
+            seen, said = self.eyes(pictures)
         wanted, seen = ([level.float() for level in levels] for levels in (wanted, seen))
         coarse = zip(self.config["levels"], seen, wanted, strict=True)
         found["features"] = torch.stack([weight * F.mse_loss(a, b) for weight, a, b in coarse]).sum()
@@ -212,13 +215,18 @@ class Teaching:
         found["statistics"] = torch.stack([F.mse_loss(a, b) for a, b in fine]).sum()
         said, taught = (logits.float().log_softmax(1) for logits in (said, taught))
         found["said"] = F.kl_div(said, taught, reduction="batchmean", log_target=True)
-        self._teach_critic([level.detach() for level in seen], wanted, canvas)
-        found["fake"] = -self.critic(seen, canvas).mean()
+        painting = (pictures.detach(), [level.detach() for level in seen])
+        self._teach_critic(painting, (photographs, wanted), canvas)
+        found["fake"] = -self.critic(pictures, seen, canvas).mean()
         return {name: weights[name] * loss for name, loss in found.items()}
 
-    def _teach_critic(self, seen: list[Tensor], wanted: list[Tensor], canvas: Tensor) -> None:
+    def _teach_critic(
+        self, painted: tuple[Tensor, list[Tensor]], real: tuple[Tensor, list[Tensor]], canvas: Tensor
+    ) -> None:
         """One step by the hinge loss (Lim & Ye 2017)."""
-        loss = F.relu(1 + self.critic(seen, canvas)).mean() + F.relu(1 - self.critic(wanted, canvas)).mean()
+        loss = (
+            F.relu(1 + self.critic(*painted, canvas)).mean() + F.relu(1 - self.critic(*real, canvas)).mean()
+        )
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
