@@ -48,7 +48,7 @@ class Batch:
 
 def open_crops(work: Path, device: torch.device) -> Shards:
     """The decoder's crops: ``images`` with what their streams decode to."""
-    names = ("images", "small", *coded_names(FeatureCodec.load(work / CODEC_FILE)))
+    names = ("images", *coded_names(FeatureCodec.load(work / CODEC_FILE)))
     return Shards(work / "crops-decoder", names, device)
 
 
@@ -61,7 +61,7 @@ def open_kept(work: Path, device: torch.device) -> dict[str, Tensor]:
 def draw(crops: Shards, rows: np.ndarray, rng: np.random.Generator, config: dict[str, Any]) -> Batch:
     """A batch of some ``rows``, half of them mirrored; ``dropout`` is the share that has no vector."""
     count = config["batch_size"]
-    images, _, coded, layouts = crops.take(rng.choice(rows, count)).values()
+    images, coded, layouts = crops.take(rng.choice(rows, count)).values()
     device = images.device
     version = torch.from_numpy(rng.integers(0, coded.shape[1], count)).to(device)
     kept = torch.from_numpy(rng.random(count) >= config["dropout"]).to(device)
@@ -126,21 +126,14 @@ class Learning(Generic[Network]):
         config: ``minutes``, ``lr``, ``cooldown``, ``longest_gradient``, ``ema_decay``,
             ``checkpoint_seconds`` and ``look_every``.
         checkpoint: the file to go on from, if it is there.
-        beside: by its name, what else has a state that changes.
 
     Attributes:
         average: the weights to use.
         step: steps done.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        config: dict[str, Any],
-        checkpoint: Path,
-        beside: dict[str, Any] | None = None,
-    ) -> None:
-        self.network, self._config, self._checkpoint = network, config, checkpoint
+    def __init__(self, network: Network, config: dict[str, Any], checkpoint: Path) -> None:
+        self._network, self._config, self._checkpoint = network, config, checkpoint
         self.average = copy.deepcopy(network)
         self.average.requires_grad_(False)
         self._optimizer = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.99), weight_decay=0.0)
@@ -149,7 +142,6 @@ class Learning(Generic[Network]):
             "average": self.average,
             "optimizer": self._optimizer,
         }
-        self._parts |= beside or {}
         self.step, self._seconds = 0, 0.0
         if checkpoint.exists():
             self._load()
@@ -194,11 +186,11 @@ class Learning(Generic[Network]):
             group["lr"] = self._learning_rate()
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.network.parameters(), self._config["longest_gradient"])
+        nn.utils.clip_grad_norm_(self._network.parameters(), self._config["longest_gradient"])
         self._optimizer.step()
         decay = min(self._config["ema_decay"], (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            for average, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
+            for average, value in zip(self.average.parameters(), self._network.parameters(), strict=True):
                 average.lerp_(value, 1 - decay)
         self.step += 1
 

@@ -4,10 +4,8 @@ It paints above the decoder's canvas by what the vector says is there. What it p
 photograph where the canvas speaks: in its low frequencies, by the squared error. Above them no stream can
 say where each edge is. There the eyes compare: what they see on coarse levels and name, place by place, and
 of fine levels only how strong each feature is in each region and how much it varies; and so with the
-energy of the finest octaves, so that flat areas stay flat. A critic, which sees the fine levels and the
-canvas, learns to tell what is painted from photographs, and the upsampler to be taken for one. Both pictures
-are shown through the same random window, so that only what survives a small change counts, at the size at
-which a classifier would see them.
+energy of the finest octaves, so that flat areas stay flat. Both pictures are shown through the same random
+window, so that only what survives a small change counts, at the size at which a classifier would see them.
 
 It learns from photographs alone, in squares of them, and from canvases of one step of the decoder (the mean
 of all pictures that a stream allows) and of two. With ``--init`` it begins with the weights of an earlier
@@ -28,7 +26,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from clip_feature_codec.decoders.checkpoint import load_decoder, save_decoder
 from clip_feature_codec.decoders.diffusion import DiffusionDecoder
@@ -56,7 +53,6 @@ WHOLE_FILE = "whole.safetensors"
 
 _STANDARD = 128  # pictures that the eyes' features are standardised over
 _REGIONS = (10, 5)  # sides of the regions of the two fine levels, in their pixels
-_PIXELS = 4  # side of the squares of pixels that the critic begins with
 _SHEET = 10  # pictures across
 
 
@@ -143,93 +139,27 @@ def energies(pictures: Tensor) -> list[Tensor]:
     return found
 
 
-def pinball(found: Tensor, wanted: Tensor, quantile: float) -> Tensor:
-    """What is least where ``found`` is that quantile of ``wanted`` (Koenker & Bassett 1978), doubled."""
-    missing = wanted - found
-    return 2 * torch.maximum(quantile * missing, (quantile - 1) * missing).mean()
-
-
-class Critic(nn.Module):
-    """Tells painted pictures from photographs, by their pixels and what the eyes see on fine levels.
-
-    Args:
-        widths: channels of those levels.
-    """
-
-    def __init__(self, widths: list[int], inner: int = 48) -> None:
-        super().__init__()
-        self.levels = nn.ModuleList(
-            nn.Sequential(
-                spectral_norm(nn.Conv2d(width + 3, inner, 1)),
-                nn.LeakyReLU(0.2),
-                spectral_norm(nn.Conv2d(inner, inner, 3, padding=1)),
-                nn.LeakyReLU(0.2),
-                spectral_norm(nn.Conv2d(inner, 1, 3, padding=1)),
-            )
-            for width in (3 * _PIXELS**2, *widths)
-        )
-
-    def forward(self, pictures: Tensor, features: list[Tensor], canvas: Tensor) -> Tensor:
-        """How real each place looks, of all levels: (N, P)."""
-        found = []
-        looks = [F.pixel_unshuffle(pictures, _PIXELS), *features]
-        for level, seen in zip(self.levels, looks, strict=False):
-            small = F.interpolate(canvas, seen.shape[-2:], mode="area")
-            found.append(level(torch.cat([seen, small], dim=1)).flatten(1))
-        return torch.cat(found, dim=1)
-
-
-class Teaching:
-    """What the upsampler learns by: the eyes, and the critic, which learns beside it.
-
-    Args:
-        eyes: the teacher's.
-        config: see config.toml; ``critic_lr`` is the critic's learning rate.
-        widths: channels of the eyes' fine levels.
-    """
-
-    def __init__(self, eyes: Eyes, config: dict[str, Any], widths: list[int], device: torch.device) -> None:
-        self.eyes, self.config = eyes, config
-        self.critic = Critic(widths).to(device)
-        self.optimizer = torch.optim.Adam(self.critic.parameters(), config["critic_lr"], betas=(0.5, 0.99))
-
-    def losses(self, painted: Tensor, given: Squares) -> dict[str, Tensor]:
-        """What separates painted pictures from the photographs, by name; the critic has learned from them."""
-        real, weights = given.real, self.config["weights"]
-        found = {
-            "low": F.mse_loss(F.avg_pool2d(painted, 8), F.avg_pool2d(real, 8)),
-            "error": (painted - real).abs().mean(),
-        }
-        bands = zip(energies(painted), energies(real), strict=True)
-        found["energy"] = torch.stack([pinball(a, b, self.config["energy_quantile"]) for a, b in bands]).sum()
-        photographs, pictures = (shown(each, given.window) for each in (real, painted))
-        canvas = shown(F.interpolate(given.small, real.shape[-2:], mode="bicubic"), given.window)
-        with autocast(real.device):
-            with torch.no_grad():
-                wanted, taught = self.eyes(photographs)
-            seen, said = self.eyes(pictures)
-        wanted, seen = ([level.float() for level in levels] for levels in (wanted, seen))
-        coarse = zip(self.config["levels"], seen, wanted, strict=True)
-        found["features"] = torch.stack([weight * F.mse_loss(a, b) for weight, a, b in coarse]).sum()
-        fine = zip(statistics(seen), statistics(wanted), strict=True)
-        found["statistics"] = torch.stack([F.mse_loss(a, b) for a, b in fine]).sum()
-        said, taught = (logits.float().log_softmax(1) for logits in (said, taught))
-        found["said"] = F.kl_div(said, taught, reduction="batchmean", log_target=True)
-        painting = (pictures.detach(), [level.detach() for level in seen])
-        self._teach_critic(painting, (photographs, wanted), canvas)
-        found["fake"] = -self.critic(pictures, seen, canvas).mean()
-        return {name: weights[name] * loss for name, loss in found.items()}
-
-    def _teach_critic(
-        self, painted: tuple[Tensor, list[Tensor]], real: tuple[Tensor, list[Tensor]], canvas: Tensor
-    ) -> None:
-        """One step by the hinge loss (Lim & Ye 2017)."""
-        loss = (
-            F.relu(1 + self.critic(*painted, canvas)).mean() + F.relu(1 - self.critic(*real, canvas)).mean()
-        )
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+def losses(painted: Tensor, given: Squares, eyes: Eyes, config: dict[str, Any]) -> dict[str, Tensor]:
+    """What separates painted pictures from the photographs that they stand for, by name."""
+    real = given.real
+    found = {
+        "low": F.mse_loss(F.avg_pool2d(painted, 8), F.avg_pool2d(real, 8)),
+        "error": (painted - real).abs().mean(),
+    }
+    bands = zip(energies(painted), energies(real), strict=True)
+    found["energy"] = torch.stack([(a - b).abs().mean() for a, b in bands]).sum()
+    with autocast(real.device):
+        with torch.no_grad():
+            wanted, taught = eyes(shown(real, given.window))
+        seen, said = eyes(shown(painted, given.window))
+    wanted, seen = ([level.float() for level in levels] for levels in (wanted, seen))
+    coarse = zip(config["levels"], seen, wanted, strict=True)
+    found["features"] = torch.stack([weight * F.mse_loss(a, b) for weight, a, b in coarse]).sum()
+    fine = zip(statistics(seen), statistics(wanted), strict=True)
+    found["statistics"] = torch.stack([F.mse_loss(a, b) for a, b in fine]).sum()
+    said, taught = (logits.float().log_softmax(1) for logits in (said, taught))
+    found["said"] = F.kl_div(said, taught, reduction="batchmean", log_target=True)
+    return {name: config["weights"][name] * loss for name, loss in found.items()}
 
 
 @torch.no_grad()
@@ -307,24 +237,21 @@ def main() -> None:
     decoder = load_decoder(args.out / "decoder" / TUNED_FILE, device)
     standard = draw_squares(crops, rows, 10**9, decoder, config | {"batch_size": _STANDARD})
     eyes = Eyes(read_teacher(args.teacher), shown(standard.real, standard.window)).to(device)
-    widths = [level.shape[1] for level in eyes(standard.real[:1])[0][: len(_REGIONS)]]
-    teaching = Teaching(eyes, config, widths, device)
     upsampler = begun(args.init, config, decoder.space.dim).to(device)
     upsampler.to(memory_format=torch.channels_last)
-    beside = {"critic": teaching.critic, "critic_optimizer": teaching.optimizer}
-    learning = Learning(upsampler, config, args.out / "upsampler.pt", beside)
+    learning = Learning(upsampler, config, args.out / "upsampler.pt")
     print(f"{len(rows)} crops of photographs, at step {learning.step}", flush=True)
 
-    def losses(step: int) -> dict[str, Tensor]:
+    def step_losses(step: int) -> dict[str, Tensor]:
         given = draw_squares(crops, rows, step, decoder, config)
         with autocast(device):
             painted = upsampler(given.small, given.vectors).float()
-        return teaching.losses(painted, given)
+        return losses(painted, given, eyes, config)
 
     def seen(name: str, size: int) -> str:
         return look(learning.average, decoder, eyes, kept, args.out / f"upsampler-{name}.png", size)
 
-    learning.run(losses, lambda step: seen(str(step), 140))
+    learning.run(step_losses, lambda step: seen(str(step), 140))
     for size in SHOWN_BYTES:
         print(seen(str(size), size), flush=True)
     whole = dataclasses.replace(decoder, upsampler=learning.average)
