@@ -1,13 +1,14 @@
-"""Compiles the loops of the codec, C beside its Python, into one library inside the package.
+"""Compiles the loops of the codec, C beside its Python, into libraries inside the package.
 
-    python hatch_build.py    in a checkout: writes the library into src/, where Python finds it
+    python hatch_build.py    in a checkout: writes the libraries into src/, where Python finds them
 
 hatchling runs it for wheels and for editable installations. The compiler is the machine's own (`CC`, or else
 `cc`, `gcc` or `clang`) where it makes libraries, since that is there at once and knows its machine; and
 elsewhere the one in the package ziglang, which pip fetches for the build alone.
 
-The library needs nothing of Python, and of C's library no more than `memcpy` and `memset`, so that one wheel
-does for every Python of a platform.
+There is one library for every processor of a kind, and on x86-64 another one for those with AVX2, which
+nearly all have; codec/native.py chooses. They need nothing of Python, and of C's library no more than
+`memcpy` and `memset`, so that one wheel does for every Python of a platform.
 """
 
 from __future__ import annotations
@@ -30,32 +31,37 @@ SUFFIX = {"Windows": ".dll", "Darwin": ".dylib"}.get(platform.system(), ".so")
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 MACOS = "11.0"  # the oldest one that the library runs on
 
-FLAGS = ["-std=c11", "-O3", "-shared", "-fvisibility=hidden"]
+# No operation may be rounded otherwise on one processor than on another: so none are contracted.
+FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-shared", "-fvisibility=hidden"]
 if platform.system() != "Windows":
     FLAGS += ["-fPIC"]
 if platform.system() == "Darwin":
     FLAGS += [f"-mmacosx-version-min={MACOS}"]
-# What all processors of this kind can do, not only this one.
-MACHINE_FLAGS = ["-march=x86-64-v2"] if X86 else []
-ZIG_FLAGS = ["-mcpu=x86_64_v2" if X86 else "-mcpu=baseline"]
+# What a library's name ends in, and for which processors it is, in flags of the machine's compiler and zig's.
+LEVELS = (
+    {SUFFIX: ("-march=x86-64-v2", "-mcpu=x86_64_v2"), f".v3{SUFFIX}": ("-march=x86-64-v3", "-mcpu=x86_64_v3")}
+    if X86
+    else {SUFFIX: ("-O3", "-mcpu=baseline")}
+)
 
 
 def system_compiler() -> list[str] | None:
-    """The command of the machine's compiler, if there is one that makes libraries."""
+    """The command of the machine's compiler, if there is one that makes libraries for all levels."""
     named = os.environ.get("CC")
+    flags = [flag for flag, _ in LEVELS.values()]
     for name in [named] if named else ["cc", "gcc", "clang"]:
-        command = [*shlex.split(name), *MACHINE_FLAGS]
+        command = shlex.split(name)
         with tempfile.TemporaryDirectory() as folder:
             trial = Path(folder, "trial.c")
             trial.write_text("#include <stdint.h>\n#include <string.h>\nint32_t one(void) { return 1; }\n")
-            if _ran([*command, *FLAGS, str(trial), "-o", str(trial.with_suffix(SUFFIX))]) is None:
+            if _ran([*command, *flags, *FLAGS, str(trial), "-o", str(trial.with_suffix(SUFFIX))]) is None:
                 return command
     return None
 
 
 def zig_compiler() -> list[str] | None:
     """The command of ziglang's compiler, if that package is installed."""
-    return [sys.executable, "-m", "ziglang", "cc", *ZIG_FLAGS] if find_spec("ziglang") else None
+    return [sys.executable, "-m", "ziglang", "cc"] if find_spec("ziglang") else None
 
 
 def sources_of(root: Path) -> list[Path]:
@@ -69,27 +75,36 @@ def fingerprint(root: Path) -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources_of(root))).hexdigest()
 
 
-def build(root: Path) -> Path:
-    """Compile the library of a checkout, whole or not at all.
+def build(root: Path) -> list[Path]:
+    """Compile the libraries of a checkout, whole or not at all.
 
     Returns:
-        Where it is.
+        Where they are.
 
     Raises:
         SystemExit: there is no compiler, or it fails.
     """
-    compiler = system_compiler() or zig_compiler()
+    system = system_compiler()
+    compiler = system or zig_compiler()
     if compiler is None:
         sys.exit("hatch_build.py: found no C compiler, expected one; type: pip install ziglang")
-    library = root / CODEC / f"libloops{SUFFIX}"
     files = [str(path) for path in sources_of(root) if path.suffix == ".c"]
     stamp = f'-DSOURCES="{fingerprint(root)}"'
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        made = Path(folder, library.name)
-        if (complaint := _ran([*compiler, *FLAGS, stamp, *files, "-o", str(made)])) is not None:
-            sys.exit(f"hatch_build.py: {shlex.join(compiler)}: {complaint}")
-        made.replace(library)
-    return library
+    with tempfile.TemporaryDirectory(dir=root / CODEC) as folder:
+        for suffix, (flag, zig_flag) in LEVELS.items():
+            machine = [flag] if system else [zig_flag]
+            command = [
+                *compiler,
+                *machine,
+                *FLAGS,
+                stamp,
+                *files,
+                "-o",
+                str(Path(folder, f"libloops{suffix}")),
+            ]
+            if (complaint := _ran(command)) is not None:
+                sys.exit(f"hatch_build.py: {shlex.join(compiler)}: {complaint}")
+        return [made.replace(root / CODEC / made.name) for made in sorted(Path(folder).iterdir())]
 
 
 def _ran(command: list[str]) -> str | None:
@@ -131,4 +146,4 @@ def get_build_hook() -> type:
 
 
 if __name__ == "__main__":
-    print(build(Path(__file__).parent))
+    print(*build(Path(__file__).parent), sep="\n")

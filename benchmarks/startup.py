@@ -1,9 +1,10 @@
 """What a command costs as a whole process: its time and its peak memory, start and imports included.
 
-Each command runs once and then a few times more; the first time and the medians are printed. The first is as
-after an installation: nothing that was compiled at an earlier use is there. ``--against`` names the
-``clip-codec`` of another environment, such as one of an earlier release: the two take turns, so that a
-machine's moods meet both.
+Each command runs once and then a few times more; the first time and the medians are printed, of wall time and
+of processor time, which other work on the machine changes less. The first is as after an editable
+installation: nothing that was compiled at an earlier use is there, Python's byte code included. ``--against``
+names the ``clip-codec`` of another environment, such as one of an earlier release: the two take turns, so
+that a machine's moods meet both.
 
     python benchmarks/startup.py --against ../before/.venv/bin/clip-codec
 """
@@ -34,13 +35,15 @@ COMMANDS = {
 }
 
 
-def run(program: Path, arguments: str, folder: Path) -> tuple[float, float]:
-    """Run a command; give its seconds and its peak memory in MB (of the largest process)."""
+def run(program: Path, arguments: str, folder: Path) -> tuple[float, float, float]:
+    """Run a command; give its seconds, those of processors, and the largest process's peak memory in MB."""
+    compiled = str(folder / "compiled")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     began = time.perf_counter()
     process = subprocess.Popen(
         [program, *arguments.split()],
         cwd=folder,
-        env=os.environ | {"NUMBA_CACHE_DIR": str(folder / "compiled")},  # earlier releases compiled at use
+        env=environment | {"NUMBA_CACHE_DIR": compiled, "PYTHONPYCACHEPREFIX": compiled},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -49,7 +52,8 @@ def run(program: Path, arguments: str, folder: Path) -> tuple[float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{program} {arguments}: exit status {process.returncode}")
-    return seconds, usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    used = usage.ru_utime + usage.ru_stime
+    return seconds, used, usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def main() -> None:
@@ -63,10 +67,13 @@ def main() -> None:
     programs = [path.absolute() for path in (args.program, args.against) if path]
     print(describe_machine())
     print(
-        "| command | first | seconds | peak memory |"
-        + (" first before | seconds before | peak before | ratio |" * bool(args.against))
+        "| command | first | seconds | processor seconds | peak memory |"
+        + (
+            " first before | seconds before | processor seconds before | peak before | ratio |"
+            * bool(args.against)
+        )
     )
-    print("|---|---|---|---|" + ("---|---|---|---|" * bool(args.against)))
+    print("|---|---|---|---|---|" + ("---|---|---|---|---|" * bool(args.against)))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         photo = load_image(Path(skimage.data.__file__).with_name("chelsea.png"))
@@ -79,17 +86,17 @@ def main() -> None:
             shutil.rmtree(here / "compiled", ignore_errors=True)
         for title, arguments in COMMANDS.items():
             firsts = [run(program, arguments, here) for program, here in zip(programs, folders, strict=True)]
-            found: list[list[tuple[float, float]]] = [[] for _ in programs]
+            found: list[list[tuple[float, float, float]]] = [[] for _ in programs]
             for _ in range(args.runs):
                 for program, here, runs in zip(programs, folders, found, strict=True):
                     runs.append(run(program, arguments, here))
             medians = [[statistics.median(figures) for figures in zip(*runs, strict=True)] for runs in found]
             cells = [
-                f"{first:.2f} | {seconds:.2f} | {peak:.0f} MB"
-                for (first, _), (seconds, peak) in zip(firsts, medians, strict=True)
+                f"{first[0]:.2f} | {seconds:.2f} | {used:.2f} | {peak:.0f} MB"
+                for first, (seconds, used, peak) in zip(firsts, medians, strict=True)
             ]
             if args.against:
-                ratios = [mine[0] / other[0] for mine, other in zip(*found, strict=True)]
+                ratios = [mine[1] / other[1] for mine, other in zip(*found, strict=True)]
                 cells.append(f"{statistics.median(ratios):.2f}")
             print(f"| {title} | {' | '.join(cells)} |", flush=True)
 

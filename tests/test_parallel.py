@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from clip_feature_codec import parallel
 from clip_feature_codec.parallel import in_order
 
 
@@ -35,3 +36,10 @@ def test_what_is_raised_in_a_thread_is_raised_here() -> None:
     assert [next(results), next(results)] == [0.5, 1.0]
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+def test_work_inside_of_work_does_not_spread_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 3)
+    assert parallel.free_cores() == 3
+    assert list(in_order(lambda _: parallel.free_cores(), range(5))) == [1] * 5
+    assert parallel.free_cores() == 3

@@ -48,7 +48,7 @@ def observe(
     offsets: NDArray[np.float64],
 ) -> None:
     """Add up how often each symbol is chosen, and how far its values lie from its grid point."""
-    gains, work = np.empty_like(levels), workspace(len(levels))
+    gains, work = np.empty(len(levels), np.int32), workspace(len(levels))
     coded = fill_gains(levels, tables, gains)
     levels, gains, symbols = levels[:coded], gains[:coded], np.empty(coded, np.int64)
     for target in targets[:, :coded]:

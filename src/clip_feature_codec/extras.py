@@ -12,7 +12,11 @@ _CLIP = {"huggingface_hub", "open_clip", "timm", "torch", "torchvision"}
 EXTRAS = {
     "clip": _CLIP,
     "diffusers": _CLIP | {"accelerate", "diffusers", "transformers"},
+    "lance": {"lance", "lancedb", "pyarrow"},
     "packed": {"pyarrow"},
+    "ray": {"pyarrow", "ray"},
+    "remote": {"aiohttp", "fsspec", "s3fs"},
+    "serve": {"starlette", "uvicorn"},
     "train": _CLIP | {"accelerate", "tensorboard"},
     "eval": _CLIP
     | {"ai_edge_litert", "bjontegaard", "blurhash", "jinja2", "lpips", "matplotlib", "pyarrow"}

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+CLP_MIME = "image/x-clp"
+"""The MIME type of ``.clp`` files; registered with nobody."""
+VIEWER_PAGE = "http://127.0.0.1:8140/view"
+"""Where clip-codec serve, left to its defaults, has the viewer page."""
 CODEC_FILE = "codec.json"
 """The tables that streams are coded with, in a store, in a pack, or alone."""
 MANIFEST_FILE = "manifest.sqlite"
@@ -18,8 +22,10 @@ SHARDS = "streams-*.parquet"
 """What these are called."""
 MANIFEST_FILES = (MANIFEST_FILE, OLD_MANIFEST_FILE, PACKED_FILE)
 """A folder with tables and without one of these is no store."""
-INDEX_FILE = "search.index"
+INDEX_FOLDER = "search.index"
 """Where searching keeps what it has read of a store's streams."""
+EXPORT_FILE = "export.json"
+"""What says of a folder that it is an export of a store."""
 DECODER_FILE = "diffusion_unet_final.pt"
 """The decoder that training puts into a store."""
 DECODER_FOLDER = "decoder"

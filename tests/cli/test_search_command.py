@@ -16,7 +16,7 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.embed import ClipEmbedder
-from clip_feature_codec.names import INDEX_FILE
+from clip_feature_codec.names import INDEX_FOLDER
 from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.search.nearest import SearchIndex
 from clip_feature_codec.store.writing import NewPicture
@@ -129,21 +129,22 @@ def test_another_model_and_an_index_of_another_space_are_refused_with_both_names
     store = FeatureStore.create(tmp_path / "other", FeatureCodec.fit(np.eye(32, dtype=np.float32), other))
     store.add(tmp_path, [NewPicture("x.jpg", 4, 3, 1, 1)], Layers(np.ones((1, 32), np.float32)))
     SearchIndex.open(store)
-    shutil.copy(store.folder / INDEX_FILE, work / "store" / INDEX_FILE)
+    shutil.copytree(store.folder / INDEX_FOLDER, work / "store" / INDEX_FOLDER)
     result = search(work / "store", "sky")
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
-    assert [text for text in (other.label, own.label, INDEX_FILE) if text not in result.stderr] == []
+    assert [text for text in (other.label, own.label, INDEX_FOLDER) if text not in result.stderr] == []
 
 
 def test_the_index_is_kept_and_follows_the_store(work: Path, embedder: ClipEmbedder, search: Search) -> None:
     table(search(work / "store", "sky"))
-    before = (work / "store" / INDEX_FILE).read_bytes()
+    index = work / "store" / INDEX_FOLDER / "index.json"
+    before = index.read_bytes()
     table(search(work / "store", "sky"))
-    assert (work / "store" / INDEX_FILE).read_bytes() == before
-    (work / "store" / INDEX_FILE).write_bytes(before[:-3])
+    assert index.read_bytes() == before
+    index.write_bytes(before[:-3])
     result = search(work / "store", "sky")
     assert len(table(result)) == 5
-    assert (work / "store" / INDEX_FILE).read_bytes() == before
+    assert json.loads(index.read_bytes())["fitted"] == 4
 
 
 def test_previews_of_the_results_make_a_sheet(work: Path, search: Search) -> None:

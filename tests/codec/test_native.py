@@ -30,6 +30,7 @@ from clip_feature_codec.codec.semantic.levels import fill_gains
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = Path(native.__file__).with_name(f"libloops{native._SUFFIX}")
+LIBRARIES = sorted(LIBRARY.parent.glob("libloops.*"))
 COMMAND = "from clip_feature_codec.cli.main import main; main()"
 PACKAGE = Path(clip_feature_codec.__file__).parent
 
@@ -44,9 +45,53 @@ def hatch_build() -> ModuleType:
     return module
 
 
-def test_the_library_is_made_of_the_sources():
-    made_of = native.loops().loops_sources().decode()
-    assert made_of == hatch_build().fingerprint(ROOT), "type: python hatch_build.py"
+def test_the_libraries_are_made_of_the_sources():
+    assert [path.name for path in LIBRARIES] == sorted(f"libloops{end}" for end in hatch_build().LEVELS)
+    for path in LIBRARIES:
+        made_of = native.opened(path).loops_sources().decode()
+        assert made_of == hatch_build().fingerprint(ROOT), "type: python hatch_build.py"
+
+
+CODED = """
+import hashlib, sys
+from pathlib import Path
+import numpy as np
+from clip_feature_codec.codec import native
+from clip_feature_codec.codec.layout.coder import LayoutCoder
+from clip_feature_codec.codec.semantic.klt import KltCoder
+native._PATH = Path(sys.argv[1])  # which is taken: there is none beside it for this processor
+unit = np.random.default_rng(3).normal(size=(150, 64)) / np.arange(2, 66)
+unit = (unit / np.linalg.norm(unit, axis=1, keepdims=True)).astype(np.float32)
+coder, numbers = KltCoder.fit(unit), np.arange(len(unit))
+payloads = coder.encode(unit, numbers) + coder.encode_to_bytes(unit, 5 + numbers)
+payloads += coder.encode_to_cosine(unit, 0.98)
+layouts, rows = LayoutCoder.builtin(), np.load(sys.argv[2])
+payloads += layouts.encode(rows, 20 + 10 * np.arange(len(rows)))
+payloads += layouts.encode_to_bytes(rows, np.full(len(rows), 70))
+print(hashlib.sha256(b"".join(payloads) + coder.decode(payloads[:450]).tobytes()).hexdigest())
+"""
+
+
+def runnable() -> list[Path]:
+    """The libraries that this processor can run."""
+    fast = LIBRARY.with_suffix(f".v{native.opened(LIBRARY).loops_level()}{native._SUFFIX}")
+    return [path for path in LIBRARIES if path in (LIBRARY, fast)]
+
+
+@pytest.mark.skipif(len(runnable()) == 1, reason="this processor runs one of the libraries")
+def test_all_levels_of_processors_give_the_same_bytes(tmp_path: Path):
+    digests = set()
+    for path in runnable():
+        alone = shutil.copy(path, tmp_path / f"alone{path.suffixes[0]}.one")
+        digests.add(
+            subprocess.run(
+                [sys.executable, "-c", CODED, alone, ROOT / "tests/golden/klt/layouts.npy"],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+        )
+    assert len(digests) == 1
 
 
 def test_importing_the_codec_loads_no_loops_and_no_compiler():
@@ -109,11 +154,12 @@ def test_what_must_not_be_written_to_is_refused():
 
 def test_too_little_memory_and_wrong_ends_are_refused():
     scales, row = np.full(30, 8), np.full(1, 0)
-    out = np.empty((1, ROOM * 31), np.uint8)
+    out, work = np.empty((1, ROOM * 31), np.uint8), trellis.workspace(30)
+    vectors = payloads.Vectors(drawn(1, scales, 0).astype(np.float64), scales, row, row, np.ones(1))
     with pytest.raises(ValueError, match="memory: found"):
-        payloads.code(
-            drawn(1, scales, 0), scales, row, row, builtin(), trellis.MACHINE, trellis.workspace(29), out
-        )
+        payloads.code(vectors, row, builtin(), trellis.MACHINE, trellis.workspace(29), out)
+    with pytest.raises(ValueError, match=r"found 30 scales and rows \[1\], expected those of 1 vectors"):
+        payloads.code(vectors._replace(rows=row + 1), row, builtin(), trellis.MACHINE, work, out)
     for ends in ([0, 4], [-1, 3], [2, 1]):
         with pytest.raises(ValueError, match="expected rising numbers from 0 to 3"):
             payloads.decode(
@@ -147,7 +193,7 @@ def test_addresses_are_those_that_vectors_are_coded_with():
     """A stream is as long as the information of its symbols in the tables that are named."""
     levels = np.sort(np.random.default_rng(4).integers(-40, 25, 300))[::-1].copy()
     for target in drawn(20, levels, 5, (0.5, 1.0, 1.5)):
-        gains, symbols = np.empty_like(levels), np.empty_like(levels)
+        gains, symbols = np.empty(300, np.int32), np.empty_like(levels)
         assert fill_gains(levels, builtin(), gains) == 300
         work = trellis.workspace(300)
         trellis.quantise(target, levels, gains, LAMBDA, builtin(), trellis.MACHINE, work, symbols)
@@ -160,11 +206,12 @@ def test_addresses_are_those_that_layouts_are_coded_with():
     tables, machine = CODER.tables, layout_trellis.MACHINE
     for row in layouts():
         targets = np.rint((row - tables.mean) * 2.0**21 / step_size(66)).astype(np.int64)
-        symbols, quantisers, values = np.zeros((3, len(row)), np.int64)
+        symbols, quantisers = np.zeros((2, len(row)), np.int64)
         work = layout_trellis.workspace(len(row))
         layout_trellis.quantise(targets, 66, 1250, tables, geometry(), machine, work, symbols, quantisers)
-        buffer = np.empty(ROOM * (len(row) + 1), np.uint8)
-        size = layout_payloads.write(symbols, 66, tables, geometry(), machine, buffer, values)
+        step, whole = np.array([66]), (row - tables.mean).astype(np.int64)
+        given = layout_payloads.Layouts(whole[None], step, np.array([step_size(66)]))
+        (stream,), _ = layout_payloads.code(given, np.array([1250]), tables, geometry(), machine)
         places, features = layout_payloads.addresses(symbols, 66, tables, geometry(), machine)
         coefficient, start, quantiser, shift, at_row = places.T
         assert (quantiser == quantisers[coefficient]).all()
@@ -175,7 +222,7 @@ def test_addresses_are_those_that_layouts_are_coded_with():
         if (shift == 0).all():
             places = np.stack([at_row, shift, quantiser], axis=1)
             bits = information_of(places, symbols[coefficient], tables.magnitudes)
-            assert bits - 8 < 8 * size < bits + 9
+            assert bits - 8 < 8 * len(stream) < bits + 9
 
 
 SANITISED = """

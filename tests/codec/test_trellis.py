@@ -28,9 +28,10 @@ def coded(
     """Streams of targets (N, n), all at one step."""
     count, width = targets.shape
     out = np.empty((count, ROOM * (width + 1)), np.uint8)
-    steps, weights = np.full(count, step), np.full(count, weight)
+    rows, steps, weights = np.arange(count), np.full(count, step), np.full(count, weight)
+    vectors = payloads.Vectors(targets.astype(np.float64), scales, rows, steps, np.ones(count))
     work = trellis.workspace(width)
-    sizes = payloads.code(targets, scales, steps, weights, tables or builtin(), trellis.MACHINE, work, out)
+    sizes = payloads.code(vectors, weights, tables or builtin(), trellis.MACHINE, work, out)
     return [out[row, :size].tobytes() for row, size in enumerate(sizes)]
 
 
@@ -174,7 +175,7 @@ def test_no_path_is_better(seed: int):
     levels = np.array([10, 8, 3, 0, -2, -6])
     targets = drawn(1, levels, seed)[0]
     symbols = np.zeros(6, np.int64)
-    work, gains = trellis.workspace(6), np.zeros(6, np.int64)
+    work, gains = trellis.workspace(6), np.zeros(6, np.int32)
     trellis.quantise(targets, levels, gains, LAMBDA, STILL, trellis.MACHINE, work, symbols)
     best = min(cost_of(path, targets, levels) for path in itertools.product(range(5), repeat=6))
     assert (np.sign(symbols) * np.sign(targets) >= 0).all()

@@ -10,7 +10,7 @@ import pytest
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.space import ClipSpace
-from clip_feature_codec.names import INDEX_FILE
+from clip_feature_codec.names import INDEX_FOLDER
 from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.search.nearest import SearchIndex
 from clip_feature_codec.store.writing import NewPicture
@@ -61,5 +61,6 @@ def assert_exact(index: SearchIndex, query: np.ndarray, count: int) -> None:
     assert cosines == pytest.approx([cosine for _, cosine in expected], abs=1e-13)
 
 
-def index_bytes(store: FeatureStore) -> bytes:
-    return (store.folder / INDEX_FILE).read_bytes()
+def index_bytes(store: FeatureStore) -> dict[str, bytes]:
+    """All files of an index, by name."""
+    return {path.name: path.read_bytes() for path in sorted((store.folder / INDEX_FOLDER).iterdir())}

@@ -107,7 +107,7 @@ def test_most_pairs_are_ruled_out_in_a_few_dimensions(
     compared: list[int] = []
     plain = duplicates._confirmed
     monkeypatch.setattr(
-        duplicates, "_confirmed", lambda i, a, b, t: compared.append(len(a)) or plain(i, a, b, t)
+        duplicates, "_confirmed", lambda i, r, a, b, t: compared.append(len(a)) or plain(i, r, a, b, t)
     )
     index = make_index(tmp_path / "store", clustered(400, 128, 0.05, 3))
     assert find_duplicates(index, 0.95)

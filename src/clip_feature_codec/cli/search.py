@@ -160,7 +160,8 @@ def _list_duplicates(
     threshold = DEFAULT_THRESHOLD if threshold is None else threshold
     store = _open(store_dir)
     index = _index(store, quiet)
-    groups = find_duplicates(index, threshold)[:count]
+    with ProgressBars(quiet) as progress:
+        groups = find_duplicates(index, threshold, progress)[:count]
     found, listed = [], []
     for number, group in enumerate(groups, start=1):
         members = [_found(store, number, twin.cosine, twin.entry) for twin in group]

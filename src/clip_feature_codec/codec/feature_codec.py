@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import chain
@@ -28,15 +27,15 @@ from clip_feature_codec.codec.semantic.int8 import Int8Coder
 from clip_feature_codec.codec.semantic.klt import KltCoder
 from clip_feature_codec.codec.semantic.vectors import unit_vectors
 from clip_feature_codec.codec.space import ClipSpace
-from clip_feature_codec.devices import usable_cores
 from clip_feature_codec.errors import BitstreamError, ConfigError, MissingLayerError, StoreError
 from clip_feature_codec.files import write_atomic
+from clip_feature_codec.parallel import free_cores, in_order
 
 FORMAT = "clip-feature-codec tables"
 """What ``codec.json`` says that it is."""
 
 _VERSION = 1
-_ROWS_OF_A_CORE = 4  # fewer are not worth a thread
+_ROWS_OF_A_CORE = 8  # that loops work on side by side
 _CODERS: dict[str, type[Int8Coder] | type[KltCoder]] = {
     coder.profile: coder for coder in (Int8Coder, KltCoder)
 }
@@ -176,12 +175,11 @@ class FeatureCodec:
     def _by_cores(self, layers: Layers, rate: Rate) -> list[Payloads]:
         """Code parts of a batch of unit vectors and layouts on all cores; in the order of `LAYERS`."""
         code = partial(self._coded, rate=rate)
-        count = min(usable_cores(), len(layers) // _ROWS_OF_A_CORE)
+        count = min(free_cores(), len(layers) // _ROWS_OF_A_CORE)
         if count < 2:
             return code(layers)
         try:
-            with ThreadPoolExecutor(count) as pool:
-                parts = list(pool.map(code, layers.parts(count)))
+            parts = list(in_order(code, layers.parts(count)))
         except ConfigError:
             return code(layers)  # which says what all of them need
         return [list(chain.from_iterable(payloads)) for payloads in zip(*parts, strict=True)]

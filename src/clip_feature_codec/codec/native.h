@@ -20,6 +20,16 @@
 #define EXPORT __attribute__((visibility("default")))
 #endif
 
+/* Vectors or pictures that are worked on side by side, one in each lane of a register: compilers make one
+   instruction of a loop over the lanes of arrays that have them as their last axis. What is found for one does not
+   depend on those beside it. */
+#define LANES 8
+
+/* A loop over the lanes. Unrolled before they are vectorised, loops are no longer seen for what they are. */
+#define EACH_LANE(lane) _Pragma("GCC unroll 1") for (int lane = 0; lane < LANES; lane++)
+
+#define LINE 64 /* bytes that a processor reads together, where memory for lanes should begin */
+
 /* For what is done once a coefficient: a call would cost as much as the work. */
 #define INLINED static inline __attribute__((always_inline))
 
@@ -33,9 +43,45 @@ INLINED int64_t greatest(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
+INLINED int32_t least_32(int32_t a, int32_t b)
+{
+    return a < b ? a : b;
+}
+
+INLINED int32_t greatest_32(int32_t a, int32_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Of two numbers the second where `mask` is all ones, the first where it is 0. */
+INLINED int32_t choose(int32_t first, int32_t second, int32_t mask)
+{
+    return first ^ ((first ^ second) & mask);
+}
+
 INLINED int64_t absolute(int64_t a)
 {
     return a < 0 ? -a : a;
+}
+
+INLINED int32_t absolute_32(int32_t a)
+{
+    return a < 0 ? -a : a;
+}
+
+/* All lanes of a row in one register. Compilers move memory in smaller pieces by themselves, and what is read in one
+   piece soon afterwards would have to wait for all of them. */
+typedef int32_t row_of_lanes __attribute__((vector_size(sizeof(int32_t[LANES])), aligned(4), may_alias));
+
+INLINED void copy_lanes(int32_t *to, const int32_t *from)
+{
+    *(row_of_lanes *)to = *(const row_of_lanes *)from;
+}
+
+/* Memory from the first line on; LINE / 8 int64s more than what is used of it. */
+INLINED int32_t (*lines_in(int64_t *memory))[LANES]
+{
+    return (int32_t (*)[LANES])(((uintptr_t)memory + LINE - 1) / LINE * LINE);
 }
 
 /* The quotient rounded down, by a divisor above 0. */

@@ -1,8 +1,9 @@
 """The loops of the codec in C: where their library is, and how arrays get there.
 
 Each lies beside the Python module of its name, ``semantic/trellis.c`` beside ``semantic/trellis.py``, and is
-called by that alone. hatch_build.py compiles all of them at installation. They run without Python's lock, so
-that threads can work on rows of a batch.
+called by that alone. hatch_build.py compiles all of them at installation, for each level of processors; the
+first use chooses the best that this one can run. All levels give the same bytes. They run without Python's
+lock, so that threads can work on rows of a batch.
 """
 
 from __future__ import annotations
@@ -22,50 +23,62 @@ Ints: TypeAlias = NDArray[np.int64]
 Bytes: TypeAlias = NDArray[np.uint8]
 
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
-_PATH = Path(__file__).with_name(f"libloops{_SUFFIX}")
+_PATH = Path(__file__).with_name(f"libloops{_SUFFIX}")  # for every processor
 
 # What each function gives and takes: an int64, a bool or nothing; addresses (a) and int64s (i).
 _SIGNATURES: dict[str, tuple[type[Any] | None, str]] = {
     "loops_sources": (ctypes.c_char_p, ""),
+    "loops_level": (ctypes.c_int64, ""),
     "arithmetic_encode": (ctypes.c_int64, "aia"),
     "arithmetic_decode": (ctypes.c_bool, "aiaia"),
+    "coarse_limits": (None, "aaiaaaa"),
     "semantic_search_size": (ctypes.c_int64, "i"),
     "semantic_code_size": (ctypes.c_int64, "i"),
     "semantic_fill_gains": (ctypes.c_int64, "aiaa"),
     "semantic_quantise": (None, "aaaiiaaaa"),
     "semantic_addresses": (None, "aaaiaaa"),
-    "semantic_code": (None, "aiiaaaaaaaaiaa"),
-    "semantic_foretell": (None, "aiiiaaaiaaa"),
+    "semantic_code": (None, "aiaaaaaaiaa"),
+    "semantic_foretell": (None, "aiiaaa"),
     "semantic_decode": (ctypes.c_int64, "aaiiaaaaaa"),
     "layout_search_size": (ctypes.c_int64, "i"),
     "layout_walk_size": (ctypes.c_int64, "i"),
     "layout_quantise": (None, "aiiaaaaaa"),
-    "layout_write": (ctypes.c_int64, "aiaaaaaa"),
     "layout_read": (ctypes.c_bool, "aiiaaaaa"),
     "layout_code_size": (ctypes.c_int64, "i"),
-    "layout_code": (None, "aiaaaaaaaaiaa"),
-    "layout_foretell": (None, "aiaaiaaaaa"),
+    "layout_code": (None, "aiaaaaaaiaa"),
+    "layout_foretell": (None, "aiiaaaa"),
     "layout_addresses": (ctypes.c_int64, "aiaaaaaa"),
 }
 
 
 @cache
 def loops() -> ctypes.CDLL:
-    """The library.
+    """The library, for processors such as this one where there is one.
 
     Raises:
         BuildError: it is not there, or is none for this machine or this version.
     """
+    library = opened(_PATH)
+    fast = _PATH.with_suffix(f".v{library.loops_level()}{_SUFFIX}")
+    return opened(fast) if fast.exists() else library
+
+
+def opened(path: Path) -> ctypes.CDLL:
+    """The library at a path.
+
+    Raises:
+        BuildError: as for `loops`.
+    """
     try:
-        library = ctypes.CDLL(str(_PATH))
+        library = ctypes.CDLL(str(path))
         for name, (result, takes) in _SIGNATURES.items():
             function = getattr(library, name)
             function.restype = result
             function.argtypes = [ctypes.c_void_p if kind == "a" else ctypes.c_int64 for kind in takes]
     except (OSError, AttributeError):
-        found = "another one" if _PATH.exists() else "none"
+        found = "another one" if path.exists() else "none"
         how = "pip install --editable . (or python hatch_build.py) in the checkout"
-        raise BuildError(f"compiled loops: found {found} at {_PATH}, expected ours; type: {how}") from None
+        raise BuildError(f"compiled loops: found {found} at {path}, expected ours; type: {how}") from None
     return library
 
 

@@ -21,8 +21,8 @@ Flags: TypeAlias = NDArray[np.bool_]
 
 SPACING = 16  # steps between forecasts, an octave
 _LEAST_RATE, _GREATEST_RATE = 0.01, 0.12  # shares by which a step changes what a row comes to
-_LEAST_DOUBTS = 3.0, 2.0  # steps by which a forecast may be wrong at least, before and after it is corrected
-_LESS_DOUBT = 0.8  # of a corrected one
+_LEAST_DOUBTS = 2.0, 1.2  # steps by which a forecast may be wrong at least, before and after it is corrected
+_LESS_DOUBT = 0.3  # of a corrected one
 
 
 class Coded(NamedTuple):

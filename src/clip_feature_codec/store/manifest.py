@@ -8,6 +8,7 @@ so that opening a store, looking a picture up and adding one cost the same howev
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import sqlite3
 import weakref
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ HASH_BYTES = 16
 """Of a stream's SHA-256, as many bytes are kept: enough to tell streams apart and to see damage."""
 
 _ROWS_AT_ONCE = 1024
+_COUNTER = slice(24, 28)  # of a SQLite file: how often it was changed
 _BUSY = 60.0  # seconds to wait for another process's transaction, which takes milliseconds
 
 
@@ -109,6 +111,14 @@ _SUMS = """
     SELECT count(*), total(bytes), total(semantic_bytes), total(layout_bytes), total(semantic_bytes IS NULL)
     FROM pictures WHERE NOT removed
 """
+_PARTS = """
+    CREATE TABLE IF NOT EXISTS parts (
+        part TEXT PRIMARY KEY,
+        state TEXT NOT NULL,
+        pictures INTEGER NOT NULL,
+        failures TEXT NOT NULL
+    ) WITHOUT ROWID
+"""
 _ESCAPED = re.compile("[\ud800-\udfff]")
 _ESCAPE = re.compile("\0([0-9a-f]{4})")
 
@@ -135,6 +145,20 @@ class Totals:
 
     def __sub__(self, other: Totals) -> Totals:
         return Totals(*(a - b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+
+class DonePart(NamedTuple):
+    """What is kept of an archive of pictures, or a part of one, that was encoded to its end.
+
+    Attributes:
+        state: what it was then; another one when its content may be another.
+        pictures: how many of its pictures are in the store.
+        failures: (place, reason) of those that are not.
+    """
+
+    state: str
+    pictures: int
+    failures: list[tuple[str, str]]
 
 
 class Manifest(Catalogue):
@@ -252,6 +276,28 @@ class Manifest(Catalogue):
         text = to_text(above)
         return [entry_of_row(row) for row in self._run(sql, [len(text), text])]
 
+    def part(self, key: str) -> DonePart | None:
+        """What is kept of a part, by its place as seen from the store."""
+        self._run(_PARTS)
+        sql = "SELECT state, pictures, failures FROM parts WHERE part = ?"
+        row = self._run(sql, [to_text(key)]).fetchone()
+        if row is None:
+            return None
+        return DonePart(row[0], row[1], [(place, reason) for place, reason in json.loads(row[2])])
+
+    def keep_part(self, key: str, done: DonePart) -> None:
+        """Keep that a part was encoded to its end."""
+        self._run(_PARTS)
+        values = [to_text(key), done.state, done.pictures, json.dumps(done.failures)]
+        self._run("INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?)", values)
+
+    def forget_parts(self, archive: str) -> None:
+        """Drop what is kept of an archive and its parts."""
+        self._run(_PARTS)
+        text = to_text(archive)
+        sql = "DELETE FROM parts WHERE part = ? OR substr(part, 1, ?) = ?"
+        self._run(sql, [text, len(text) + 1, f"{text}#"])
+
     def totals(self) -> Totals:
         """Sums over all entries."""
         ((*sums,),) = self._run(_SUMS)
@@ -264,6 +310,41 @@ class Manifest(Catalogue):
     def __len__(self) -> int:
         ((count,),) = self._run("SELECT count(*) FROM pictures WHERE NOT removed")
         return int(count)
+
+    def state(self) -> str:
+        """What differs after every change of the file; empty while all is in memory."""
+        if self._in_memory:
+            return ""
+        with self.transaction(reading=True), self._reported():
+            self._connection.execute("SELECT 1 FROM pictures LIMIT 1").fetchall()  # from here on, none writes
+            with self.path.open("rb") as file:
+                counter = file.read(_COUNTER.stop)[_COUNTER]
+            return f"{counter.hex()} {self.path.stat().st_size}"
+
+    def hashes(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """The ids of all entries, ascending, (n,), and the hash of each, (n, 16); zeros for what is none."""
+        ids: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        found = [np.zeros((0, HASH_BYTES), np.uint8)]
+        rows = self._run("SELECT id, sha256 FROM pictures WHERE NOT removed ORDER BY id")
+        while some := rows.fetchmany(_ROWS_AT_ONCE):
+            ids.append(np.fromiter((row[0] for row in some), np.int64, len(some)))
+            blobs = (row[1] if _is_hash(row[1]) else bytes(HASH_BYTES) for row in some)
+            found.append(np.frombuffer(b"".join(blobs), np.uint8).reshape(-1, HASH_BYTES))
+        return np.concatenate(ids), np.concatenate(found)
+
+    def of_ids(self, ids: Sequence[int]) -> Iterator[Entry | None]:
+        """The entries of ascending ids; None for one that is not there any more."""
+        for start in range(0, len(ids), _ROWS_AT_ONCE):
+            some = [int(number) for number in ids[start : start + _ROWS_AT_ONCE]]
+            near = some[-1] - some[0] < 2 * len(some)
+            rows = self._live(some[0], some[-1]) if near else [e for n in some for e in self._live(n, n)]
+            there = {entry.place[1]: entry for entry in rows if entry.place}
+            yield from (there.get(number) for number in some)
+
+    def _live(self, first: int, last: int) -> list[Entry]:
+        """The entries of the ids from ``first`` to ``last``."""
+        rows = self._run(SELECT + "WHERE id BETWEEN ? AND ? AND NOT removed ORDER BY id", [first, last])
+        return [entry_of_row(row) for row in rows]
 
     def rows(self, first: int, last: int) -> list[Entry]:
         """The entries of the ids from ``first`` to ``last``, those removed since included."""
@@ -403,6 +484,10 @@ def require_inside(name: str) -> None:
 def stream_hash(blob: bytes) -> str:
     """What `Entry.sha256` is of a stream."""
     return hashlib.sha256(blob).digest()[:HASH_BYTES].hex()
+
+
+def _is_hash(value: object) -> bool:
+    return isinstance(value, bytes) and len(value) == HASH_BYTES
 
 
 def _to_row(entry: Entry, stream: bytes | None) -> list[Any]:

@@ -2,12 +2,6 @@
 
 #include "arithmetic.h"
 
-/* SHA-256 of the sources, from hatch_build.py. */
-EXPORT const char *loops_sources(void)
-{
-    return SOURCES;
-}
-
 /* Code symbols that are given by their parts of 0 to 2^15: `parts` (count, 2), where each begins and how long it
    is. Returns the number of bytes in `buffer`. */
 EXPORT int64_t arithmetic_encode(const int64_t *parts, int64_t count, uint8_t *buffer)
@@ -19,7 +13,7 @@ EXPORT int64_t arithmetic_encode(const int64_t *parts, int64_t count, uint8_t *b
 }
 
 /* Decode `count` symbols of one table; returns whether the stream is just what codes them. */
-EXPORT bool arithmetic_decode(const uint8_t *data, int64_t end, const int64_t *starts, int64_t count,
+EXPORT bool arithmetic_decode(const uint8_t *data, int64_t end, const int32_t *starts, int64_t count,
                               int64_t *symbols)
 {
     struct coder coder = reader(data, 0, end);

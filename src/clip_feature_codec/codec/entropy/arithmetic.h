@@ -116,7 +116,7 @@ INLINED void narrow(struct coder *coder, int64_t start, int64_t frequency, const
 }
 
 /* Decode one symbol; `starts` goes from 0 to 2^15, strictly increasing. */
-INLINED int64_t pop(struct coder *coder, const int64_t *starts, const uint8_t *data, int64_t end)
+INLINED int64_t pop(struct coder *coder, const int32_t *starts, const uint8_t *data, int64_t end)
 {
     int64_t slot = slot_of(coder), symbol = 0;
     while (starts[symbol + 1] <= slot)

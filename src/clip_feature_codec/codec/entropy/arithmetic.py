@@ -11,7 +11,10 @@ The layers code each symbol with a table of its own: they include ``arithmetic.h
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from clip_feature_codec.codec.native import Bytes, Ints, address, loops, place
 
@@ -31,22 +34,22 @@ def encode(parts: Ints) -> bytes:
     return buffer[:size].tobytes()
 
 
-def decode(data: Bytes, starts: Ints, count: int) -> tuple[Ints, bool]:
+def decode(data: Bytes, starts: NDArray[np.integer[Any]], count: int) -> tuple[Ints, bool]:
     """Symbols of a stream.
 
     Args:
         data: uint8 (bytes,).
-        starts: int64 (symbols + 1,), from 0 to 2^15, strictly increasing.
+        starts: integers (symbols + 1,), from 0 to 2^15, strictly increasing.
         count: how many symbols there are.
 
     Returns:
         int64 (count,), and whether the stream is what `encode` gives for them: nothing more, less or other.
     """
-    symbols = np.empty(count, np.int64)
+    symbols, parts = np.empty(count, np.int64), starts.astype(np.int32)
     whole = loops().arithmetic_decode(
         address(data, np.uint8, data.size),
         data.size,
-        address(starts, np.int64, starts.size),
+        address(parts, np.int32, parts.size),
         count,
         place(symbols, np.int64, count),
     )

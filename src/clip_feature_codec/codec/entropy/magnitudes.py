@@ -35,22 +35,24 @@ class Magnitudes(NamedTuple):
     """The tables, as the loops in C take them. Row, quantiser and symbol are the axes in this order.
 
     Attributes:
-        starts: int64 (65, 2, 21), cumulative frequencies from 0 to 2^15; symbol 0 comes first.
-        scores: int64 (65, 2, 20), the derivative of a symbol's code length by the row, which moves the
+        starts: int32 (65, 2, 21), cumulative frequencies from 0 to 2^15; symbol 0 comes first.
+        scores: int32 (65, 2, 20), the derivative of a symbol's code length by the row, which moves the
             estimate of a vector's spread.
-        information: int64 (65,), the mean square of a row's scores.
-        centroids: int64 (65, 2, 20), where a symbol's values lie on average, from its grid point, in
+        information: int32 (65,), the mean square of a row's scores.
+        centroids: int32 (65, 2, 20), where a symbol's values lie on average, from its grid point, in
             1/256 of the step.
-        costs: int64 (65, 2, 20), code lengths with the sign's bit, in 1/256 bit. They only guide the encoder.
-        points: int64 (65, 2, 20), the value of a symbol in a direct row, in 1/256 of the step. Likewise.
+        costs: int32 (65, 2, 20), code lengths with the sign's bit, in 1/256 bit. They only guide the encoder.
+        points: int32 (65, 2, 20), the value of a symbol in a direct row, in 1/256 of the step. Likewise.
+        guides: int32 (65, 2, 20), points times 2^16, plus costs: what the encoder reads together.
     """
 
-    starts: NDArray[np.int64]
-    scores: NDArray[np.int64]
-    information: NDArray[np.int64]
-    centroids: NDArray[np.int64]
-    costs: NDArray[np.int64]
-    points: NDArray[np.int64]
+    starts: NDArray[np.int32]
+    scores: NDArray[np.int32]
+    information: NDArray[np.int32]
+    centroids: NDArray[np.int32]
+    costs: NDArray[np.int32]
+    points: NDArray[np.int32]
+    guides: NDArray[np.int32]
 
     @classmethod
     def of(
@@ -68,17 +70,19 @@ class Magnitudes(NamedTuple):
         grid = 512 * np.arange(SYMBOLS) - 256 * np.arange(2)[:, None]
         points = centroids + grid
         points[..., 0] = 0
-        return cls(starts, scores, information, centroids, costs, points)
+        tables = (starts, scores, information, centroids, costs, points, points << 16 | costs)
+        return cls(*(table.astype(np.int32) for table in tables))
 
     def addresses(self) -> list[int]:
         """What ``struct magnitudes`` of magnitudes.h holds."""
         return [
-            address(self.starts, np.int64, *_SHAPE[:2], SYMBOLS + 1),
-            address(self.scores, np.int64, *_SHAPE),
-            address(self.information, np.int64, ROWS),
-            address(self.centroids, np.int64, *_SHAPE),
-            address(self.costs, np.int64, *_SHAPE),
-            address(self.points, np.int64, *_SHAPE),
+            address(self.starts, np.int32, *_SHAPE[:2], SYMBOLS + 1),
+            address(self.scores, np.int32, *_SHAPE),
+            address(self.information, np.int32, ROWS),
+            address(self.centroids, np.int32, *_SHAPE),
+            address(self.costs, np.int32, *_SHAPE),
+            address(self.points, np.int32, *_SHAPE),
+            address(self.guides, np.int32, *_SHAPE),
         ]
 
     def record(self) -> Any:
@@ -129,15 +133,19 @@ def builtin() -> Magnitudes:
     return Magnitudes.from_json(json.loads(text))
 
 
-def code_lengths(frequencies: NDArray[np.int64]) -> NDArray[np.int64]:
+def code_lengths(frequencies: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     """-log2(f / 2^15) in 1/256 bit, rounded down, in integers so that every machine agrees.
 
     The binary logarithm bit by bit: squaring a number in [1, 2) doubles its logarithm, whose next bit is 1
     where the square reaches 2.
 
     Args:
-        frequencies: int64 from 1 to 2^15.
+        frequencies: integers from 1 to 2^15.
+
+    Returns:
+        int64, of the same shape.
     """
+    frequencies = frequencies.astype(np.int64)
     exponent = np.zeros_like(frequencies)
     for bit in range(PRECISION, 0, -1):
         exponent = np.where((frequencies >> bit > 0) & (exponent == 0), bit, exponent)

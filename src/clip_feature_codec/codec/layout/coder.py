@@ -173,10 +173,15 @@ class LayoutCoder:
         def coded(some: Ints, steps: Ints, weights: Ints) -> Coded:
             from clip_feature_codec.codec.layout import payloads, trellis
 
-            tables, machine, sizes = self.tables, trellis.MACHINE, _step_sizes(steps)
-            streams, errors = payloads.code(rows[some], steps, sizes, weights, tables, geometry(), machine)
-            found = [bytes([step]) + stream for step, stream in zip(steps.tolist(), streams, strict=True)]
-            return Coded(found, errors.astype(np.float64))
+            order = np.argsort(steps, kind="stable")
+            layouts = payloads.Layouts(rows[some[order]], steps[order], _step_sizes(steps[order]))
+            streams, errors = payloads.code(layouts, weights[order], self.tables, geometry(), trellis.MACHINE)
+            places = np.argsort(order)
+            found = [
+                bytes([step]) + streams[place]
+                for step, place in zip(steps.tolist(), places.tolist(), strict=True)
+            ]
+            return Coded(found, errors[places].astype(np.float64))
 
         return coded
 
@@ -184,11 +189,10 @@ class LayoutCoder:
         """How many bytes some of rows (N, L) take, about."""
 
         def foretold(some: Ints, steps: Ints) -> Floats:
-            from clip_feature_codec.codec.layout import payloads, trellis
+            from clip_feature_codec.codec.layout import payloads
 
-            bits = payloads.foretell(
-                rows[some], steps, _step_sizes(steps), _WEIGHT, self.tables, geometry(), trellis.MACHINE
-            )
+            layouts = payloads.Layouts(rows[some], steps, _step_sizes(steps))
+            bits = payloads.foretell(layouts, _WEIGHT, self.tables, geometry())
             forecasts: Floats = bits.astype(np.float64) * (_MORE_BYTES / 2048) + 1
             return forecasts
 

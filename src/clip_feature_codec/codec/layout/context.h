@@ -10,6 +10,9 @@
 #define NEAR (LOOKED_AT + 2)
 #define LOWEST (-5 * 256) /* coefficients whose scale is this far below the step are zero and are not coded */
 #define HIGHEST (13 * 256) /* where shifts end */
+#define FAR_BELOW (-100 * 256) /* the lowest row of the tables is above */
+#define DIAGONAL_BITS 7
+#define NOWHERE (-1) /* no coefficient, no diagonal */
 #define MEMORY 205        /* of 256: how much of a running mean is left after another diagonal */
 #define PRIOR 16          /* information that a running mean of 0 is worth before anything is coded */
 
@@ -30,23 +33,23 @@ struct layout_tables {
    two. */
 struct running {
     int64_t recent, recent_information, all, all_information, diagonal, diagonal_information;
-    int64_t recent_mean, all_mean;
+    int32_t recent_mean, all_mean;
 };
 
-/* Where each coefficient's level starts, in 1/256 octave, and which of them are `coded`, in their order. Returns
-   how many are. */
-INLINED int64_t select_coded(const int64_t *scales, int64_t size, int64_t step, int64_t *coded, int64_t *starts)
+/* Where a coefficient's level starts, in 1/256 octave. It is coded from LOWEST on. */
+INLINED int32_t start_of(int64_t i, int32_t step, const struct layout_tables *tables)
 {
-    int64_t count = 0;
-    for (int64_t i = 0; i < size; i++) {
-        starts[i] = scales[i] - 16 * step;
-        if (starts[i] >= LOWEST)
-            coded[count++] = i;
-    }
-    return count;
+    return (int32_t)tables->scales[i] - 16 * step;
 }
 
-/* A new diagonal: the one at hand goes into the means. */
+/* The channel and the diagonal of a coefficient, as one number. */
+INLINED int32_t diagonal_of(int64_t i, const struct geometry *geometry)
+{
+    return (int32_t)(geometry->channels[i] << DIAGONAL_BITS | geometry->diagonals[i]);
+}
+
+/* A new diagonal: the one at hand goes into the means. These fit int32, since a channel has some hundred
+   coefficients, and scores are below 2^15. */
 INLINED void fold(struct running *running)
 {
     running->recent = (running->recent * MEMORY >> 8) + running->diagonal;
@@ -54,45 +57,52 @@ INLINED void fold(struct running *running)
     running->all += running->diagonal;
     running->all_information += running->diagonal_information;
     running->diagonal = running->diagonal_information = 0;
-    running->recent_mean = floor_divided(running->recent * 256, running->recent_information + PRIOR);
-    running->all_mean = floor_divided(running->all * 256, running->all_information + PRIOR);
+    running->recent_mean = (int32_t)floor_divided(running->recent * 256, running->recent_information + PRIOR);
+    running->all_mean = (int32_t)floor_divided(running->all * 256, running->all_information + PRIOR);
 }
 
 /* What coefficient i can know, from the scores of this channel, 0 at what is not coded yet, and from those of the
-   channels before. Both have one more entry, which is 0. */
-INLINED void look(int64_t i, const struct geometry *geometry, const int64_t *scores, const int64_t *before,
-                  const struct running *running, int64_t *features)
+   channels before; and from the running means. Scores are `stride` apart; both have one more, which is 0. */
+INLINED void look(int64_t i, const struct geometry *geometry, const int32_t *scores, const int32_t *before,
+                  int64_t stride, int32_t recent_mean, int32_t all_mean, int32_t *features)
 {
     const uint16_t *near = geometry->neighbours + i * NEAR;
     for (int k = 0; k < LOOKED_AT / 2; k++)
-        features[k] = scores[near[2 * k]] + scores[near[2 * k + 1]];
-    features[4] = before[near[LOOKED_AT]];
-    features[5] = before[near[LOOKED_AT + 1]];
-    features[6] = running->recent_mean;
-    features[7] = running->all_mean;
+        features[k] = scores[near[2 * k] * stride] + scores[near[2 * k + 1] * stride];
+    features[4] = before[near[LOOKED_AT] * stride];
+    features[5] = before[near[LOOKED_AT + 1] * stride];
+    features[6] = recent_mean;
+    features[7] = all_mean;
 }
 
 /* Table row and shift of coefficient i. */
-INLINED struct address address_in(int64_t i, int64_t start, const struct layout_tables *tables,
-                                  const struct geometry *geometry, const int64_t *features)
+INLINED struct address address_in(int64_t i, int32_t start, const struct layout_tables *tables,
+                                  const struct geometry *geometry, const int32_t *features)
 {
     const int64_t *weights = tables->weights + geometry->groups[i] * FEATURES;
     int64_t moved = 0;
     for (int k = 0; k < FEATURES; k++)
-        moved += weights[k] * features[k];
-    return address_of(least(start + (moved >> 8), HIGHEST) >> 4);
+        moved += (int64_t)(int32_t)weights[k] * features[k];
+    return address_of((int32_t)least(greatest(start + (moved >> 8), FAR_BELOW), HIGHEST) >> 4);
 }
 
-/* What a coded coefficient leaves to those behind it, from the table at its starting level. */
-struct score {
-    int64_t score, information;
-};
-
-INLINED struct score score_of(int64_t start, int64_t magnitude, int quantiser, const struct magnitudes *tables)
+/* Keep the scores of lanes that begin another channel, all ones or 0. */
+INLINED void keep_scores(const int32_t *begins, int32_t (*scores)[LANES], int32_t (*before)[LANES], int64_t size)
 {
-    struct address at = address_of(least(start, HIGHEST) >> 4);
-    int64_t symbol = symbol_of(magnitude, at.shift);
-    return (struct score){tables->scores[table_at(at.row, quantiser) + symbol], tables->information[at.row]};
+    for (int64_t i = 0; i < size; i++)
+        EACH_LANE(lane)
+            before[i][lane] = choose(before[i][lane], scores[i][lane], begins[lane]);
+}
+
+/* The address at which a coded coefficient leaves its score to those behind it. */
+INLINED struct address scored_at(int32_t start)
+{
+    return address_of(least_32(start, HIGHEST) >> 4);
+}
+
+INLINED int32_t score_of(struct address at, int32_t magnitude, int32_t quantiser, const struct magnitudes *tables)
+{
+    return tables->scores[table_at(at.row, quantiser) + symbol_of(magnitude, at.shift)];
 }
 
 #endif

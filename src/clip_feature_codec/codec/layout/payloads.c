@@ -4,97 +4,74 @@
 
 #define STEP_BITS 13 /* the sizes of steps are in 2^-13 of 1/64 */
 
-/* What writers and readers keep track of. */
+/* What readers keep track of: scores of this channel and of those before it, by coefficient; the state of the machine;
+   the diagonal; and the running means. */
 struct walk {
-    int64_t *coded, *starts, *scores, *before, count, state, last;
+    int32_t *scores, *before, diagonal;
+    int64_t state;
     struct running running;
 };
 
-/* int64s of memory that a walk takes. */
+/* int32s of memory that a walk takes. */
 EXPORT int64_t layout_walk_size(int64_t size)
 {
-    return 4 * size + 2;
+    return 2 * size + 2;
 }
 
-static struct walk begin_walk(int64_t step, const struct layout_tables *tables, const struct geometry *geometry,
-                              int64_t *memory)
+static struct walk begin_walk(int64_t size, int32_t *memory)
 {
-    int64_t size = geometry->size;
-    struct walk walk = {.coded = memory, .starts = memory + size, .last = -1};
-    walk.scores = memory + 2 * size;
-    walk.before = walk.scores + size + 1;
-    memset(walk.scores, 0, (size_t)(2 * size + 2) * sizeof *memory);
-    walk.count = select_coded(tables->scales, size, step, walk.coded, walk.starts);
-    return walk;
+    memset(memory, 0, (size_t)(2 * size + 2) * sizeof *memory);
+    return (struct walk){.scores = memory, .before = memory + size + 1, .diagonal = NOWHERE};
 }
 
 /* Go on to coefficient i. On a new diagonal the one at hand goes into the means; in a new channel they begin
    again. */
 INLINED void turn(struct walk *walk, int64_t i, const struct geometry *geometry)
 {
-    int64_t last = walk->last;
-    walk->last = i;
-    if (last < 0)
+    int32_t last = walk->diagonal;
+    walk->diagonal = diagonal_of(i, geometry);
+    if (last == walk->diagonal || last == NOWHERE)
         return;
-    if (geometry->channels[i] != geometry->channels[last]) {
+    if (last >> DIAGONAL_BITS != walk->diagonal >> DIAGONAL_BITS) {
         walk->running = (struct running){0};
         memcpy(walk->before, walk->scores, (size_t)(geometry->size + 1) * sizeof *walk->scores);
-    } else if (geometry->diagonals[i] != geometry->diagonals[last]) {
+    } else {
         fold(&walk->running);
     }
 }
 
 /* Leave the score of coefficient i to those behind it, and move the machine on. */
-INLINED void leave(struct walk *walk, int64_t i, int64_t symbol, int quantiser, const struct layout_tables *tables,
-                   const struct machine *machine)
+INLINED void leave(struct walk *walk, int64_t i, int32_t start, int32_t symbol, int quantiser,
+                   const struct magnitudes *tables, const struct machine *machine)
 {
-    struct score left = score_of(walk->starts[i], absolute(symbol), quantiser, &tables->magnitudes);
-    walk->scores[i] = left.score;
-    walk->running.diagonal += left.score;
-    walk->running.diagonal_information += left.information;
+    struct address at = scored_at(start);
+    walk->scores[i] = score_of(at, absolute_32(symbol), quantiser, tables);
+    walk->running.diagonal += walk->scores[i];
+    walk->running.diagonal_information += tables->information[at.row];
     walk->state = following(walk->state, symbol, machine, LAYOUT_STATES);
 }
 
-EXPORT int64_t layout_write(const int64_t *symbols, int64_t step, const struct layout_tables *tables,
-                            const struct geometry *geometry, const struct machine *machine, int64_t *memory,
-                            uint8_t *buffer, int64_t *values)
-{
-    struct walk walk = begin_walk(step, tables, geometry, memory);
-    struct coder coder = writer();
-    memset(values, 0, (size_t)geometry->size * sizeof *values);
-    for (int64_t j = 0; j < walk.count; j++) {
-        int64_t i = walk.coded[j], features[FEATURES];
-        turn(&walk, i, geometry);
-        look(i, geometry, walk.scores, walk.before, &walk.running, features);
-        struct address at = address_in(i, walk.starts[i], tables, geometry, features);
-        int quantiser = machine->quantisers[walk.state];
-        const int64_t *starts = starts_at(&tables->magnitudes, at.row, quantiser);
-        put_magnitude(&coder, symbols[i], at.shift, starts, buffer);
-        values[i] = point_of(symbols[i], quantiser, at, &tables->magnitudes);
-        leave(&walk, i, symbols[i], quantiser, tables, machine);
-    }
-    return flush(&coder, buffer);
-}
-
 EXPORT bool layout_read(const uint8_t *data, int64_t end, int64_t step, const struct layout_tables *tables,
-                        const struct geometry *geometry, const struct machine *machine, int64_t *memory,
+                        const struct geometry *geometry, const struct machine *machine, int32_t *memory,
                         int64_t *values)
 {
-    struct walk walk = begin_walk(step, tables, geometry, memory);
+    struct walk walk = begin_walk(geometry->size, memory);
     struct coder coder = reader(data, 0, end);
     memset(values, 0, (size_t)geometry->size * sizeof *values);
-    for (int64_t j = 0; j < walk.count; j++) {
-        int64_t i = walk.coded[j], features[FEATURES];
+    for (int64_t i = 0; i < geometry->size; i++) {
+        int32_t start = start_of(i, step, tables), features[FEATURES];
+        if (start < LOWEST)
+            continue;
         turn(&walk, i, geometry);
-        look(i, geometry, walk.scores, walk.before, &walk.running, features);
-        struct address at = address_in(i, walk.starts[i], tables, geometry, features);
+        look(i, geometry, walk.scores, walk.before, 1, walk.running.recent_mean, walk.running.all_mean, features);
+        struct address at = address_in(i, start, tables, geometry, features);
         int quantiser = machine->quantisers[walk.state];
-        const int64_t *starts = starts_at(&tables->magnitudes, at.row, quantiser);
-        int64_t symbol = take_magnitude(&coder, at.shift, starts, data, end);
+        int64_t symbol =
+            take_magnitude(&coder, at.shift, starts_at(&tables->magnitudes, at.row, quantiser), data, end);
         if (absolute(symbol) >= MAX_SYMBOL)
             return false;
-        values[i] = point_of(symbol, quantiser, at, &tables->magnitudes);
-        leave(&walk, i, symbol, quantiser, tables, machine);
+        values[i] = point_of((int32_t)symbol, quantiser, at, &tables->magnitudes);
+        leave(&walk, i, start, (int32_t)symbol, quantiser, &tables->magnitudes, machine);
     }
     return complete(&coder, data, 0, end);
 }
@@ -102,41 +79,188 @@ EXPORT bool layout_read(const uint8_t *data, int64_t end, int64_t step, const st
 /* Each coded coefficient, where its level starts, its quantiser, shift and row: `places` (L, 5), and what it can
    know: `features` (L, FEATURES). Returns how many are coded. */
 EXPORT int64_t layout_addresses(const int64_t *symbols, int64_t step, const struct layout_tables *tables,
-                                const struct geometry *geometry, const struct machine *machine, int64_t *memory,
+                                const struct geometry *geometry, const struct machine *machine, int32_t *memory,
                                 int64_t *places, int64_t *features)
 {
-    struct walk walk = begin_walk(step, tables, geometry, memory);
-    for (int64_t j = 0; j < walk.count; j++) {
-        int64_t i = walk.coded[j];
+    struct walk walk = begin_walk(geometry->size, memory);
+    int64_t count = 0;
+    for (int64_t i = 0; i < geometry->size; i++) {
+        int32_t start = start_of(i, step, tables), known[FEATURES];
+        if (start < LOWEST)
+            continue;
         turn(&walk, i, geometry);
-        look(i, geometry, walk.scores, walk.before, &walk.running, features + j * FEATURES);
-        struct address at = address_in(i, walk.starts[i], tables, geometry, features + j * FEATURES);
+        look(i, geometry, walk.scores, walk.before, 1, walk.running.recent_mean, walk.running.all_mean, known);
+        struct address at = address_in(i, start, tables, geometry, known);
         int quantiser = machine->quantisers[walk.state];
-        int64_t place[5] = {i, walk.starts[i], quantiser, at.shift, at.row};
-        memcpy(places + 5 * j, place, sizeof place);
-        leave(&walk, i, symbols[i], quantiser, tables, machine);
+        int64_t place[5] = {i, start, quantiser, at.shift, at.row};
+        memcpy(places + 5 * count, place, sizeof place);
+        for (int k = 0; k < FEATURES; k++)
+            features[FEATURES * count + k] = known[k];
+        leave(&walk, i, start, (int32_t)symbols[i], quantiser, &tables->magnitudes, machine);
+        count++;
     }
-    return walk.count;
+    return count;
 }
+
+/* What those keep track of that write or foretell layouts side by side: as `walk`, without a machine. */
+struct walks {
+    int32_t (*scores)[LANES], (*before)[LANES];
+    struct running running[LANES];
+    int32_t diagonals[LANES], recent_means[LANES], all_means[LANES], sums[LANES];
+    int64_t informations[LANES];
+};
+
+/* Where a coefficient is coded, in lanes that are `inside`: all ones, or 0. */
+struct places {
+    int32_t inside[LANES], starts[LANES], rows[LANES], shifts[LANES];
+};
+
+static struct walks *begin_walks(const struct layouts *layouts)
+{
+    struct walks *walks = (struct walks *)layouts->memory;
+    int64_t size = layouts->geometry->size;
+    memset(walks, 0, sizeof *walks);
+    walks->scores = lines_in((int64_t *)(walks + 1));
+    walks->before = walks->scores + size + 1;
+    memset(walks->scores, 0, (size_t)(2 * size + 2) * sizeof *walks->scores);
+    EACH_LANE(lane)
+        walks->diagonals[lane] = NOWHERE;
+    return walks;
+}
+
+/* `turn` in a lane. */
+static void turn_lane(struct walks *walks, int32_t diagonal, int lane)
+{
+    struct running *running = walks->running + lane;
+    int32_t last = walks->diagonals[lane];
+    if (last == NOWHERE)
+        return;
+    if (last >> DIAGONAL_BITS != diagonal >> DIAGONAL_BITS) {
+        *running = (struct running){0};
+    } else {
+        running->diagonal = walks->sums[lane];
+        running->diagonal_information = walks->informations[lane];
+        fold(running);
+    }
+    walks->sums[lane] = 0;
+    walks->informations[lane] = 0;
+    walks->recent_means[lane] = running->recent_mean;
+    walks->all_means[lane] = running->all_mean;
+}
+
+/* Go on to coefficient i; false where no lane codes it. */
+INLINED bool go_on(struct walks *walks, int64_t i, const struct layouts *layouts, struct places *restrict places)
+{
+    int32_t diagonal = diagonal_of(i, layouts->geometry), turning = 0, beginning = 0, begins[LANES];
+    if (start_of(i, layouts->finest, layouts->tables) < LOWEST)
+        return false;
+    EACH_LANE(lane) {
+        places->starts[lane] = start_of(i, layouts->steps[lane], layouts->tables);
+        places->inside[lane] = -(places->starts[lane] >= LOWEST);
+        turning |= places->inside[lane] & (walks->diagonals[lane] ^ diagonal);
+        begins[lane] = places->inside[lane] & -(walks->diagonals[lane] >> DIAGONAL_BITS != diagonal >> DIAGONAL_BITS);
+        beginning |= begins[lane];
+    }
+    if (beginning)
+        keep_scores(begins, walks->scores, walks->before, layouts->geometry->size);
+    for (int lane = 0; turning && lane < LANES; lane++)
+        if (places->inside[lane] && walks->diagonals[lane] != diagonal) {
+            turn_lane(walks, diagonal, lane);
+            walks->diagonals[lane] = diagonal;
+        }
+    EACH_LANE(lane) {
+        int32_t features[FEATURES];
+        look(i, layouts->geometry, *walks->scores + lane, *walks->before + lane, LANES, walks->recent_means[lane],
+             walks->all_means[lane], features);
+        struct address at = address_in(i, places->starts[lane], layouts->tables, layouts->geometry, features);
+        places->rows[lane] = at.row;
+        places->shifts[lane] = at.shift;
+    }
+    return true;
+}
+
+/* `leave` in lanes. */
+INLINED void leave_all(struct walks *walks, int64_t i, const struct places *restrict places,
+                       const int32_t *restrict magnitudes, const int32_t *restrict quantisers,
+                       const struct magnitudes *tables)
+{
+    int32_t scores[LANES], information[LANES];
+    EACH_LANE(lane) {
+        struct address at = scored_at(greatest_32(places->starts[lane], FAR_BELOW));
+        scores[lane] = score_of(at, magnitudes[lane], quantisers[lane], tables) & places->inside[lane];
+        information[lane] = tables->information[at.row] & places->inside[lane];
+    }
+    copy_lanes(walks->scores[i], scores);
+    EACH_LANE(lane)
+        walks->sums[lane] += scores[lane];
+    EACH_LANE(lane)
+        walks->informations[lane] += information[lane];
+}
+
+/* How a symbol is coded: where its table begins among the starts, and how many of its low bits are coded apart. */
+#define PLACE(row, shift, quantiser) ((2 * (row) + (quantiser)) * (SYMBOLS + 1) << 4 | (shift))
+
+/* Say how the symbols of layouts are coded, in place of their quantisers, NOWHERE where they are not; and what they will
+   be decoded to, in 2^-FRACTION of each step, in place of the targets. */
+static void place_symbols(struct layouts *layouts)
+{
+    const struct magnitudes *tables = &layouts->tables->magnitudes;
+    struct walks *walks = begin_walks(layouts);
+    for (int64_t i = 0; i < layouts->geometry->size; i++) {
+        const int32_t *symbols = layouts->symbols[i], *quantisers = layouts->quantisers[i];
+        struct places places;
+        int32_t magnitudes[LANES], values[LANES] = {0}, found[LANES];
+        if (go_on(walks, i, layouts, &places)) {
+            EACH_LANE(lane) {
+                struct address at = {places.rows[lane], places.shifts[lane]};
+                int32_t place = PLACE(at.row, at.shift, quantisers[lane]);
+                magnitudes[lane] = absolute_32(symbols[lane]);
+                values[lane] = point_of(symbols[lane], quantisers[lane], at, tables);
+                found[lane] = choose(NOWHERE, place, places.inside[lane]);
+            }
+            leave_all(walks, i, &places, magnitudes, quantisers, tables);
+            copy_lanes(layouts->quantisers[i], found);
+        }
+        copy_lanes(layouts->targets[i], values);
+    }
+}
+
+/* Code the symbols of a lane; returns the number of bytes in `buffer`. */
+static int64_t write_stream(const struct layouts *layouts, int lane, uint8_t *buffer)
+{
+    const int32_t *starts = layouts->tables->magnitudes.starts;
+    struct coder coder = writer();
+    for (int64_t i = 0; i < layouts->geometry->size; i++) {
+        if (start_of(i, layouts->finest, layouts->tables) < LOWEST)
+            continue;
+        int32_t place = layouts->quantisers[i][lane];
+        if (place != NOWHERE)
+            put_magnitude(&coder, layouts->symbols[i][lane], place & 15, starts + (place >> 4), buffer);
+    }
+    return flush(&coder, buffer);
+}
+
+#define GREATEST_TARGET 536870912.0 /* far beyond the greatest magnitude that there is */
 
 /* The coefficients `row` in 2^-FRACTION of a step, whose size is in 2^-STEP_BITS. Quotients of integers below 2^53
    are rounded down rightly, since what they are short of the next integer is more than what division may round off. */
-static void in_steps(const int64_t *row, int64_t size, int64_t step_size, int64_t *targets)
+static void fill_targets(const int64_t *row, int64_t step_size, int lane, struct layouts *layouts)
 {
-    double divisor = (double)step_size;
-    for (int64_t i = 0; i < size; i++) {
-        int64_t scaled = (absolute(row[i]) << (FRACTION + STEP_BITS)) + step_size / 2;
-        int64_t magnitude = (int64_t)((double)scaled / divisor);
-        targets[i] = row[i] < 0 ? -magnitude : magnitude;
+    double divisor = (double)step_size, half = (double)(step_size / 2);
+    for (int64_t i = 0; i < layouts->geometry->size; i++) {
+        double scaled = (double)((int64_t)1 << (FRACTION + STEP_BITS)) * (double)(int32_t)absolute(row[i]) + half;
+        double magnitude = scaled / divisor;
+        int32_t target = (int32_t)(magnitude < GREATEST_TARGET ? magnitude : GREATEST_TARGET);
+        layouts->targets[i][lane] = row[i] < 0 ? -target : target;
     }
 }
 
-/* Squared error of `values`, in 2^-FRACTION of a step, as the decoder rounds them. */
-static int64_t squared_error(const int64_t *row, const int64_t *values, int64_t size, int64_t step_size)
+/* Squared error of what a lane is decoded to, as decoders round it. */
+static int64_t squared_error(const int64_t *row, int64_t step_size, int lane, const struct layouts *layouts)
 {
-    int64_t sum = 0;
-    for (int64_t i = 0; i < size; i++) {
-        int64_t decoded = (values[i] * step_size + ((int64_t)1 << (FRACTION + STEP_BITS - 1))) >> (FRACTION + STEP_BITS);
+    int64_t sum = 0, half = (int64_t)1 << (FRACTION + STEP_BITS - 1);
+    for (int64_t i = 0; i < layouts->geometry->size; i++) {
+        int64_t decoded = (layouts->targets[i][lane] * step_size + half) >> (FRACTION + STEP_BITS);
         sum += (row[i] - decoded) * (row[i] - decoded);
     }
     return sum;
@@ -144,50 +268,94 @@ static int64_t squared_error(const int64_t *row, const int64_t *values, int64_t 
 
 EXPORT int64_t layout_code_size(int64_t size)
 {
-    return 4 * size + greatest(layout_search_size(size), layout_walk_size(size));
+    return layouts_size(size) + LINE / 8 + (int64_t)(sizeof(struct walks) / sizeof(int64_t));
 }
 
-EXPORT void layout_code(const int64_t *rows, int64_t count, const int64_t *steps, const int64_t *step_sizes,
-                        const int64_t *weights, const struct layout_tables *tables,
-                        const struct geometry *geometry, const struct machine *machine, int64_t *memory,
-                        uint8_t *out, int64_t room, int64_t *lengths, int64_t *errors)
+/* Layouts, some of which are coded: `rows` (count, L), and their steps, as bytes and in 2^-STEP_BITS. */
+struct given {
+    const int64_t *rows, *steps, *step_sizes;
+};
+
+EXPORT void layout_code(const struct given *given, int64_t count, const int64_t *weights,
+                        const struct layout_tables *tables, const struct geometry *geometry,
+                        const struct machine *machine, int64_t *memory, uint8_t *out, int64_t room, int64_t *lengths,
+                        int64_t *errors)
 {
     int64_t size = geometry->size;
-    int64_t *targets = memory, *symbols = targets + size, *quantisers = symbols + size, *values = quantisers + size;
-    int64_t *work = values + size;
-    for (int64_t k = 0; k < count; k++) {
-        in_steps(rows + k * size, size, step_sizes[k], targets);
-        layout_quantise(targets, steps[k], weights[k], tables, geometry, machine, work, symbols, quantisers);
-        lengths[k] = layout_write(symbols, steps[k], tables, geometry, machine, work, out + k * room, values);
-        errors[k] = squared_error(rows + k * size, values, size, step_sizes[k]);
+    for (int64_t first = 0; first < count; first += LANES) {
+        int64_t end = least(first + LANES, count);
+        struct layouts layouts = layouts_in(memory, tables, geometry);
+        for (int64_t k = first; k < end; k++) {
+            add_layout(&layouts, (int)(k - first), given->steps[k], weights[k]);
+            fill_targets(given->rows + k * size, given->step_sizes[k], (int)(k - first), &layouts);
+        }
+        search_layouts(&layouts, machine);
+        place_symbols(&layouts);
+        for (int64_t k = first; k < end; k++) {
+            int lane = (int)(k - first);
+            lengths[k] = write_stream(&layouts, lane, out + k * room);
+            errors[k] = squared_error(given->rows + k * size, given->step_sizes[k], lane, &layouts);
+        }
     }
 }
 
-/* How many 1/256 bits a layout takes about, at a step: each coefficient takes what is cheapest for it. */
-static int64_t foretold(const int64_t *targets, int64_t step, int64_t weight, const struct layout_tables *tables,
-                        const struct geometry *geometry, const struct machine *machine, int64_t *memory)
+/* What lanes code a coefficient as, and what that takes in 1/256 bit. */
+struct choices {
+    int32_t quantisers[LANES], magnitudes[LANES], bits[LANES];
+};
+
+/* Choose what is cheapest. */
+INLINED void choose_cheapest(const int32_t *restrict targets, int32_t weight, const struct magnitudes *tables,
+                             const struct places *places, struct choices *restrict choices)
 {
-    struct walk walk = begin_walk(step, tables, geometry, memory);
-    int64_t bits = 0;
-    for (int64_t j = 0; j < walk.count; j++) {
-        int64_t i = walk.coded[j], features[FEATURES];
-        turn(&walk, i, geometry);
-        look(i, geometry, walk.scores, walk.before, &walk.running, features);
-        struct address at = address_in(i, walk.starts[i], tables, geometry, features);
-        struct choice best = cheapest(absolute(targets[i]), at, weight, &tables->magnitudes);
-        bits += best.bits;
-        leave(&walk, i, best.magnitude, best.quantiser, tables, machine);
+    int32_t any_rare = 0;
+    EACH_LANE(lane) {
+        int32_t target = absolute_32(targets[lane]);
+        struct choice best = cheapest_of_direct(least_32(target, WIDE), places->rows[lane], weight, tables);
+        any_rare |= rare(target, places->shifts[lane]);
+        choices->quantisers[lane] = best.quantiser;
+        choices->magnitudes[lane] = best.magnitude;
+        choices->bits[lane] = best.bits;
     }
-    return bits;
+    for (int lane = 0; any_rare && lane < LANES; lane++) {
+        struct address at = {places->rows[lane], places->shifts[lane]};
+        struct choice best = cheapest(absolute_32(targets[lane]), at, weight, tables);
+        choices->quantisers[lane] = best.quantiser;
+        choices->magnitudes[lane] = best.magnitude;
+        choices->bits[lane] = best.bits;
+    }
 }
 
-EXPORT void layout_foretell(const int64_t *rows, int64_t count, const int64_t *steps, const int64_t *step_sizes,
-                            int64_t weight, const struct layout_tables *tables, const struct geometry *geometry,
-                            const struct machine *machine, int64_t *memory, int64_t *bits)
+/* How many 1/256 bits layouts take about: each coefficient takes what is cheapest for it. */
+static void foretell(const struct layouts *layouts, int32_t weight, int64_t *bits)
 {
-    int64_t size = geometry->size;
-    for (int64_t k = 0; k < count; k++) {
-        in_steps(rows + k * size, size, step_sizes[k], memory);
-        bits[k] = foretold(memory, steps[k], weight, tables, geometry, machine, memory + size);
+    const struct magnitudes *tables = &layouts->tables->magnitudes;
+    struct walks *walks = begin_walks(layouts);
+    memset(bits, 0, LANES * sizeof *bits);
+    for (int64_t i = 0; i < layouts->geometry->size; i++) {
+        struct places places;
+        struct choices choices;
+        if (!go_on(walks, i, layouts, &places))
+            continue;
+        choose_cheapest(layouts->targets[i], weight, tables, &places, &choices);
+        EACH_LANE(lane)
+            bits[lane] += choices.bits[lane] & places.inside[lane];
+        leave_all(walks, i, &places, choices.magnitudes, choices.quantisers, tables);
+    }
+}
+
+EXPORT void layout_foretell(const struct given *given, int64_t count, int64_t weight,
+                            const struct layout_tables *tables, const struct geometry *geometry, int64_t *memory,
+                            int64_t *bits)
+{
+    for (int64_t first = 0; first < count; first += LANES) {
+        int64_t end = least(first + LANES, count), found[LANES];
+        struct layouts layouts = layouts_in(memory, tables, geometry);
+        for (int64_t k = first; k < end; k++) {
+            add_layout(&layouts, (int)(k - first), given->steps[k], weight);
+            fill_targets(given->rows + k * geometry->size, given->step_sizes[k], (int)(k - first), &layouts);
+        }
+        foretell(&layouts, (int32_t)weight, found);
+        memcpy(bits + first, found, (size_t)(end - first) * sizeof *bits);
     }
 }

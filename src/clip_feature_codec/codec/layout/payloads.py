@@ -5,63 +5,29 @@ All of it is integer arithmetic, in ``payloads.c``.
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from clip_feature_codec.codec.entropy.machine import Machine
 from clip_feature_codec.codec.entropy.quantisers import ROOM
 from clip_feature_codec.codec.layout.tables import FEATURES, Geometry, LayoutTables
 from clip_feature_codec.codec.layout.trellis import STATES
-from clip_feature_codec.codec.native import Bytes, Ints, address, loops, place
-
-
-def write(
-    symbols: Ints,
-    step: int,
-    tables: LayoutTables,
-    geometry: Geometry,
-    machine: Machine,
-    buffer: Bytes,
-    values: Ints,
-) -> int:
-    """Code the symbols of the coefficients whose scale is wide enough for the step.
-
-    Args:
-        symbols: int64 (L,), magnitudes with signs.
-        step: its byte.
-        tables: `tables.LayoutTables`.
-        geometry: `tables.geometry()`.
-        machine: `trellis.MACHINE`.
-        buffer: uint8 (ROOM (L + 1),), the stream.
-        values: int64 (L,), what will be decoded, in 2^-8 of the step.
-
-    Returns:
-        How many bytes the stream has.
-    """
-    size, work = len(symbols), _workspace(len(symbols))
-    end: int = loops().layout_write(
-        address(symbols, np.int64, size),
-        step,
-        tables.record(size),
-        geometry.record(size),
-        machine.record(STATES),
-        place(work, np.int64, work.size),
-        place(buffer, np.uint8, ROOM * (size + 1)),
-        place(values, np.int64, size),
-    )
-    return end
+from clip_feature_codec.codec.native import Bytes, Ints, address, loops, place, record
 
 
 def read(
     data: Bytes, step: int, tables: LayoutTables, geometry: Geometry, machine: Machine, values: Ints
 ) -> bool:
-    """Decode a stream.
+    """Decode a stream: the symbols of the coefficients whose scale is wide enough for the step.
 
     Args:
         data: uint8 (bytes,).
-        step: as in `write`.
-        tables: as in `write`.
-        geometry: as in `write`.
-        machine: as in `write`.
+        step: its byte.
+        tables: `tables.LayoutTables`.
+        geometry: `tables.geometry()`.
+        machine: `trellis.MACHINE`.
         values: int64 (L,), the result, in 2^-8 of the step.
 
     Returns:
@@ -75,44 +41,58 @@ def read(
         tables.record(size),
         geometry.record(size),
         machine.record(STATES),
-        place(work, np.int64, work.size),
+        place(work, np.int32, work.size),
         place(values, np.int64, size),
     )
     return whole
 
 
-def code(
-    rows: Ints,
-    steps: Ints,
-    sizes: Ints,
-    weights: Ints,
-    tables: LayoutTables,
-    geometry: Geometry,
-    machine: Machine,
-) -> tuple[list[bytes], Ints]:
-    """Quantise and code layouts, each at its own step.
+class Layouts(NamedTuple):
+    """Which layouts are worked on, each at its own step.
 
-    Args:
-        rows: int64 (N, L), coefficients in 1/64, less their mean.
+    Attributes:
+        rows: int64 (N, L), coefficients in 1/64, less their mean; neighbours at about the same step go well
+            side by side.
         steps: int64 (N,), step bytes.
         sizes: int64 (N,), the steps in 2^-13 of 1/64.
-        weights: int64 (N,), lambda, in 2^-12 of the step squared per bit.
-        tables: as in `write`.
-        geometry: as in `write`.
-        machine: as in `write`.
+    """
+
+    rows: Ints
+    steps: Ints
+    sizes: Ints
+
+    def record(self) -> Any:
+        """``struct given`` of payloads.c."""
+        count, size = self.rows.shape
+        return record(
+            address(self.rows, np.int64, count, size),
+            address(self.steps, np.int64, count),
+            address(self.sizes, np.int64, count),
+        )
+
+
+def code(
+    layouts: Layouts, weights: Ints, tables: LayoutTables, geometry: Geometry, machine: Machine
+) -> tuple[list[bytes], Ints]:
+    """Quantise and code N layouts.
+
+    Args:
+        layouts: those.
+        weights: int64 (N,), lambda, in 2^-12 of the step squared per bit, below 2^18.
+        tables: as in `read`.
+        geometry: as in `read`.
+        machine: as in `read`.
 
     Returns:
         The N streams, and their squared errors, int64 (N,), in 2^-12.
     """
-    count, size = rows.shape
+    count, size = layouts.rows.shape
     room = ROOM * (size + 1)
     work, out = np.empty(loops().layout_code_size(size), np.int64), np.empty((count, room), np.uint8)
     lengths, errors = np.empty((2, count), np.int64)
     loops().layout_code(
-        address(rows, np.int64, count, size),
+        layouts.record(),
         count,
-        address(steps, np.int64, count),
-        address(sizes, np.int64, count),
         address(weights, np.int64, count),
         tables.record(size),
         geometry.record(size),
@@ -126,42 +106,28 @@ def code(
     return [out[row, :length].tobytes() for row, length in enumerate(lengths.tolist())], errors
 
 
-def foretell(
-    rows: Ints,
-    steps: Ints,
-    sizes: Ints,
-    weight: int,
-    tables: LayoutTables,
-    geometry: Geometry,
-    machine: Machine,
-) -> Ints:
-    """What layouts would take about, each at its own step, without a search for the best path.
+def foretell(layouts: Layouts, weight: int, tables: LayoutTables, geometry: Geometry) -> Ints:
+    """What N layouts would take about, without a search for the best path.
 
     Each coefficient takes what is cheapest for it, whatever the quantiser.
 
     Args:
-        rows: as in `code`.
-        steps: as in `code`.
-        sizes: as in `code`.
+        layouts: those.
         weight: lambda, for all.
-        tables: as in `write`.
-        geometry: as in `write`.
-        machine: as in `write`.
+        tables: as in `read`.
+        geometry: as in `read`.
 
     Returns:
         int64 (N,), bits, in 1/256.
     """
-    count, size = rows.shape
+    count, size = layouts.rows.shape
     work, bits = np.empty(loops().layout_code_size(size), np.int64), np.empty(count, np.int64)
     loops().layout_foretell(
-        address(rows, np.int64, count, size),
+        layouts.record(),
         count,
-        address(steps, np.int64, count),
-        address(sizes, np.int64, count),
         weight,
         tables.record(size),
         geometry.record(size),
-        machine.record(STATES),
         place(work, np.int64, work.size),
         place(bits, np.int64, count),
     )
@@ -174,11 +140,11 @@ def addresses(
     """What the symbols are coded with, and what their levels follow from.
 
     Args:
-        symbols: as in `write`.
-        step: as in `write`.
-        tables: as in `write`.
-        geometry: as in `write`.
-        machine: as in `write`.
+        symbols: int64 (L,), magnitudes with signs.
+        step: as in `read`.
+        tables: as in `read`.
+        geometry: as in `read`.
+        machine: as in `read`.
 
     Returns:
         int64 (n, 5), for each symbol that is coded its coefficient, where its level starts in 1/256 octave,
@@ -193,13 +159,13 @@ def addresses(
         tables.record(size),
         geometry.record(size),
         machine.record(STATES),
-        place(work, np.int64, work.size),
+        place(work, np.int32, work.size),
         place(places, np.int64, size, 5),
         place(features, np.int64, size, FEATURES),
     )
     return places[:count], features[:count]
 
 
-def _workspace(size: int) -> Ints:
+def _workspace(size: int) -> NDArray[np.int32]:
     """Memory for L coefficients."""
-    return np.empty(loops().layout_walk_size(size), np.int64)
+    return np.empty(loops().layout_walk_size(size), np.int32)

@@ -59,25 +59,19 @@ class Geometry(NamedTuple):
 @cache
 def geometry() -> Geometry:
     """The geometry, which is the same for all tables."""
-    places = [
-        (channel, total - v, v)
-        for channel, radius in enumerate(RADII)
-        for total in range(2 * SIDE)
-        for v in range(total, -1, -1)
-        if (total - v) ** 2 + v * v <= radius
-    ]
-    index = {place: i for i, place in enumerate(places)}
-    none = len(places)
-    neighbours = np.full((none, LOOKED_AT + 2), none, np.int64)
-    for i, (channel, u, v) in enumerate(places):
-        for k, (du, dv) in enumerate(_SAME_CHANNEL):
-            neighbours[i, k] = index.get((channel, u + du, v + dv), none)
-        for earlier in range(min(channel, 2)):
-            neighbours[i, LOOKED_AT + earlier] = index.get((earlier, u, v), none)
-    table = np.array(places, np.int64)
-    channels, squares = table[:, 0].copy(), table[:, 1] ** 2 + table[:, 2] ** 2
-    groups = channels * (len(_BANDS) + 1) + np.digitize(squares, _BANDS)
-    return Geometry(table, neighbours.astype(np.uint16), table[:, 1] + table[:, 2], channels, groups)
+    channels, u, v = np.indices((CHANNELS, SIDE, SIDE)).reshape(CHANNELS, -1)
+    inside = u * u + v * v <= np.array(RADII)[channels]
+    channels, u, v = channels[inside], u[inside], v[inside]
+    order = np.lexsort((u, u + v, channels))
+    places = np.stack([channels, u, v], axis=1)[order]
+    channels, u, v = np.ascontiguousarray(places.T)
+    none, margin = len(places), 1 + max(abs(offset) for pair in _SAME_CHANNEL for offset in pair)
+    index = np.full((CHANNELS, SIDE + 2 * margin, SIDE + 2 * margin), none)
+    index[channels, u + margin, v + margin] = np.arange(none)
+    near = [index[channels, u + margin + du, v + margin + dv] for du, dv in _SAME_CHANNEL]
+    near += [np.where(channels > c, index[c, u + margin, v + margin], none) for c in range(CHANNELS - 1)]
+    groups = channels * (len(_BANDS) + 1) + np.digitize(u * u + v * v, _BANDS)
+    return Geometry(places, np.stack(near, axis=1).astype(np.uint16), u + v, channels, groups)
 
 
 class LayoutTables(NamedTuple):

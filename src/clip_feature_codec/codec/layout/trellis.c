@@ -1,183 +1,381 @@
-/* Dependent quantisation of a layout: the Viterbi search for symbols of little distortion + lambda * rate. See
+/* Dependent quantisation of layouts: the Viterbi search for symbols of little distortion + lambda * rate. See
    trellis.py for the method and for what the arguments are. */
 
 #include "trellis.h"
 
-
 #define HALF (LAYOUT_STATES / 2)
-#define UNREACHED ((int64_t)1 << 50)
-#define DIAGONALS 82 /* of a channel, at most */
-#define RUNNING ((int64_t)(sizeof(struct running) / sizeof(int64_t)))
+#define DEAREST (1 << 26)   /* prices are no further apart, so that the costs of paths fit int32 */
+#define UNREACHED (1 << 29) /* beyond what three branches cost, after which all states are reached */
+#define DIAGONALS 82        /* of a channel, at most */
 
-/* The sums of the best path's scores and of their information. */
-struct sums {
-    int64_t scores, information;
-};
+/* What the search remembers, for each of the coefficients that any lane codes, in their order.
 
-/* What the search remembers, for each of the coded coefficients.
+   Only the best path of a lane is looked at by what comes; it is kept whole, and mended from where another one
+   becomes the best. A coefficient that others code and a lane does not leaves its path as it is.
 
-   Only the best path is looked at by what comes; it is kept whole, and mended from where another one becomes the
-   best.
-
-   `coded`, `starts` (L): which coefficients they are; where their levels start.
-   `choices` (L, 4): the magnitudes that are branched to, by 2 * quantiser + parity.
-   `states`, `taken` (L): those of the best path, behind each coefficient; its branches.
+   `coded`: which coefficients they are.
+   `choices` (4): the magnitudes that are branched to, by 2 * quantiser + parity.
+   `ways`: by which of its two ways the best path to states 2 u (bit 2 u) and 2 u + 1 (bit 2 u + 1) came: from state
+   u, 0, or from u + HALF, 1.
+   `states`, `taken`: those of the best path, behind each coefficient; its branches.
    `scores` (L + 1): its scores, by coefficient. `before`: those of the channels before.
-   `sums` (L + 1): of its scores, from the channel's first one on, before each coefficient.
+   `score_sums`, `information_sums`: of its scores and their information, from the channel's first one on, before
+   each coefficient.
    `firsts` (DIAGONALS): with which coefficient each of the channel's diagonals begins.
-   `running` (DIAGONALS): its running means, before each of those.
-   `ways` (L, HALF): by which of its two ways the best path to state 2 u (bit 0) and 2 u + 1 (bit 1) came: from
-   state u, 0, or from u + HALF, 1. */
+   `running` (DIAGONALS): its running means, before each of those. */
 struct paths {
-    int64_t *coded, *starts, *choices, *states, *taken, *scores, *before;
-    struct sums *sums;
-    int64_t *firsts;
-    struct running *running;
-    uint8_t *ways;
+    int64_t *coded, (*information_sums)[LANES];
+    struct running (*running)[LANES];
+    int32_t (*choices)[4][LANES], (*ways)[LANES], (*states)[LANES], (*taken)[LANES], (*scores)[LANES];
+    int32_t (*before)[LANES], (*score_sums)[LANES], (*firsts)[LANES];
 };
 
-EXPORT int64_t layout_search_size(int64_t size)
+int64_t layouts_size(int64_t size)
 {
-    return 12 * size + 4 + DIAGONALS * (1 + RUNNING) + (HALF * size + 7) / 8;
+    int64_t lines = 3 * size + (4 + 3) * size + 3 * (size + 1) + DIAGONALS; /* of int32s */
+    return LINE / 8 + LANES / 2 * lines + LANES * (size + 1) + size +
+           DIAGONALS * LANES * (int64_t)(sizeof(struct running) / sizeof(int64_t));
+}
+
+struct layouts layouts_in(int64_t *memory, const struct layout_tables *tables, const struct geometry *geometry)
+{
+    int32_t (*targets)[LANES] = lines_in(memory);
+    int64_t size = geometry->size;
+    memset(targets, 0, (size_t)(2 * size) * sizeof *targets);
+    struct layouts layouts = {
+        .tables = tables,
+        .geometry = geometry,
+        .targets = targets,
+        .symbols = targets + size,
+        .quantisers = targets + 2 * size,
+        .memory = (int64_t *)(targets + 3 * size),
+        .finest = NO_STEP,
+    };
+    EACH_LANE(lane)
+        layouts.steps[lane] = NO_STEP;
+    return layouts;
 }
 
 static struct paths paths_in(int64_t *memory, int64_t size)
 {
-    struct paths paths;
-    paths.coded = memory;
-    paths.starts = paths.coded + size;
-    paths.choices = paths.starts + size;
-    paths.states = paths.choices + 4 * size;
+    struct paths paths = {.choices = (int32_t (*)[4][LANES])memory};
+    paths.ways = (int32_t (*)[LANES])(paths.choices + size);
+    paths.states = paths.ways + size;
     paths.taken = paths.states + size;
     paths.scores = paths.taken + size;
     paths.before = paths.scores + size + 1;
-    paths.sums = (struct sums *)(paths.before + size + 1);
-    paths.firsts = (int64_t *)(paths.sums + size + 1);
-    paths.running = (struct running *)(paths.firsts + DIAGONALS);
-    paths.ways = (uint8_t *)(paths.running + DIAGONALS);
+    paths.score_sums = paths.before + size + 1;
+    paths.firsts = paths.score_sums + size + 1;
+    paths.information_sums = (int64_t (*)[LANES])(paths.firsts + DIAGONALS);
+    paths.running = (struct running (*)[LANES])(paths.information_sums + size + 1);
+    paths.coded = (int64_t *)(paths.running + DIAGONALS);
+    memset(paths.scores, 0, (size_t)(2 * size + 2) * sizeof *paths.scores);
     return paths;
 }
 
-/* One step of the Viterbi algorithm; returns the best state. */
-INLINED int64_t advance(const int64_t *restrict costs, int64_t *restrict after, const int64_t *prices,
-                        const struct machine *machine, uint8_t *restrict ways)
+/* Where the search is, in each lane: `begin`, the channel's first coefficient; the diagonal, and how many of the channel
+   came before it; the best state so far; and the running means.
+
+   `costs`: of the best path to each state, less that of the best state. */
+struct position {
+    int64_t passed[LANES];
+    int32_t begin[LANES], diagonals[LANES], best[LANES], recent_means[LANES], all_means[LANES];
+    int32_t costs[LAYOUT_STATES][LANES];
+};
+
+/* What is known of a coefficient: whether a lane codes it, all ones or 0; where its level starts; its address; and the
+   prices of its branches. */
+struct branching {
+    int32_t inside[LANES], starts[LANES], rows[LANES], shifts[LANES], prices[4][LANES];
+};
+
+/* The running means on entering a diagonal, 1 or more, from those of the one before and what it added. */
+static void enter(int64_t diagonal, int lane, const struct paths *paths)
 {
-    for (int u = 0; u < HALF; u++) {
-        int quantiser = machine->quantisers[u], parity = machine->parities[u];
-        int64_t to_0 = prices[2 * quantiser + parity], to_1 = prices[2 * quantiser + 1 - parity];
-        int64_t low = costs[u], high = costs[u + HALF];
-        int64_t low_0 = low + to_0, high_0 = high + to_1, low_1 = low + to_1, high_1 = high + to_0;
-        ways[u] = (uint8_t)((high_0 < low_0) | (high_1 < low_1) << 1);
-        after[2 * u] = least(low_0, high_0);
-        after[2 * u + 1] = least(low_1, high_1);
-    }
-    int64_t best = 0;
-    for (int state = 1; state < LAYOUT_STATES; state++)
-        best = after[state] < after[best] ? state : best;
-    return best;
+    struct running running = paths->running[diagonal - 1][lane];
+    int32_t begin = paths->firsts[diagonal - 1][lane], end = paths->firsts[diagonal][lane];
+    running.diagonal = paths->score_sums[end][lane] - paths->score_sums[begin][lane];
+    running.diagonal_information = paths->information_sums[end][lane] - paths->information_sums[begin][lane];
+    fold(&running);
+    paths->running[diagonal][lane] = running;
 }
 
-/* Make the path that ends in state `best` behind coefficient j the one that is kept, from `begin` on. Returns the
-   first coefficient at which it is another one, of those that are coded. */
-INLINED int64_t mend(int64_t j, int64_t begin, int64_t best, const struct paths *paths,
-                     const struct machine *machine, const struct magnitudes *tables)
+/* Begin a channel with coefficient k of those that are coded. Only the best path goes on, without running means. */
+static void begin_channel(int64_t k, int lane, struct position *here, const struct paths *paths)
 {
-    int64_t state = best, first = j;
-    for (;;) {
-        int64_t u = state >> 1, newest = state & 1;
-        int64_t way = paths->ways[first * HALF + u] >> newest & 1;
-        paths->states[first] = state;
-        paths->taken[first] = 2 * machine->quantisers[u] + (newest ^ machine->parities[u] ^ way);
-        state = u + way * HALF;
-        if (first == begin || paths->states[first - 1] == state)
-            break;
-        first--;
+    for (int state = 0; state < LAYOUT_STATES; state++)
+        here->costs[state][lane] = state == here->best[lane] ? here->costs[state][lane] : UNREACHED;
+    paths->firsts[0][lane] = (int32_t)k;
+    paths->running[0][lane] = (struct running){0};
+    paths->score_sums[k][lane] = 0;
+    paths->information_sums[k][lane] = 0;
+    here->begin[lane] = (int32_t)k;
+    here->passed[lane] = 0;
+}
+
+static void know_means(int lane, struct position *here, const struct paths *paths)
+{
+    const struct running *running = &paths->running[here->passed[lane]][lane];
+    here->recent_means[lane] = running->recent_mean;
+    here->all_means[lane] = running->all_mean;
+}
+
+/* Go on to coefficient i, the k-th that is coded, in lanes that code it. */
+INLINED void turn(int64_t k, int64_t i, const int32_t *inside, struct position *here, const struct paths *paths,
+                  const struct geometry *geometry)
+{
+    int32_t diagonal = diagonal_of(i, geometry), turning = 0, beginning = 0, begins[LANES];
+    EACH_LANE(lane) {
+        int32_t last = here->diagonals[lane];
+        turning |= inside[lane] & (last ^ diagonal);
+        begins[lane] = inside[lane] & -(last >> DIAGONAL_BITS != diagonal >> DIAGONAL_BITS);
+        beginning |= begins[lane];
     }
-    for (int64_t k = first; k <= j; k++) {
-        int64_t i = paths->coded[k], branch = paths->taken[k];
-        struct score left = score_of(paths->starts[i], paths->choices[4 * k + branch], (int)(branch >> 1), tables);
-        paths->scores[i] = left.score;
-        paths->sums[k + 1].scores = paths->sums[k].scores + left.score;
-        paths->sums[k + 1].information = paths->sums[k].information + left.information;
+    if (beginning)
+        keep_scores(begins, paths->scores, paths->before, geometry->size);
+    for (int lane = 0; turning && lane < LANES; lane++) {
+        int32_t last = here->diagonals[lane];
+        if (!inside[lane] || last == diagonal)
+            continue;
+        if (begins[lane]) {
+            begin_channel(k, lane, here, paths);
+        } else {
+            paths->firsts[++here->passed[lane]][lane] = (int32_t)k;
+            enter(here->passed[lane], lane, paths);
+        }
+        here->diagonals[lane] = diagonal;
+        know_means(lane, here, paths);
+    }
+}
+
+/* `branch` where magnitudes may have no symbol of their own. */
+static __attribute__((noinline)) void branch_rarely(int32_t target, int lane, int32_t weight,
+                                                    const struct magnitudes *tables, struct branching *found,
+                                                    int32_t (*choices)[LANES])
+{
+    struct address at = {found->rows[lane], found->shifts[lane]};
+    struct branches branches = branches_of(target, at, weight, tables);
+    const int64_t *prices = branches.prices;
+    int64_t base = least(least(prices[0], prices[1]), least(prices[2], prices[3]));
+    for (int branch = 0; branch < 4; branch++) {
+        found->prices[branch][lane] = (int32_t)least(prices[branch] - base, DEAREST);
+        choices[branch][lane] = (int32_t)branches.magnitudes[branch];
+    }
+}
+
+INLINED void branch(int64_t i, const struct layouts *layouts, const struct position *here, const struct paths *paths,
+                    struct branching *restrict found, int32_t (*restrict choices)[LANES])
+{
+    const struct magnitudes *tables = &layouts->tables->magnitudes;
+    int32_t any_rare = 0;
+    EACH_LANE(lane) {
+        int32_t features[FEATURES], target = absolute_32(layouts->targets[i][lane]);
+        look(i, layouts->geometry, *paths->scores + lane, *paths->before + lane, LANES, here->recent_means[lane],
+             here->all_means[lane], features);
+        struct address at = address_in(i, found->starts[lane], layouts->tables, layouts->geometry, features);
+        any_rare |= rare(target, at.shift);
+        found->rows[lane] = at.row;
+        found->shifts[lane] = at.shift;
+    }
+    EACH_LANE(lane) {
+        int32_t target = least_32(absolute_32(layouts->targets[i][lane]), WIDE), weight = layouts->weights[lane];
+        struct pair first = pair_of(target, 0, found->rows[lane], weight, tables);
+        struct pair second = pair_of(target, 1, found->rows[lane], weight, tables);
+        int32_t base = least_32(least_32(first.even_price, first.odd_price),
+                                least_32(second.even_price, second.odd_price));
+        found->prices[0][lane] = least_32(first.even_price - base, DEAREST);
+        found->prices[1][lane] = least_32(first.odd_price - base, DEAREST);
+        found->prices[2][lane] = least_32(second.even_price - base, DEAREST);
+        found->prices[3][lane] = least_32(second.odd_price - base, DEAREST);
+        choices[0][lane] = first.even;
+        choices[1][lane] = first.odd;
+        choices[2][lane] = second.even;
+        choices[3][lane] = second.odd;
+    }
+    for (int lane = 0; any_rare && lane < LANES; lane++) {
+        int32_t target = absolute_32(layouts->targets[i][lane]);
+        if (rare(target, found->shifts[lane]))
+            branch_rarely(target, lane, layouts->weights[lane], tables, found, choices);
+    }
+}
+
+/* One step of the Viterbi algorithm, in lanes that are `inside`. */
+INLINED void advance(const struct branching *restrict found, const struct machine *machine,
+                     int32_t *restrict ways, struct position *restrict here)
+{
+    int32_t after[LAYOUT_STATES][LANES], least_cost[LANES], best[LANES] = {0};
+    int32_t by[LANES] = {0};
+    for (int u = 0; u < HALF; u++) {
+        int quantiser = machine->quantisers[u], parity = machine->parities[u];
+        int32_t to_0[LANES], to_1[LANES];
+        copy_lanes(to_0, found->prices[2 * quantiser + parity]);
+        copy_lanes(to_1, found->prices[2 * quantiser + 1 - parity]);
+        EACH_LANE(lane) {
+            int32_t low = here->costs[u][lane], high = here->costs[u + HALF][lane];
+            int32_t low_0 = low + to_0[lane], high_0 = high + to_1[lane];
+            int32_t low_1 = low + to_1[lane], high_1 = high + to_0[lane];
+            after[2 * u][lane] = least_32(low_0, high_0);
+            after[2 * u + 1][lane] = least_32(low_1, high_1);
+            by[lane] |= (high_0 < low_0) << 2 * u | (high_1 < low_1) << (2 * u + 1);
+        }
+    }
+    copy_lanes(ways, by);
+    copy_lanes(least_cost, after[0]);
+    for (int state = 1; state < LAYOUT_STATES; state++)
+        EACH_LANE(lane) {
+            best[lane] = choose(best[lane], state, -(after[state][lane] < least_cost[lane]));
+            least_cost[lane] = least_32(least_cost[lane], after[state][lane]);
+        }
+    for (int state = 0; state < LAYOUT_STATES; state++)
+        EACH_LANE(lane)
+            here->costs[state][lane] =
+                choose(here->costs[state][lane], after[state][lane] - least_cost[lane], found->inside[lane]);
+    EACH_LANE(lane)
+        here->best[lane] = choose(here->best[lane], best[lane], found->inside[lane]);
+}
+
+/* By which branch the best path came to a state, and the state before. */
+INLINED int32_t branch_to(int32_t state, int32_t ways, const struct machine *machine, int32_t *before)
+{
+    int32_t u = state >> 1, way = ways >> state & 1;
+    *before = u + way * HALF;
+    return 2 * machine->quantisers[u] + ((state ^ machine->parities[u] ^ way) & 1);
+}
+
+/* Put coefficient i, the k-th that is coded, at the ends of the best paths, as if these had not changed before. Where
+   they have, lanes are `broken`, and this returns true. */
+INLINED bool append(int64_t k, int64_t i, const struct branching *found, const struct position *here,
+                    const struct paths *paths, const struct layout_tables *tables, const struct machine *machine,
+                    int32_t *restrict broken)
+{
+    const int32_t *choices = *paths->choices[k], *former = paths->states[k - (k > 0)], *ways = paths->ways[k];
+    int32_t taken[LANES], scores[LANES], information[LANES], any = 0;
+    EACH_LANE(lane) {
+        int32_t inside = found->inside[lane], before, branch = branch_to(here->best[lane], ways[lane], machine, &before);
+        taken[lane] = branch;
+        broken[lane] = inside & -(((int32_t)k > here->begin[lane]) & (former[lane] != before));
+        any |= broken[lane];
+        struct address at = scored_at(greatest_32(found->starts[lane], FAR_BELOW));
+        scores[lane] = score_of(at, choices[branch * LANES + lane], branch >> 1, &tables->magnitudes) & inside;
+        information[lane] = tables->magnitudes.information[at.row] & inside;
+    }
+    copy_lanes(paths->taken[k], taken);
+    copy_lanes(paths->scores[i], scores);
+    copy_lanes(paths->states[k], here->best);
+    EACH_LANE(lane)
+        paths->score_sums[k + 1][lane] = paths->score_sums[k][lane] + scores[lane];
+    EACH_LANE(lane)
+        paths->information_sums[k + 1][lane] = paths->information_sums[k][lane] + information[lane];
+    return any;
+}
+
+/* Make the path that ends in the best state behind coefficient k, of those that are coded, the one that is kept. Returns
+   the first one at which it is another. */
+static int64_t mend(int64_t k, int lane, const struct position *here, const struct paths *paths,
+                    const struct layouts *layouts, const struct machine *machine)
+{
+    int32_t step = layouts->steps[lane], state = here->best[lane];
+    int64_t first = k;
+    for (;; first--) {
+        paths->states[first][lane] = state;
+        if (start_of(paths->coded[first], step, layouts->tables) < LOWEST)
+            continue;
+        paths->taken[first][lane] = branch_to(state, paths->ways[first][lane], machine, &state);
+        if (first == here->begin[lane] || paths->states[first - 1][lane] == state)
+            break;
+    }
+    for (int64_t j = first; j <= k; j++) {
+        int64_t i = paths->coded[j], branch = paths->taken[j][lane];
+        int32_t start = start_of(i, step, layouts->tables), score = 0;
+        if (start >= LOWEST) {
+            int32_t magnitude = paths->choices[j][branch][lane], quantiser = (int32_t)(branch >> 1);
+            score = score_of(scored_at(start), magnitude, quantiser, &layouts->tables->magnitudes);
+            paths->scores[i][lane] = score;
+        }
+        paths->score_sums[j + 1][lane] = paths->score_sums[j][lane] + score;
     }
     return first;
 }
 
-/* The running means on entering a diagonal, 1 or more, from those of the one before and what it added. */
-INLINED void enter(int64_t diagonal, const struct paths *paths)
+/* `mend`, and what follows from it. */
+static void mend_lane(int64_t k, int lane, struct position *here, const struct paths *paths,
+                      const struct layouts *layouts, const struct machine *machine)
 {
-    struct running running = paths->running[diagonal - 1];
-    const struct sums *begin = paths->sums + paths->firsts[diagonal - 1];
-    const struct sums *end = paths->sums + paths->firsts[diagonal];
-    running.diagonal = end->scores - begin->scores;
-    running.diagonal_information = end->information - begin->information;
-    fold(&running);
-    paths->running[diagonal] = running;
+    int64_t first = mend(k, lane, here, paths, layouts, machine), stale = here->passed[lane];
+    while (paths->firsts[stale][lane] > first)
+        stale--;
+    for (stale++; stale <= here->passed[lane]; stale++)
+        enter(stale, lane, paths);
+    know_means(lane, here, paths);
 }
 
-/* Where the search is: the channel's first coefficient, its diagonal, and the best state so far. */
-struct position {
-    int64_t begin, diagonal, best;
-};
-
-/* Go on to coefficient j. In a new channel only the best path goes on, without running means. */
-INLINED void turn(int64_t j, struct position *here, int64_t *costs, const struct paths *paths,
-                  const struct geometry *geometry)
+/* Fill in the symbols of the best paths and their quantisers. */
+static void take(struct layouts *layouts, int64_t count, const struct paths *paths)
 {
-    int64_t i = paths->coded[j], last = j > 0 ? paths->coded[j - 1] : -1;
-    if (j == 0 || geometry->channels[i] != geometry->channels[last]) {
-        memcpy(paths->before, paths->scores, (size_t)(geometry->size + 1) * sizeof *paths->scores);
-        for (int state = 0; state < LAYOUT_STATES; state++)
-            costs[state] = state == here->best ? costs[state] : UNREACHED;
-        paths->firsts[0] = j;
-        paths->running[0] = (struct running){0};
-        paths->sums[j] = (struct sums){0, 0};
-        here->begin = j;
-        here->diagonal = 0;
-    } else if (geometry->diagonals[i] != geometry->diagonals[last]) {
-        paths->firsts[++here->diagonal] = j;
-        enter(here->diagonal, paths);
+    for (int64_t k = 0; k < count; k++) {
+        int64_t i = paths->coded[k];
+        const int32_t *choices = *paths->choices[k], *taken = paths->taken[k], *targets = layouts->targets[i];
+        int32_t symbols[LANES], quantisers[LANES];
+        EACH_LANE(lane) {
+            int32_t inside = -(start_of(i, layouts->steps[lane], layouts->tables) >= LOWEST);
+            int32_t magnitude = choices[taken[lane] * LANES + lane] & inside;
+            symbols[lane] = targets[lane] >= 0 ? magnitude : -magnitude;
+            quantisers[lane] = taken[lane] >> 1;
+        }
+        copy_lanes(layouts->symbols[i], symbols);
+        copy_lanes(layouts->quantisers[i], quantisers);
     }
 }
 
-/* Fill in the symbols of the best path and their quantisers. */
-static void take(const int64_t *targets, int64_t size, int64_t count, const struct paths *paths,
-                 int64_t *symbols, int64_t *quantisers)
+void search_layouts(struct layouts *layouts, const struct machine *machine)
 {
-    memset(symbols, 0, (size_t)size * sizeof *symbols);
-    for (int64_t j = 0; j < count; j++) {
-        int64_t i = paths->coded[j], branch = paths->taken[j];
-        int64_t magnitude = paths->choices[4 * j + branch];
-        symbols[i] = targets[i] >= 0 ? magnitude : -magnitude;
-        quantisers[i] = branch >> 1;
+    const struct geometry *geometry = layouts->geometry;
+    struct paths paths = paths_in(layouts->memory, geometry->size);
+    struct position here = {.begin = {0}};
+    int64_t count = 0;
+    EACH_LANE(lane)
+        here.diagonals[lane] = NOWHERE;
+    memset(paths.score_sums, 0, sizeof *paths.score_sums);
+    memset(paths.information_sums, 0, sizeof *paths.information_sums);
+    for (int64_t i = 0; i < geometry->size; i++) {
+        struct branching found;
+        int32_t broken[LANES];
+        if (start_of(i, layouts->finest, layouts->tables) < LOWEST)
+            continue;
+        EACH_LANE(lane) {
+            found.starts[lane] = start_of(i, layouts->steps[lane], layouts->tables);
+            found.inside[lane] = -(found.starts[lane] >= LOWEST);
+        }
+        paths.coded[count] = i;
+        turn(count, i, found.inside, &here, &paths, geometry);
+        branch(i, layouts, &here, &paths, &found, paths.choices[count]);
+        advance(&found, machine, paths.ways[count], &here);
+        bool any = append(count, i, &found, &here, &paths, layouts->tables, machine, broken);
+        for (int lane = 0; any && lane < LANES; lane++)
+            if (broken[lane])
+                mend_lane(count, lane, &here, &paths, layouts, machine);
+        count++;
     }
+    take(layouts, count, &paths);
+}
+
+/* int64s of memory that `layout_quantise` takes. */
+EXPORT int64_t layout_search_size(int64_t size)
+{
+    return layouts_size(size);
 }
 
 EXPORT void layout_quantise(const int64_t *targets, int64_t step, int64_t weight,
                             const struct layout_tables *tables, const struct geometry *geometry,
-                            const struct machine *machine, int64_t *memory, int64_t *symbols,
-                            int64_t *quantisers)
+                            const struct machine *machine, int64_t *memory, int64_t *symbols, int64_t *quantisers)
 {
-    struct paths paths = paths_in(memory, geometry->size);
-    int64_t count = select_coded(tables->scales, geometry->size, step, paths.coded, paths.starts);
-    memset(paths.scores, 0, (size_t)(geometry->size + 1) * sizeof *paths.scores);
-    int64_t costs[2][LAYOUT_STATES] = {{0}};
-    struct position here = {0, 0, 0};
-    for (int64_t j = 0; j < count; j++) {
-        int64_t i = paths.coded[j], features[FEATURES];
-        int64_t *before = costs[j & 1], *after = costs[~j & 1];
-        turn(j, &here, before, &paths, geometry);
-        look(i, geometry, paths.scores, paths.before, paths.running + here.diagonal, features);
-        struct address at = address_in(i, paths.starts[i], tables, geometry, features);
-        struct branches branches = branches_of(absolute(targets[i]), at, weight, &tables->magnitudes);
-        memcpy(paths.choices + 4 * j, branches.magnitudes, sizeof branches.magnitudes);
-        here.best = advance(before, after, branches.prices, machine, paths.ways + j * HALF);
-        int64_t first = mend(j, here.begin, here.best, &paths, machine, &tables->magnitudes);
-        int64_t stale = here.diagonal;
-        while (paths.firsts[stale] > first)
-            stale--;
-        for (stale++; stale <= here.diagonal; stale++)
-            enter(stale, &paths);
+    struct layouts layouts = layouts_in(memory, tables, geometry);
+    add_layout(&layouts, 0, step, weight);
+    for (int64_t i = 0; i < geometry->size; i++)
+        layouts.targets[i][0] = (int32_t)targets[i];
+    search_layouts(&layouts, machine);
+    for (int64_t i = 0; i < geometry->size; i++) {
+        symbols[i] = layouts.symbols[i][0];
+        quantisers[i] = layouts.quantisers[i][0];
     }
-    take(targets, geometry->size, count, &paths, symbols, quantisers);
 }

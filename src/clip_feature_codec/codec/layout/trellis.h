@@ -1,4 +1,4 @@
-/* Dependent quantisation of a layout. See trellis.py. */
+/* Dependent quantisation of layouts, some of them side by side. See trellis.py. */
 
 #ifndef LAYOUT_TRELLIS_H
 #define LAYOUT_TRELLIS_H
@@ -7,12 +7,36 @@
 #include "context.h"
 
 #define LAYOUT_STATES 8
+#define NO_STEP (1 << 20) /* at which nothing is coded: that of an empty lane */
 
-/* int64s of memory that the search takes for `size` coefficients. */
-int64_t layout_search_size(int64_t size);
+/* Layouts, each at its own step, and where they are searched.
 
-void layout_quantise(const int64_t *targets, int64_t step, int64_t weight, const struct layout_tables *tables,
-                     const struct geometry *geometry, const struct machine *machine, int64_t *memory,
-                     int64_t *symbols, int64_t *quantisers);
+   `targets` (L, LANES): coefficients in 2^-FRACTION of each step.
+   `symbols` (L, LANES): magnitudes with the targets' signs; 0 where none is coded.
+   `quantisers` (L, LANES): those that they belong to. */
+struct layouts {
+    const struct layout_tables *tables;
+    const struct geometry *geometry;
+    int32_t (*targets)[LANES], (*symbols)[LANES], (*quantisers)[LANES];
+    int64_t *memory;
+    int32_t steps[LANES], weights[LANES], finest;
+};
+
+/* int64s of memory that layouts of `size` coefficients and the search take. */
+int64_t layouts_size(int64_t size);
+
+/* Empty lanes. */
+struct layouts layouts_in(int64_t *memory, const struct layout_tables *tables, const struct geometry *geometry);
+
+/* Put a layout into a lane, whose targets are still to be filled in. */
+INLINED void add_layout(struct layouts *layouts, int lane, int64_t step, int64_t weight)
+{
+    layouts->steps[lane] = (int32_t)step;
+    layouts->weights[lane] = (int32_t)weight;
+    layouts->finest = least_32(layouts->finest, (int32_t)step);
+}
+
+/* Fill in symbols and quantisers. */
+void search_layouts(struct layouts *layouts, const struct machine *machine);
 
 #endif

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from clip_feature_codec.codec.entropy.magnitudes import Magnitudes
 from clip_feature_codec.codec.entropy.tables import STEP_MANTISSAS
 from clip_feature_codec.codec.search import Coded, Floats, Ints
+
+if TYPE_CHECKING:
+    from clip_feature_codec.codec.semantic.payloads import Vectors
 
 STEPS = 256
 STEP_ONE = 208  # the step byte of a step of 1
@@ -77,14 +80,12 @@ class Block:
         from clip_feature_codec.codec.entropy.quantisers import ROOM
         from clip_feature_codec.codec.semantic import payloads, trellis
 
-        width, sizes = int(widths(self.frame.scales, steps).max(initial=0)), step_sizes(steps)
-        targets = np.rint(self.coefficients[rows, :width] * _in_steps(sizes)[:, None]).astype(np.int64)
+        vectors, order = self._vectors(rows, steps)
+        width = len(vectors.scales)
         out, sums = np.empty((len(steps), ROOM * (width + 1)), np.uint8), np.empty((len(steps), 3), np.int64)
         lengths = payloads.code(
-            targets,
-            self.frame.scales[:width],
-            step_levels(steps),
-            weights,
+            vectors,
+            weights[order],
             self.frame.magnitudes,
             trellis.MACHINE,
             trellis.workspace(width),
@@ -92,11 +93,24 @@ class Block:
             self.frame.mean[:width],
             sums,
         )
+        places = np.argsort(order)
         found = [
-            bytes([step]) + out[row, :length].tobytes()
-            for row, (step, length) in enumerate(zip(steps.tolist(), lengths.tolist(), strict=True))
+            bytes([step]) + out[place, :length].tobytes()
+            for place, step, length in zip(
+                places.tolist(), steps.tolist(), lengths[places].tolist(), strict=True
+            )
         ]
-        return Coded(found, self._errors(rows, steps, sums))
+        return Coded(found, self._errors(rows, steps, sums[places]))
+
+    def _vectors(self, rows: Ints, steps: Ints) -> tuple[Vectors, Ints]:
+        """Rows as loops take them, and their order there: those at the same step share some of the work."""
+        from clip_feature_codec.codec.semantic.payloads import Vectors
+
+        order = np.argsort(steps, kind="stable")
+        coded = self.frame.scales[: int(widths(self.frame.scales, steps).max(initial=0))]
+        factors = _in_steps(step_sizes(steps))
+        levels = step_levels(steps)
+        return Vectors(self.coefficients, coded, rows[order], levels[order], factors[order]), order
 
     def _errors(self, rows: Ints, steps: Ints, sums: Ints) -> Floats:
         """1 less the cosines, from `payloads.code`'s sums: (|x - y|^2 - (|x| - |y|)^2) / (2 |x| |y|)."""
@@ -126,16 +140,11 @@ class Block:
         return errors
 
     def _foretold(self, rows: Ints, steps: Ints) -> Ints:
-        from clip_feature_codec.codec.semantic import payloads
+        from clip_feature_codec.codec.semantic import payloads, trellis
 
-        return payloads.foretell(
-            self.coefficients[rows],
-            self.frame.scales[: int(widths(self.frame.scales, steps).max(initial=0))],
-            step_levels(steps),
-            _in_steps(step_sizes(steps)),
-            WEIGHT,
-            self.frame.magnitudes,
-        )
+        vectors, order = self._vectors(rows, steps)
+        work = trellis.workspace(len(vectors.scales))
+        return payloads.foretell(vectors, WEIGHT, self.frame.magnitudes, work)[np.argsort(order)]
 
 
 def step_sizes(steps: Ints) -> Floats:

@@ -5,20 +5,58 @@ All of it is integer arithmetic, in ``payloads.c``.
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from clip_feature_codec.codec.entropy.machine import Machine
 from clip_feature_codec.codec.entropy.magnitudes import Magnitudes
 from clip_feature_codec.codec.entropy.quantisers import ROOM
-from clip_feature_codec.codec.native import Bytes, Ints, address, loops, memory, place
+from clip_feature_codec.codec.native import Bytes, Ints, address, loops, memory, place, record
 from clip_feature_codec.codec.semantic.trellis import STATES
 
 
+class Vectors(NamedTuple):
+    """Which vectors are worked on, each at its own step.
+
+    Attributes:
+        coefficients: float64 (M, D), any number of coefficients behind those that are coded.
+        scales: int64 (n,), 16 log2(spread) of those that may be coded, not increasing.
+        rows: int64 (N,), which of the vectors; neighbours at the same step share some of the work.
+        steps: int64 (N,), 16 log2(twice the step): a coefficient's level is its scale minus this.
+        factors: float64 (N,), what takes coefficients to 2^-8 of each vector's step.
+    """
+
+    coefficients: NDArray[np.float64]
+    scales: Ints
+    rows: Ints
+    steps: Ints
+    factors: NDArray[np.float64]
+
+    def record(self) -> Any:
+        """``struct vectors`` of payloads.c.
+
+        Raises:
+            ValueError: an array is of another kind or shape, or a row is none of the vectors.
+        """
+        (there, stride), width, count = self.coefficients.shape, len(self.scales), len(self.rows)
+        if width > stride or (count and not 0 <= self.rows.min() <= self.rows.max() < there):
+            found = f"{width} scales and rows {self.rows}"
+            raise ValueError(f"vectors: found {found}, expected those of {there} vectors of {stride} numbers")
+        return record(
+            address(self.coefficients, np.float64, there, stride),
+            stride,
+            width,
+            address(self.scales, np.int64, width),
+            address(self.rows, np.int64, count),
+            address(self.steps, np.int64, count),
+            address(self.factors, np.float64, count),
+        )
+
+
 def code(
-    targets: Ints,
-    scales: Ints,
-    steps: Ints,
+    vectors: Vectors,
     weights: Ints,
     tables: Magnitudes,
     machine: Machine,
@@ -27,13 +65,11 @@ def code(
     mean: Ints | None = None,
     sums: Ints | None = None,
 ) -> Ints:
-    """Quantise and code vectors, each at its own step.
+    """Quantise and code N vectors.
 
     Args:
-        targets: int64 (N, n), coefficients in 2^-8 of each vector's step.
-        scales: int64 (n,), 16 log2(spread), not increasing.
-        steps: int64 (N,), 16 log2(twice the step): a coefficient's level is its scale minus this.
-        weights: int64 (N,), lambda, in 2^-12 of the step squared per bit.
+        vectors: those, of which up to n coefficients are coded.
+        weights: int64 (N,), lambda, in 2^-12 of the step squared per bit, below 2^18.
         tables: `magnitudes.builtin()`.
         machine: `trellis.MACHINE`.
         work: from `trellis.workspace`, for n or more.
@@ -45,16 +81,13 @@ def code(
     Returns:
         int64 (N,), bytes of each stream.
     """
-    count, width = targets.shape
+    count, width = len(vectors.rows), len(vectors.scales)
     sizes = np.empty(count, np.int64)
     mean = np.zeros(width, np.int64) if mean is None else mean
     sums = np.empty((count, 3), np.int64) if sums is None else sums
     loops().semantic_code(
-        address(targets, np.int64, count, width),
+        vectors.record(),
         count,
-        width,
-        address(scales, np.int64, width),
-        address(steps, np.int64, count),
         address(weights, np.int64, count),
         tables.record(),
         machine.record(STATES),
@@ -68,43 +101,29 @@ def code(
     return sizes
 
 
-def foretell(
-    coefficients: NDArray[np.float64],
-    scales: Ints,
-    steps: Ints,
-    factors: NDArray[np.float64],
-    weight: int,
-    tables: Magnitudes,
-) -> Ints:
-    """What vectors would take about, each at its own step, without a search for the best path.
+def foretell(vectors: Vectors, weight: int, tables: Magnitudes, work: Ints) -> Ints:
+    """What N vectors would take about, without a search for the best path.
 
     Each coefficient takes what is cheapest for it, whatever the quantiser.
 
     Args:
-        coefficients: float64 (N, D), any number of coefficients behind those that are coded.
-        scales: as in `code`.
-        steps: as in `code`.
-        factors: float64 (N,), what takes coefficients to 2^-8 of each vector's step.
+        vectors: as in `code`.
         weight: lambda, for all.
         tables: as in `code`.
+        work: as in `code`.
 
     Returns:
         int64 (N, 2): bits, in 1/256; and how much less the squared error is than that of zeros, in 2^-16 of
         the step squared.
     """
-    (count, stride), width = coefficients.shape, len(scales)
-    found, work = np.empty((count, 2), np.int64), np.empty((2, width), np.int64)
+    count, width = len(vectors.rows), len(vectors.scales)
+    found = np.empty((count, 2), np.int64)
     loops().semantic_foretell(
-        address(coefficients, np.float64, count, stride),
+        vectors.record(),
         count,
-        stride,
-        width,
-        address(scales, np.int64, width),
-        address(steps, np.int64, count),
-        address(factors, np.float64, count),
         weight,
         tables.record(),
-        place(work, np.int64, 2, width),
+        memory(work, loops().semantic_code_size(width)),
         place(found, np.int64, count, 2),
     )
     return found
@@ -118,8 +137,8 @@ def decode(
     Args:
         data: uint8, all the streams.
         ends: int64 (N + 1,), stream i is ``data[ends[i]:ends[i + 1]]``.
-        scales: as in `code`.
-        steps: as in `code`.
+        scales: as in `Vectors`.
+        steps: as in `Vectors`.
         tables: as in `code`.
         machine: as in `code`.
         values: int64 (N, n), the coefficients in 2^-8 of each vector's step.
@@ -130,7 +149,7 @@ def decode(
     count, width = values.shape
     if not 0 <= ends[0] <= ends[-1] <= len(data) or (np.diff(ends) < 0).any():
         raise ValueError(f"ends: found {ends}, expected rising numbers from 0 to {len(data)}")
-    work = np.empty((2, width), np.int64)
+    gains = np.empty(width, np.int32)
     first: int = loops().semantic_decode(
         address(data, np.uint8, len(data)),
         address(ends, np.int64, count + 1),
@@ -140,19 +159,21 @@ def decode(
         address(steps, np.int64, count),
         tables.record(),
         machine.record(STATES),
-        place(work, np.int64, 2, width),
+        place(gains, np.int32, width),
         place(values, np.int64, count, width),
     )
     return first
 
 
-def addresses(symbols: Ints, levels: Ints, gains: Ints, tables: Magnitudes, machine: Machine) -> Ints:
+def addresses(
+    symbols: Ints, levels: Ints, gains: NDArray[np.int32], tables: Magnitudes, machine: Machine
+) -> Ints:
     """What each symbol of a vector is coded with.
 
     Args:
         symbols: int64 (n,), those that are coded.
         levels: int64 (n,), theirs.
-        gains: int64 (n,), from `levels.fill_gains`.
+        gains: int32 (n,), from `levels.fill_gains`.
         tables: as in `code`.
         machine: as in `code`.
 
@@ -164,7 +185,7 @@ def addresses(symbols: Ints, levels: Ints, gains: Ints, tables: Magnitudes, mach
     loops().semantic_addresses(
         address(symbols, np.int64, width),
         address(levels, np.int64, width),
-        address(gains, np.int64, width),
+        address(gains, np.int32, width),
         width,
         tables.record(),
         machine.record(STATES),

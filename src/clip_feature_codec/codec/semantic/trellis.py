@@ -13,6 +13,7 @@ All of it is integer arithmetic, in ``trellis.c``.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clip_feature_codec.codec.entropy.machine import Machine
 from clip_feature_codec.codec.entropy.magnitudes import Magnitudes
@@ -31,7 +32,7 @@ def workspace(width: int) -> Ints:
 def quantise(
     targets: Ints,
     levels: Ints,
-    gains: Ints,
+    gains: NDArray[np.int32],
     weight: int,
     tables: Magnitudes,
     machine: Machine,
@@ -45,7 +46,7 @@ def quantise(
     Args:
         targets: int64 (n,), the coefficients that are coded, in 2^-8 of the step.
         levels: int64 (n,), theirs, at `LOWEST_LEVEL` or above.
-        gains: int64 (n,), from `levels.fill_gains`.
+        gains: int32 (n,), from `levels.fill_gains`.
         weight: lambda, in 2^-12 of the step squared per bit.
         tables: the frozen tables.
         machine: `MACHINE`.
@@ -56,7 +57,7 @@ def quantise(
     loops().semantic_quantise(
         address(targets, np.int64, width),
         address(levels, np.int64, width),
-        address(gains, np.int64, width),
+        address(gains, np.int32, width),
         width,
         weight,
         tables.record(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, groupby
 from typing import overload
 
 import numpy as np
@@ -37,7 +37,7 @@ class Rows(Sequence[Entry]):
     def __getitem__(self, index: int | slice) -> Entry | list[Entry]:
         """An entry, or a list of some of them."""
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+            return list(self._some(range(*index.indices(len(self)))))
         place = range(len(self))[index]
         number = bisect_right(self._ends, place)
         before = self._ends[number - 1] if number else 0
@@ -47,8 +47,17 @@ class Rows(Sequence[Entry]):
 
     def __iter__(self) -> Iterator[Entry]:
         for shard, rows in zip(self._shards, self._rows, strict=True):
-            yield from (shard.entry(int(row)) for row in rows)
+            yield from shard.entries(map(int, rows))
         yield from self._waiting
+
+    def _some(self, places: range) -> Iterator[Entry]:
+        for number, some in groupby(places, lambda place: bisect_right(self._ends, place)):
+            before = self._ends[number - 1] if number else 0
+            if number == len(self._shards):
+                yield from (self._waiting[place - before] for place in some)
+            else:
+                rows = self._rows[number]
+                yield from self._shards[number].entries(int(rows[place - before]) for place in some)
 
 
 def _live(shard: Shard) -> range | NDArray[np.int64]:

@@ -7,12 +7,17 @@ many bits as they need, and streams and hashes, which nothing makes smaller, are
 
 from __future__ import annotations
 
+import hashlib
+import os
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property, lru_cache
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from clip_feature_codec.errors import StoreError, reason
 from clip_feature_codec.extras import extra
@@ -136,7 +141,7 @@ class Shard:
             self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)
         ]
         self._starts: list[int] = [0, *accumulate(groups)]
-        self._entries_of = lru_cache(_GROUPS_KEPT)(self._read_entries)
+        self._facts_of = lru_cache(_GROUPS_KEPT)(self._read_facts)
         self._streams_of = lru_cache(_GROUPS_KEPT)(self._read_streams)
 
     @property
@@ -147,11 +152,36 @@ class Shard:
     def __len__(self) -> int:
         return self.rows - len(self.dropped)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """What tells the file from any other: its size, and a hash of what Parquet writes last."""
+        with self.path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(-8, os.SEEK_END)
+            footer = int.from_bytes(file.read(4), "little")
+            file.seek(-8 - footer, os.SEEK_END)
+            return f"{size} {hashlib.sha256(file.read(footer)).hexdigest()[:16]}"
+
+    def hashes(self) -> NDArray[np.uint8]:
+        """`Entry.sha256` of all rows, dropped ones included, (rows, 16); zeros for what is none."""
+        column = self._file.read(["sha256"])["sha256"].to_pylist()
+        blobs = (blob if len(blob) == HASH_BYTES else bytes(HASH_BYTES) for blob in column)
+        return np.frombuffer(b"".join(blobs), np.uint8).reshape(-1, HASH_BYTES)
+
     def entry(self, row: int) -> Entry:
         """The entry of a row."""
-        group = bisect_right(self._starts, row) - 1
-        entry: Entry = self._entries_of(group)[row - self._starts[group]]
-        return entry
+        return next(self.entries([row]))
+
+    def entries(self, rows: Iterable[int]) -> Iterator[Entry]:
+        """The entries of rows; each group is read once where its rows are together."""
+        for group, some in groupby(rows, lambda row: bisect_right(self._starts, row) - 1):
+            start, table = self._starts[group], self._facts_of(group)
+            places = [row - start for row in some]
+            few = 4 * len(places) < table.num_rows
+            columns = [(table[name].take(places) if few else table[name]).to_pylist() for name in _FACTS]
+            for at, place in enumerate(places):
+                values = [column[at if few else place] for column in columns]
+                yield _entry(self.path, values, (self.number, start + place))
 
     def stream(self, row: int) -> bytes:
         """The stream of a row. Raises OSError."""
@@ -197,17 +227,14 @@ class Shard:
         except (OSError, pa.ArrowException) as error:
             raise OSError(0, f"{self.path.name}, row group {group}: {error}") from None
 
-    def _read_entries(self, group: int) -> list[Entry]:
+    def _read_facts(self, group: int) -> pyarrow.Table:
         pa = _arrow()
         try:
             table = self._read(group, list(_FACTS))
         except OSError as error:
             raise StoreError(f"{self.path}: cannot be read: {error.strerror}") from None
-        columns = {name: table[name] for name in _FACTS}
-        columns["source_mtime"] = columns["source_mtime"].cast(pa.int64())
-        rows = zip(*(columns[name].to_pylist() for name in _FACTS), strict=True)
-        start = self._starts[group]
-        return [_entry(self.path, row, (self.number, start + i)) for i, row in enumerate(rows)]
+        place = table.schema.get_field_index("source_mtime")
+        return table.set_column(place, "source_mtime", table["source_mtime"].cast(pa.int64()))
 
     def _read_streams(self, group: int) -> pyarrow.Array:
         return self._read(group, ["stream"])["stream"].combine_chunks()

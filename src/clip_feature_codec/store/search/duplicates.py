@@ -1,22 +1,28 @@
 """Groups of pictures whose decoded vectors lie close together, among all pairs of a store.
 
-All pairs are N^2 / 2. Most are ruled out in a few dimensions: the distance of two vectors is at least that
-of their projections on the leading principal axes, and |x - y|^2 = 2 - 2 cos. What is left is compared in all
-dimensions by the index's approximations, and by the decoded streams where those cannot decide. Memory is
-about a kilobyte a vector beside the index, whatever the number of pairs.
+All pairs are N^2 / 2. Equal streams are one vector. The rest is cut into boxes in the space of the leading
+principal axes, as by a k-d tree (Bentley 1975): pairs of boxes that lie too far apart are left out as a
+whole, and of the others' pairs most are ruled out in these axes, since the distance of two vectors is at
+least that of their projections, and |x - y|^2 = 2 - 2 cos. What is left is compared in all dimensions by the
+index's fine codes, and by the decoded streams where those cannot decide.
+
+Memory is about a hundred bytes a vector, whatever the number of pairs; the projections lie in a file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clip_feature_codec.errors import ConfigError
+from clip_feature_codec.parallel import in_order
+from clip_feature_codec.progress import Progress, silent
 from clip_feature_codec.store.manifest import Entry
-from clip_feature_codec.store.search.index_file import IndexFile
 from clip_feature_codec.store.search.nearest import SearchIndex
 
 DEFAULT_THRESHOLD = 0.95
@@ -24,11 +30,14 @@ DEFAULT_THRESHOLD = 0.95
 brightened by 15 % or cropped by 5 %."""
 
 _AXES = 64
+_SPLIT_AXES = 8  # the widest, along which boxes are cut
 _SAMPLE = 4096
 _BLOCK = 1024
 _PAIRS_TOGETHER = 1 << 20
 _FLOAT32 = 2.0**-24
 _TOLERANCE = 1e-12  # of float64 products: a vector is its own duplicate at a threshold of 1, too
+
+_Pairs = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 
 @dataclass(frozen=True)
@@ -46,12 +55,15 @@ class Twin:
     cosine: float
 
 
-def find_duplicates(index: SearchIndex, threshold: float = DEFAULT_THRESHOLD) -> list[list[Twin]]:
+def find_duplicates(
+    index: SearchIndex, threshold: float = DEFAULT_THRESHOLD, progress: Progress = silent
+) -> list[list[Twin]]:
     """All groups of pictures that are linked by cosines at or above a threshold.
 
     Args:
         index: of the store.
         threshold: a cosine from 0 to 1.
+        progress: told of the vectors that have been compared with all others.
 
     Returns:
         Groups of two and more, in the store's order, as are the pictures in each. Two pictures of a group may
@@ -62,15 +74,40 @@ def find_duplicates(index: SearchIndex, threshold: float = DEFAULT_THRESHOLD) ->
     """
     if not 0 <= threshold <= 1:
         raise ConfigError(f"threshold: found {threshold}, expected a cosine from 0 to 1")
-    links = _Links(len(index.file.rows))
-    for left, right, cosines in _close_pairs(index, threshold):
+    vectors = _Vectors(index)
+    links = _Links(len(vectors))
+    for left, right, cosines in _close_pairs(index, vectors.first, threshold, progress):
         links.add(left, right, cosines)
-    position = {entry.name: i for i, entry in enumerate(index.store.entries)}
-    groups = [_twins(index, rows, links) for rows in links.groups()]
-    for group in groups:
-        group.sort(key=lambda twin: position[twin.entry.name])
-    several = [group for group in groups if len(group) > 1]
-    return sorted(several, key=lambda group: position[group[0].entry.name])
+    groups = [g for g in links.groups() if sum(len(vectors.rows(v)) for v in g[:2].tolist()) > 1]
+    found = (sorted(group, key=lambda one: one[0]) for group in _twins(index, vectors, groups, links))
+    several = sorted((group for group in found if len(group) > 1), key=lambda group: group[0][0])
+    return [[twin for _, twin in group] for group in several]
+
+
+class _Vectors:
+    """The vectors of an index that differ, each with all rows that have it.
+
+    Attributes:
+        first: one row of each, (N,).
+    """
+
+    def __init__(self, index: SearchIndex) -> None:
+        halves = index.keys().view(np.uint64)
+        order = np.lexsort((halves[:, 1], halves[:, 0]))
+        self._rows = order[index.live()[order]]
+        changes = (halves[self._rows[1:]] != halves[self._rows[:-1]]).any(axis=1)
+        begins = (
+            np.flatnonzero(np.concatenate([[True], changes])) if len(self._rows) else np.zeros(0, np.intp)
+        )
+        self.first = self._rows[begins]
+        self._starts = np.append(begins, len(self._rows))
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def rows(self, vector: int) -> NDArray[np.intp]:
+        """The rows of a vector, (n,), ascending."""
+        return self._rows[self._starts[vector] : self._starts[vector + 1]]
 
 
 class _Links:
@@ -130,104 +167,186 @@ def _connected(count: int, left: NDArray[np.intp], right: NDArray[np.intp]) -> N
 
 
 def _close_pairs(
-    index: SearchIndex, threshold: float
+    index: SearchIndex, rows: NDArray[np.intp], threshold: float, progress: Progress
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]]:
-    """All pairs of rows at or above the threshold, some at a time: rows (n,) and (n,), about cosines (n,)."""
-    file = index.file
-    if not len(file.rows):
+    """All pairs at or above the threshold, some at a time: places in rows, (n,) and (n,); cosines (n,)."""
+    if not len(rows):
         return
-    heads, reach = _heads(file, threshold)
-    order = np.argsort(heads[:, 0], kind="stable")
-    heads = heads[order]
-    half = np.square(heads, dtype=np.float32).sum(axis=1, keepdims=True) / -2
-    ones = np.ones_like(half)
-    # One product gives -|h - g|^2 / 2 for all pairs of two blocks.
-    left, right = np.hstack([heads, half, ones]), np.hstack([heads, ones, half])
-    rounding = (heads.shape[1] + 8) * _FLOAT32 * 4 * float(np.abs(half).max())
-    lowest = -(reach**2) / 2 - rounding
-    for i in range(0, len(order), _BLOCK):
-        farthest = heads[min(i + _BLOCK, len(order)) - 1, 0] + reach
-        for j in range(i, len(order), _BLOCK):
-            if heads[j, 0] > farthest:
-                break  # and so are all after it, since they are sorted along the first axis
-            close = left[i : i + _BLOCK] @ right[j : j + _BLOCK].T >= lowest
-            if i == j:
-                close = np.triu(close, 1)
+    with tempfile.TemporaryFile() as file:
+        boxes = _Boxes(index, rows, threshold, file)
+        jobs = list(boxes.neighbours())
+        for done, (left, right) in enumerate(in_order(boxes.close, jobs)):
+            progress("comparing", done, len(jobs))
+            for first in range(0, len(left), _PAIRS_TOGETHER):
+                some = slice(first, first + _PAIRS_TOGETHER)
+                yield from _confirmed(index, rows, left[some], right[some], threshold)
+        progress("comparing", len(jobs), len(jobs))
+
+
+class _Boxes:
+    """Vectors along M leading axes, cut into boxes of at most `_BLOCK`.
+
+    Args:
+        index: what has the vectors.
+        rows: which of them, (N,).
+        threshold: the cosine that matters.
+        file: takes the projections, float32 (N, M), box by box.
+    """
+
+    def __init__(self, index: SearchIndex, rows: NDArray[np.intp], threshold: float, file: IO[bytes]) -> None:
+        mean, axes = _axes(index, rows)
+        count, width = len(rows), axes.shape[1]
+        places = np.empty((count, min(_SPLIT_AXES, width)), np.float32)
+        for first in range(0, count, _BLOCK):
+            some = slice(first, first + _BLOCK)
+            places[some] = (index.fine(rows[some]) - mean) @ axes[:, : places.shape[1]]
+        self._members = list(_leaves(places, np.arange(count)))
+        del places
+        self._heads = np.memmap(file, np.float32, "w+", shape=(count, width))
+        self._starts = np.cumsum([0, *map(len, self._members)])
+        ends = np.empty((2, len(self._members), width), np.float32)
+        for number, members in enumerate(self._members):
+            heads = self._of(number)
+            heads[:] = (index.fine(rows[members]) - mean) @ axes
+            ends[:, number] = heads.min(axis=0), heads.max(axis=0)
+        self._low, self._high = ends
+        squares = float(np.square(np.abs(ends).max(axis=(0, 1))).sum())
+        self._reach = float(np.sqrt(2 - 2 * threshold)) + 2 * index.fine_error + 1e-6  # the last for float32
+        rounding = (width + 8) * _FLOAT32 * 2 * squares
+        self._lowest = np.float32(-(self._reach**2) / 2 - rounding)
+
+    def _of(self, number: int) -> NDArray[np.float32]:
+        return self._heads[self._starts[number] : self._starts[number + 1]].view(np.ndarray)
+
+    def neighbours(self) -> Iterator[tuple[int, NDArray[np.intp]]]:
+        """Each box, with those from it on that have a vector within reach, as far as boxes tell."""
+        for number in range(len(self._members)):
+            gaps = np.maximum(
+                self._low[number:] - self._high[number], self._low[number] - self._high[number:]
+            )
+            near = np.square(np.maximum(gaps, 0)).sum(axis=1) <= self._reach**2 * (1 + 1e-5)
+            yield number, number + np.flatnonzero(near)
+
+    def close(self, job: tuple[int, NDArray[np.intp]]) -> _Pairs:
+        """Pairs (n,) and (n,) of a box and its neighbours that these axes do not rule out."""
+        number, others = job
+        mine = _with_squares(self._of(number), first=True)
+        found: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = []
+        for other in others.tolist():
+            # One product gives -|h - g|^2 / 2 for all pairs of two boxes.
+            close = mine @ _with_squares(self._of(other), first=False).T >= self._lowest
             if close.any():
-                a, b = np.nonzero(close)
-                yield from _confirmed(index, order[i + a], order[j + b], threshold)
+                a, b = np.nonzero(np.triu(close, 1) if other == number else close)
+                found.append((self._members[number][a], self._members[other][b]))
+        lefts, rights = zip(*found, strict=True) if found else ((np.zeros(0, np.intp),),) * 2
+        return np.concatenate(lefts), np.concatenate(rights)
 
 
-def _heads(file: IndexFile, threshold: float) -> tuple[NDArray[np.float32], float]:
-    """All rows along M leading axes, float32 (N, M), and how far apart two can be at the threshold."""
-    count, dim = file.rows.levels.shape
-    sample = file.approximate(slice(None, None, 1 + count // _SAMPLE)).astype(np.float64)
+def _axes(index: SearchIndex, rows: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The mean (D,) and M leading axes (D, M), widest first, of vectors from all over the index."""
+    sample = index.fine(rows[:: 1 + len(rows) // _SAMPLE]).astype(np.float64)
     mean = sample.mean(axis=0)
     sample -= mean
+    dim = sample.shape[1]
     # Any orthonormal axes will do, and the better the nearer they are to the principal ones.
     axes = np.random.default_rng(0).normal(size=(dim, min(_AXES, dim)))
     for _ in range(4):
         axes = np.linalg.qr(sample.T @ (sample @ axes))[0]
-    heads = np.empty((count, axes.shape[1]), np.float32)
-    for first in range(0, count, _BLOCK):
-        some = slice(first, first + _BLOCK)
-        heads[some] = (file.approximate(some) - mean) @ axes
-    errors = 2 * float(file.rows.fine_error.max()) + 2 * _rounding(file) + 1e-6  # the last for float32 heads
-    return heads, float(np.sqrt(2 - 2 * threshold)) + errors
+    order = np.argsort(-np.square(sample @ axes).sum(axis=0))
+    return mean.astype(np.float32), axes[:, order].astype(np.float32)
+
+
+def _leaves(places: NDArray[np.float32], rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+    """Rows (n,) of places (N, M) in boxes, halved along the axis in which they are widest."""
+    if len(rows) <= _BLOCK:
+        yield rows
+        return
+    mine = places[rows]
+    axis = int(np.ptp(mine, axis=0).argmax())
+    order = np.argpartition(mine[:, axis], len(rows) // 2)
+    del mine
+    yield from _leaves(places, rows[order[: len(rows) // 2]])
+    yield from _leaves(places, rows[order[len(rows) // 2 :]])
+
+
+def _with_squares(heads: NDArray[np.float32], *, first: bool) -> NDArray[np.float32]:
+    """Heads (n, M) with -|h|^2 / 2 and 1 behind them, or 1 and -|h|^2 / 2."""
+    half = np.square(heads).sum(axis=1, keepdims=True) / -2
+    ones = np.ones_like(half)
+    return np.hstack([heads, half, ones] if first else [heads, ones, half])
 
 
 def _confirmed(
-    index: SearchIndex, left: NDArray[np.intp], right: NDArray[np.intp], threshold: float
+    index: SearchIndex,
+    rows: NDArray[np.intp],
+    left: NDArray[np.intp],
+    right: NDArray[np.intp],
+    threshold: float,
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]]:
     """Those of the pairs (n,) and (n,) that are at or above the threshold, as `_close_pairs` gives them."""
-    file = index.file
-    (a, at_a), (b, at_b) = (np.unique(rows, return_inverse=True) for rows in (left, right))
-    cosines = (file.approximate(a) @ file.approximate(b).T)[at_a, at_b].astype(np.float64)
-    errors = 1.01 * (file.rows.fine_error[left] + file.rows.fine_error[right]).astype(np.float64)
-    errors += 3 * _rounding(file) + (file.rows.levels.shape[1] + 2) * _FLOAT32 * 1.1
+    cosines = np.empty(len(left))
+    for first in range(0, len(left), _BLOCK):
+        some = slice(first, first + _BLOCK)
+        products = index.fine(rows[left[some]]) * index.fine(rows[right[some]])
+        cosines[some] = products.sum(axis=1, dtype=np.float64)
+    errors = 2 * index.fine_error
     sure = cosines - errors >= threshold
     yield left[sure], right[sure], cosines[sure]
     doubtful = np.flatnonzero(~sure & (cosines + errors >= threshold))
     for first in range(0, len(doubtful), _BLOCK):
-        some = doubtful[first : first + _BLOCK]
-        known, exact = _cosines(index, left[some], right[some])
+        a, b = (side[doubtful[first : first + _BLOCK]] for side in (left, right))
+        known, exact = _cosines(index, rows[a], rows[b])
         close = known & (exact >= threshold - _TOLERANCE)
-        yield left[some][close], right[some][close], exact[close]
-
-
-def _rounding(file: IndexFile) -> float:
-    """At most the length of what float32 takes from a vector of `IndexFile.approximate`."""
-    lengths = 256 * np.linalg.norm(file.quantizer.step) + np.linalg.norm(file.quantizer.minimum)
-    return 4 * _FLOAT32 * float(lengths)
+        yield a[close], b[close], exact[close]
 
 
 def _cosines(
     index: SearchIndex, left: NDArray[np.intp], right: NDArray[np.intp]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Of pairs (n,) and (n,): which have their streams still, and the decoded vectors' cosines, (n,)."""
+    """Of pairs of rows (n,) and (n,): which have their streams still, and the vectors' cosines, (n,)."""
     rows = np.unique(np.concatenate([left, right]))
     vectors = np.full((len(rows), index.store.codec.dim), np.nan)
-    for i, row in enumerate(rows.tolist()):
-        _, found = index.decode(index.members(row)[:1])
-        vectors[i : i + len(found)] = found
+    entries, found = index.decode_rows(rows)
+    vectors[np.searchsorted(rows, list(entries))] = found
     products = (vectors[np.searchsorted(rows, left)] * vectors[np.searchsorted(rows, right)]).sum(axis=1)
     return ~np.isnan(products), np.minimum(products, 1.0)
 
 
-def _twins(index: SearchIndex, rows: NDArray[np.intp], links: _Links) -> list[Twin]:
-    """The pictures of a group of rows (n,) whose streams are still there; none where it is no group."""
-    if len(rows) == 1 and len(index.members(int(rows[0]))) == 1:
-        return []
-    twins = []
-    for first in range(0, len(rows), _BLOCK):
-        some = rows[first : first + _BLOCK]
-        partners = np.where(links.partner[some] < 0, some, links.partner[some])
-        known, cosines = _cosines(index, some, partners)
-        for row, partner, whole, cosine in zip(some, partners, known, cosines, strict=True):
-            here, _ = index.decode(index.members(int(row)))
-            for i, entry in enumerate(here):
+def _twins(
+    index: SearchIndex, vectors: _Vectors, groups: Sequence[NDArray[np.intp]], links: _Links
+) -> list[list[tuple[tuple[int, int], Twin]]]:
+    """The pictures of groups of vectors (n,), with their order; only those whose streams are still there."""
+    found: list[list[tuple[tuple[int, int], Twin]]] = [[] for _ in groups]
+    group_of = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    every = np.concatenate([*groups, np.zeros(0, np.intp)]).astype(np.intp)
+    # In the store's order, so that what lies together is read together.
+    for some in _batches(vectors, every, np.argsort(vectors.first[every], kind="stable")):
+        partners = links.partner[every[some]]
+        firsts = vectors.first[partners[partners >= 0]]
+        mine = [vectors.rows(int(vector)) for vector in every[some]]
+        rows = np.unique(np.concatenate([*mine, firsts]))
+        entries, decoded = index.decode_rows(rows)
+        place = {row: i for i, row in enumerate(entries)}
+        for number, partner, own in zip(group_of[some].tolist(), partners.tolist(), mine, strict=True):
+            here = [row for row in own.tolist() if row in entries]
+            nearest = int(vectors.first[partner]) if partner >= 0 else -1
+            for row in here:
                 if len(here) > 1:  # the same stream
-                    twins.append(Twin(entry, here[0 if i else 1], 1.0))
-                elif whole and partner != row:
-                    twins.append(Twin(entry, index.members(int(partner))[0], float(cosine)))
-    return twins
+                    twin = Twin(entries[row], entries[here[1] if row == here[0] else here[0]], 1.0)
+                elif nearest in entries:
+                    cosine = float((decoded[place[row]] * decoded[place[nearest]]).sum())
+                    twin = Twin(entries[row], entries[nearest], min(cosine, 1.0))
+                else:
+                    continue
+                found[number].append((index.order(row), twin))
+    return found
+
+
+def _batches(
+    vectors: _Vectors, every: NDArray[np.intp], order: NDArray[np.intp]
+) -> Iterator[NDArray[np.intp]]:
+    """Places of vectors in an order, so many at a time that they have about `_BLOCK` rows."""
+    if not len(order):
+        return
+    sizes = np.cumsum([len(vectors.rows(int(vector))) for vector in every[order]])
+    yield from np.split(order, np.flatnonzero(np.diff(sizes // _BLOCK)) + 1)

@@ -2,50 +2,45 @@
 
 Three passes, each over what the one before could not rule out:
 
-1. a product with all vectors by their 8-bit levels (see `index_file`) names candidates;
-2. the remainders narrow down what it found;
+1. the coarse codes of all vectors give an upper limit for each cosine (see `codec.semantic.coarse`), a
+   segment at a time on all cores;
+2. the fine codes of those whose limits are high enough narrow them down, and with them what is high enough;
 3. the streams themselves are decoded, best first, and give the cosines.
 
 By Cauchy and Schwarz, the cosine of a unit query with a vector differs from its product with an approximation
-by at most their distance, which the index knows of every vector. So each pass has an upper limit for what it
-leaves out, and the search ends when the last result is above all limits (optimal multi-step search, Seidl and
-Kriegel 1998); until then it takes more candidates. The result is that of a search through all decoded
-vectors.
+by at most their distance. So each pass has an upper limit for what it leaves out, and the search ends when
+the last result is above all limits (optimal multi-step search, Seidl and Kriegel 1998). The result is that of
+a search through all decoded vectors.
 
-Streams of the klt profile each have a step of their own: their integers have no common scale, so the levels
-are made anew from the decoded vectors. They are multiplied in float32, a block at a time that stays in the
-processor's cache: nearly as fast as faiss's ``8bit_uniform``, core for core, without 66 MB to install and a
-second copy of the levels. To round the query to 8 bits as well would make the limits ten times as wide on
-CLIP vectors, with their few large channels.
+What is held in memory does not depend on how many there are: the codes are mapped from files, and entries are
+looked up for results alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.codec.semantic.affine import LEVELS
-from clip_feature_codec.devices import usable_cores
 from clip_feature_codec.errors import ConfigError
+from clip_feature_codec.parallel import in_order
 from clip_feature_codec.progress import Progress, silent
 from clip_feature_codec.store.manifest import Entry
+from clip_feature_codec.store.parts import Part
 from clip_feature_codec.store.protocol import Store
 from clip_feature_codec.store.search.index_file import IndexFile
-from clip_feature_codec.store.search.indexing import Streams, key_of, rows_of, updated_index
+from clip_feature_codec.store.search.indexing import Streams, updated_index
+from clip_feature_codec.store.search.segments import FINE
 
 _ROWS_AT_ONCE = 4096
-_CACHED_VALUES = 1 << 18  # float32 values of a block: a megabyte
-_ROWS_A_THREAD = 1 << 15
 _FIRST_CANDIDATES = 256
-_OUTLIERS = 256
-_MORE_CANDIDATES = 8
 _ROWS_TOGETHER = 4
+_FOLLOWED = 5  # times that a search begins again where the store has changed under it
 _SLACK = 1e-9  # above all rounding of float64 sums over 8192 channels
+_FLOAT32 = 2.0**-23
+_NONE = np.iinfo(np.int32).min
 
 
 @dataclass(frozen=True)
@@ -62,64 +57,129 @@ class Hit:
 
 
 class SearchIndex:
-    """An index over the streams of a store, made by `open`.
+    """An index over the streams of a store as it was when it was opened, made by `open`.
 
-    Attributes:
+    Rows are the vectors of all segments, one behind the other in the store's order.
+
+    Args:
         store: the store.
-        file: the approximate vectors, one for each distinct stream.
+        file: an index of it.
+        parts: of the store, if they have been listed.
+        streams: what its streams are decoded with.
     """
 
-    def __init__(self, store: Store, file: IndexFile, streams: Streams | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        file: IndexFile,
+        parts: Sequence[Part] | None = None,
+        streams: Streams | None = None,
+    ) -> None:
         self.store = store
-        self.file = file
         self._streams = streams or Streams(store)
-        self._entries = store.entries
-        rows = rows_of(file.rows.keys)
-        self._row = np.array([rows.get(key_of(entry), -1) for entry in self._entries], dtype=np.intp)
-        order = np.argsort(self._row, kind="stable")
-        self._by_row = order[
-            np.searchsorted(self._row[order], 0) :
-        ]  # entries sorted by row, then by position
-        self._starts = np.searchsorted(self._row[self._by_row], np.arange(len(file.rows) + 1))
+        self._hold(store.parts() if parts is None else parts, file)
+
+    def _hold(self, parts: Sequence[Part], file: IndexFile) -> None:
+        self.file, self._parts, self._moved = file, parts, False
+        found = list(file.segments([part.name for part in parts]))
+        self._part_of = [place for place, _, _ in found]
+        self._segments = [segment for _, segment, _ in found]
+        self._starts = np.cumsum([0, *map(len, self._segments)])
+        self._gone = {i: set(gone.tolist()) for i, (_, _, gone) in enumerate(found) if len(gone)}
+
+    def _follow(self) -> None:
+        """Go on with the store as it is now."""
+        parts = self.store.parts()
+        self._hold(parts, updated_index(self.store, parts, self._streams))
 
     @classmethod
     def open(cls, store: Store, progress: Progress = silent) -> SearchIndex:
         """Open a store's index, brought up to date (see `indexing.updated_index`)."""
-        file, streams = updated_index(store, progress)
-        return cls(store, file, streams)
-
-    @cached_property
-    def _outliers(self) -> NDArray[np.intp]:
-        """Rows (n,) whose levels are the poorest: always candidates, so that the others' limit is narrow."""
-        errors = self.file.rows.coarse_error
-        return np.argsort(errors, kind="stable")[max(0, len(errors) - _OUTLIERS) :]
-
-    @cached_property
-    def _most_error(self) -> float:
-        """No other row is farther from its levels than this."""
-        return float(np.delete(self.file.rows.coarse_error, self._outliers).max(initial=0))
+        parts, streams = store.parts(), Streams(store)
+        return cls(store, updated_index(store, parts, streams, progress), parts, streams)
 
     def __len__(self) -> int:
-        """Pictures that can be found."""
-        return len(self._by_row)
+        """Pictures that can be found, as far as it is known."""
+        return self.rows - sum(map(len, self._gone.values()))
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are, those of pictures that are gone included."""
+        return int(self._starts[-1])
 
     @property
     def failures(self) -> list[tuple[str, str]]:
-        """(path, reason) of the streams met so far that cannot be decoded, in the store's order."""
-        failed = self._streams.failures
-        return [(str(self.store.stream_path(e)), failed[e.name]) for e in self._entries if e.name in failed]
+        """(path, reason) of the streams met so far that cannot be decoded."""
+        return list(self._streams.failures.values())
 
-    def members(self, row: int) -> list[Entry]:
-        """The pictures whose stream is that of a row, in the store's order."""
-        return [self._entries[i] for i in self._positions(row)]
+    @property
+    def fine_error(self) -> float:
+        """Above the distance of a vector from its `fine` approximation, and the rounding of products."""
+        dim = self.file.frame.dim
+        return float(np.sqrt(dim)) * 0.5001 / FINE + (dim + 16) * _FLOAT32
 
-    def _positions(self, row: int) -> NDArray[np.intp]:
-        """Where the pictures of a row stand in the store, (n,)."""
-        return self._by_row[self._starts[row] : self._starts[row + 1]]
+    def fine(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """The vectors of rows (n,), nearly: float32 (n, D)."""
+        found = np.empty((len(rows), self.file.frame.dim), np.float32)
+        for number, mine, places in self._by_segment(rows):
+            found[mine] = self._segments[number].fine[places]
+        found *= np.float32(1 / FINE)
+        return found
+
+    def keys(self) -> NDArray[np.uint8]:
+        """What tells the streams of all rows apart, (rows, 16)."""
+        every = [segment.keys for segment in self._segments]
+        return np.concatenate(every) if every else np.zeros((0, 16), np.uint8)
+
+    def live(self) -> NDArray[np.bool_]:
+        """Of all rows, which are of pictures that are not known to be gone, (rows,)."""
+        found = np.ones(self.rows, bool)
+        for number, places in self._gone.items():
+            found[self._starts[number] + np.array(sorted(places))] = False
+        return found
+
+    def order(self, row: int) -> tuple[int, int]:
+        """Where the picture of a row stands in the store: what sorts as the store does."""
+        number = int(np.searchsorted(self._starts, row, side="right")) - 1
+        place = row - int(self._starts[number])
+        return self._part_of[number], int(self._segments[number].numbers[place])
 
     def decode(self, entries: Sequence[Entry]) -> tuple[list[Entry], NDArray[np.float64]]:
         """Those of some pictures that can be decoded, and their unit vectors: float64 (n, D)."""
         return self._streams.decode(entries)
+
+    def decode_rows(self, rows: NDArray[np.intp]) -> tuple[dict[int, Entry], NDArray[np.float64]]:
+        """The pictures of ascending rows (n,) that are still as they were, and their vectors, as `decode`."""
+        entries = dict(self._entries(rows))
+        row_of = {entry.name: row for row, entry in entries.items()}
+        good, vectors = self.decode(list(entries.values()))
+        found = {row_of[entry.name]: entry for entry in good}
+        for row in entries.keys() - found.keys():
+            self._lose(row)
+        return found, vectors
+
+    def _entries(self, rows: NDArray[np.intp]) -> Iterator[tuple[int, Entry]]:
+        for number, mine, places in self._by_segment(rows):
+            segment, part = self._segments[number], self._parts[self._part_of[number]]
+            order = np.argsort(segment.numbers[places], kind="stable")
+            found = part.entries(segment.numbers[places[order]].tolist())
+            for at, entry in zip(order, found, strict=True):
+                if entry is not None and entry.sha256 == segment.keys[places[at]].tobytes().hex():
+                    yield int(rows[mine][at]), entry
+                else:  # taken out, changed or sealed into a shard since the index was opened
+                    self._moved = True
+                    self._lose(int(rows[mine][at]))
+
+    def _lose(self, row: int) -> None:
+        number = int(np.searchsorted(self._starts, row, side="right")) - 1
+        self._gone.setdefault(number, set()).add(row - int(self._starts[number]))
+
+    def _by_segment(self, rows: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.intp]]]:
+        """Segment, which of the rows (n,) are in it, and their places there."""
+        numbers = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(numbers).tolist():
+            mine = np.flatnonzero(numbers == number)
+            yield number, mine, rows[mine] - self._starts[number]
 
     def nearest(self, query: NDArray[np.float32], count: int) -> list[Hit]:
         """The pictures of highest cosine, best first; of equal ones, in the store's order.
@@ -134,110 +194,123 @@ class SearchIndex:
         if count < 1:
             raise ConfigError(f"count: found {count}, expected at least 1")
         unit = _unit_query(query, self.store.codec.dim)
-        total = len(self.file.rows)
-        candidates = max(_FIRST_CANDIDATES, 4 * count, total // 1024)
-        found: dict[int, list[tuple[float, int]]] = {}
-        while True:
-            rows, ceiling = self._candidates(unit, min(candidates, total))
-            best = self._best(unit, rows, ceiling, count, found)
-            if best is not None:
-                return [Hit(self._entries[-negative], cosine) for cosine, negative in best]
-            candidates *= _MORE_CANDIDATES
+        for _ in range(_FOLLOWED):
+            best = self._found(unit, count)
+            if not self._moved:
+                break
+            self._follow()
+        return [Hit(entry, -negative) for negative, _, entry in best]
 
-    def _candidates(self, unit: NDArray[np.float64], count: int) -> tuple[NDArray[np.intp], float]:
-        """The best rows (n,) by their levels, and what no other row's cosine with ``unit`` (D,) is above."""
-        rows = self.file.rows
-        if not count:
-            return np.zeros(0, np.intp), -np.inf
-        quantizer = self.file.quantizer
-        weights = (unit * quantizer.step).astype(np.float32)
-        if count == len(rows):
-            return np.arange(count), -np.inf
-        scores = _products(rows.levels, weights)
-        found = np.argpartition(scores, len(rows) - count)[-count:]
-        offset = unit @ quantizer.minimum.astype(np.float64)
-        # float32 sums over D channels of |weight| * (at most 255), each term rounded a few times.
-        rounding = (len(unit) + 16) * 2.0**-24 * (LEVELS - 1) * float(np.abs(weights).sum(dtype=np.float64))
-        ceiling = float(scores[found].min()) + float(offset) + self._most_error + rounding + _SLACK
-        return np.union1d(found, self._outliers), ceiling
+    def _found(self, unit: NDArray[np.float64], count: int) -> list[tuple[float, tuple[int, int], Entry]]:
+        """The ``count`` best, as `_best` gives them."""
+        known: dict[int, tuple[float, Entry] | None] = {}
+        while True:
+            before = len(self)
+            rows, limits = self._candidates(unit, min(count, self.rows))
+            best = self._best(unit, rows, limits, count, known)
+            if len(self) == before:  # else what is gone has kept others out
+                return best
+
+    def _candidates(
+        self, unit: NDArray[np.float64], count: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Rows that may be among the ``count`` best, and what their cosines are not above, best first."""
+        coarse = self.file.frame.query(unit)
+        found = _Candidates(count, 2 * self.fine_error)
+
+        def scanned(number: int) -> NDArray[np.int32]:
+            limits = coarse.limits(self._segments[number].codes)
+            limits[list(self._gone.get(number, ()))] = _NONE
+            return limits
+
+        for number, limits in enumerate(in_order(scanned, range(len(self._segments)))):
+            first = max(_FIRST_CANDIDATES, 4 * count)
+            if found.floor == -np.inf and first < len(limits):  # to know what is high enough for the others
+                top = np.argpartition(limits, -first)[-first:]
+                self._refine(unit, number, top[limits[top] > _NONE], found)
+                limits[top] = _NONE
+            lowest = max(coarse.sum_at(found.floor), _NONE + 1)
+            self._refine(unit, number, np.flatnonzero(limits >= lowest), found)
+        return found.best_first()
+
+    def _refine(
+        self, unit: NDArray[np.float64], number: int, places: NDArray[np.intp], found: _Candidates
+    ) -> None:
+        """Add what the fine codes say of places (n,) in a segment."""
+        segment, weights = self._segments[number], (unit / FINE).astype(np.float32)
+        for first in range(0, len(places), _ROWS_AT_ONCE):
+            some = places[first : first + _ROWS_AT_ONCE]
+            limits = (segment.fine[some].astype(np.float32) @ weights).astype(np.float64) + self.fine_error
+            found.add(self._starts[number] + some, limits)
 
     def _best(
         self,
         unit: NDArray[np.float64],
         rows: NDArray[np.intp],
-        ceiling: float,
+        limits: NDArray[np.float64],
         count: int,
-        found: dict[int, list[tuple[float, int]]],
-    ) -> list[tuple[float, int]] | None:
-        """The ``count`` best (cosine, -position in the store), or None where others may be better.
+        known: dict[int, tuple[float, Entry] | None],
+    ) -> list[tuple[float, tuple[int, int], Entry]]:
+        """The ``count`` best, as (-cosine, order, entry).
 
         Args:
             unit: the query, float64 (D,).
-            rows: the candidates, (n,).
-            ceiling: no other row's cosine is above it.
+            rows: candidates, (n,), best first.
+            limits: what their cosines are not above, (n,).
             count: how many are wanted.
-            found: what is known of rows already; added to.
+            known: what is known of rows already; added to.
         """
-        limits = self._limits(unit, rows)
-        order = np.argsort(-limits, kind="stable")
-        rows, limits = rows[order], np.append(np.maximum(limits[order], ceiling), ceiling)
-        best: list[tuple[float, int]] = []
+        best: list[tuple[float, tuple[int, int], Entry]] = []
         done = 0
-        while len(best) < count or best[-1][0] <= limits[done]:
-            if done == len(rows):
-                return best if ceiling == -np.inf else None
+        while done < len(rows) and (len(best) < count or -best[-1][0] <= limits[done]):
             # As many as are wanting at least, since together they are decoded faster.
             some = rows[done : done + max(_ROWS_TOGETHER, count - len(best))].tolist()
-            self._decode_rows(unit, [row for row in some if row not in found], found)
-            best = sorted([*best, *(pair for row in some for pair in found[row])], reverse=True)[:count]
+            self._measure(unit, sorted(row for row in some if row not in known), known)
+            found = ((row, known[row]) for row in some)
+            best += [(-pair[0], self.order(row), pair[1]) for row, pair in found if pair is not None]
+            best = sorted(best, key=lambda one: one[:2])[:count]
             done += len(some)
         return best
 
-    def _limits(self, unit: NDArray[np.float64], rows: NDArray[np.intp]) -> NDArray[np.float64]:
-        """What the cosine of each row cannot be above, from levels and remainders: float64 (n,)."""
-        file, limits = self.file, np.empty(len(rows))
-        weights = unit * file.quantizer.step
-        offset = unit @ file.quantizer.minimum.astype(np.float64)
-        for first in range(0, len(rows), _ROWS_AT_ONCE):
-            some = rows[first : first + _ROWS_AT_ONCE]
-            values = file.rows.remainders[some] / 256.0
-            values += file.rows.levels[some]
-            limits[first : first + len(some)] = (
-                values @ weights + offset + file.rows.fine_error[some] + _SLACK
-            )
-        return limits
-
-    def _decode_rows(
-        self, unit: NDArray[np.float64], rows: list[int], found: dict[int, list[tuple[float, int]]]
+    def _measure(
+        self, unit: NDArray[np.float64], rows: list[int], known: dict[int, tuple[float, Entry] | None]
     ) -> None:
-        """Put (cosine, -position) of the rows' members whose streams are still there into ``found``."""
-        found.update((row, []) for row in rows)
-        row_at = {int(position): row for row in rows for position in self._positions(row)}
-        position_of = {self._entries[position].name: position for position in row_at}
-        entries, vectors = self.decode([self._entries[position] for position in row_at])
+        """Put the cosines and entries of ascending rows into ``known``; None for a stream that is bad."""
+        known.update((row, None) for row in rows)
+        entries, vectors = self.decode_rows(np.array(rows, np.intp))
         cosines = np.minimum((vectors * unit).sum(axis=1), 1.0)  # the same to the last bit in any company
-        for entry, cosine in zip(entries, cosines.tolist(), strict=True):
-            position = position_of[entry.name]
-            found[row_at[position]].append((cosine, -position))
+        for (row, entry), cosine in zip(entries.items(), cosines.tolist(), strict=True):
+            known[row] = cosine, entry
 
 
-def _products(levels: NDArray[np.uint8], weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The product of ``weights`` (D,) with every row of levels (N, D): (N,)."""
-    scores = np.empty(len(levels), np.float32)
-    rows = max(1, _CACHED_VALUES // len(weights))
+@dataclass
+class _Candidates:
+    """Rows that may be among the best.
 
-    def multiply(first: int) -> None:
-        last = min(first + _ROWS_A_THREAD, len(levels))
-        block = np.empty((rows, len(weights)), np.float32)
-        for start in range(first, last, rows):
-            some = slice(start, min(start + rows, last))
-            values = block[: some.stop - start]
-            np.copyto(values, levels[some])
-            np.dot(values, weights, out=scores[some])
+    Attributes:
+        count: how many are wanted.
+        spread: how far below its limit a cosine may be.
+        floor: so many as are wanted are at least this.
+    """
 
-    with ThreadPoolExecutor(usable_cores()) as threads:
-        list(threads.map(multiply, range(0, len(levels), _ROWS_A_THREAD)))
-    return scores
+    count: int
+    spread: float
+    floor: float = -np.inf
+    _rows: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
+    _limits: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+    def add(self, rows: NDArray[np.intp], limits: NDArray[np.float64]) -> None:
+        """Add rows (n,) whose cosines are not above limits (n,)."""
+        rows, limits = np.concatenate([self._rows, rows]), np.concatenate([self._limits, limits])
+        if len(limits) >= self.count > 0:
+            self.floor = float(np.partition(limits, -self.count)[-self.count]) - self.spread
+        kept = limits >= self.floor
+        self._rows, self._limits = rows[kept], limits[kept]
+
+    def best_first(self) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """All rows, and their limits."""
+        order = np.argsort(-self._limits, kind="stable")
+        return self._rows[order], self._limits[order] + _SLACK
 
 
 def _unit_query(query: NDArray[np.float32], dim: int) -> NDArray[np.float64]:
