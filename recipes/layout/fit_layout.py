@@ -280,7 +280,10 @@ def main() -> None:
             np.rint(weights * 65536 / SCORE_UNITS).astype(np.int64),
             mean,
             tables.magnitudes.of(
-                frequencies(model), tables.magnitudes.scores, tables.magnitudes.information, centroids(coded)
+                frequencies(model),
+                tables.magnitudes.scores.astype(np.int64),
+                tables.magnitudes.information.astype(np.int64),
+                centroids(coded),
             ),
         )
         print(f"{len(coded.coefficient):,} coefficients, {bits:.4f} bits each", flush=True)

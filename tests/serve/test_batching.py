@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -95,6 +97,27 @@ def test_what_nobody_waits_for_is_left_out():
 
     assert asyncio.run(ask()) == 20
     assert work.batches == [("a", [0]), ("a", [2])]
+
+
+def test_what_takes_long_keeps_no_process_from_ending():
+    """Work that would take an hour is under way when the loop and the process end."""
+    code = """
+import asyncio, time
+from clip_feature_codec.serve.threads import in_background
+
+async def main():
+    assert await in_background(lambda: 7) == 7
+    asyncio.create_task(in_background(lambda: time.sleep(3600)))
+    await asyncio.sleep(0.1)
+    try:
+        await in_background(lambda: 1 / 0)
+    except ZeroDivisionError:
+        print("raised")
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "raised\n", "")
 
 
 def test_an_error_of_another_kind_reaches_all_and_the_next_are_served():

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from serve_samples import encoded, make_photos, make_service
+from serve_samples import encoded, grow, make_photos, make_service
 from starlette.testclient import TestClient
 
 from clip_feature_codec import ClipCodec
+from clip_feature_codec.errors import ModelError
 from clip_feature_codec.images import load_image
 from clip_feature_codec.serve.app import make_app
 from clip_feature_codec.store.opening import open_store
@@ -151,6 +152,28 @@ def test_an_original_that_is_another_one_is_not_given_out(tmp_path: Path, codec:
         again = pictures(client)["again"]["id"]
         assert not client.get("/api/store").json()["originals"]
         assert client.get(f"/api/pictures/{again}/original").status_code == 404
+
+
+def test_a_model_that_is_not_here_is_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def fail(*_: object) -> None:
+        raise ModelError(f"{tmp_path}/weights: found none")
+
+    monkeypatch.setattr("clip_feature_codec.embed.embedder_for", fail)
+    other = ClipCodec.load(Path(__file__).parents[1] / "golden" / "int8")
+    other.features.save(tmp_path / "store/codec.json")
+    grow(tmp_path / "store", other, 3)
+    with TestClient(make_app(make_service(tmp_path / "store")), "http://localhost") as client:
+        assert not client.get("/api/store").json()["paints"]
+        answers = [client.get("/api/search?text=x"), client.get("/api/painter")]
+        picture = client.get("/api/pictures").json()["pictures"][0]["id"]
+        answers.append(client.get(f"/api/pictures/{picture}/painted"))
+        assert client.get(f"/api/search?picture={picture}").json()["results"][0]["id"] == picture
+    for answer in answers:
+        assert (answer.status_code, "is not here" in answer.text) == (501, True)
+        assert str(tmp_path) not in answer.text
+    assert str(tmp_path) in caplog.text
 
 
 def test_the_package_for_browsers_may_lie_elsewhere(store: Path, tmp_path: Path):

@@ -15,6 +15,7 @@ from clip_feature_codec.serve.endpoint import ANY_PICTURE, STREAM, Answer, Ask, 
 from clip_feature_codec.serve.parameters import Parameter
 from clip_feature_codec.serve.refusals import Refusal, told
 from clip_feature_codec.serve.shelf import Shelf, picture_of, to_base64url
+from clip_feature_codec.serve.threads import in_background
 from clip_feature_codec.store.manifest import Entry
 from clip_feature_codec.store.search.duplicates import DEFAULT_THRESHOLD
 
@@ -73,7 +74,7 @@ async def duplicates(ask: Ask) -> Response:
         return {"total": len(groups), "groups": listed}
 
     with told():
-        return JSONResponse(await asyncio.to_thread(look))
+        return JSONResponse(await in_background(look))
 
 
 async def _vector(ask: Ask, data: bytes) -> NDArray[np.float32]:
@@ -91,7 +92,7 @@ async def _nearest(ask: Ask, vector: NDArray[np.float32]) -> Response:
         hits = service.finder.nearest(vector, ask["count"])
         return [_found(service.shelf, hit.entry, hit.cosine) for hit in hits]
 
-    return JSONResponse({"results": await asyncio.to_thread(look)})
+    return JSONResponse({"results": await in_background(look)})
 
 
 def _found(shelf: Shelf, entry: Entry, cosine: float) -> dict[str, Any]:

@@ -101,7 +101,7 @@ class CoarseFrame:
     @cached_property
     def _bytes(self) -> NDArray[np.int64]:
         """Bytes of each group in a row, (3,)."""
-        counts = np.array(_counts(self.dim))
+        counts = np.array(_counts(self.dim), np.int64)
         return -(-counts * _BITS // 8)
 
     @property
@@ -185,8 +185,9 @@ class CoarseQuery:
 
     def value(self, sums: NDArray[np.int32]) -> NDArray[np.float64]:
         """What sums (n,) stand for; of those that know no limit, infinity."""
-        values: NDArray[np.float64] = sums * self.unit + self.offset
-        return np.where(sums == np.iinfo(np.int32).max, np.inf, values)
+        values = sums.astype(np.float64) * self.unit + self.offset
+        values[sums == np.iinfo(np.int32).max] = np.inf
+        return values
 
     def sum_at(self, value: float) -> int:
         """A sum that stands for at most a value, as high as it may be."""
