@@ -18,6 +18,7 @@ import pytest
 import timm
 from safetensors.torch import save_model
 
+import clip_feature_codec.embed.openclip.glimpse  # noqa: F401  timm is told of the towers' network
 from clip_feature_codec.diffusion.upsampler import Upsampler
 from clip_feature_codec.evaluate.metrics.judge import Judge
 from clip_feature_codec.train.config import TrainConfig
@@ -109,20 +110,26 @@ def test_recipe_makes_a_pack_that_encodes_and_decodes(tmp_path: Path) -> None:
     assert "at step 4 of 4" in run(*stage)  # it is done
     run("fit_text_tower.py", *common, *pictures, "--steps", 3)
     run("code_crops.py", *common, *pictures)
-    stage = ("train_decoder.py", *common)
-    run(*stage)
+    run("train_decoder.py", *common)
+    run("tune_decoder.py", *common)
     run("train_upsampler.py", *common, "--teacher", teacher)
     first = tmp_path / "first"
     run("build_pack.py", "--work", work, "--pack", first)
     shutil.rmtree(work / "decoder")
-    (work / "upsampler.pt").unlink()
+    for checkpoint in ("tuning.pt", "upsampler.pt"):
+        (work / checkpoint).unlink()
     projected = tmp_path / "projected.safetensors"  # into the very same space, to begin with what is there
     assert "of the old vectors is foretold" in run("reproject.py", first, "--out", work, "--to", projected)
-    run(*stage, "--init", projected)
+    run("train_decoder.py", *common, "--init", projected)
     old = first / "decoder/model.safetensors"
-    stage = ("train_upsampler.py", *common, "--teacher", teacher, "--init", old)
-    assert "detail" in run(*stage)
-    assert "at step 0" not in run(*stage)  # it goes on, and is done
+    for stage in (
+        ("tune_decoder.py", *common),
+        ("train_upsampler.py", *common, "--teacher", teacher, "--init", old),
+    ):
+        out = run(*stage)
+        assert "at step 0" in out
+        assert "dB" in out
+        assert "at step 0" not in run(*stage)  # it goes on, and is done
     run("build_pack.py", "--work", work, "--pack", tmp_path / "pack")
 
     from clip_feature_codec import ClipCodec
@@ -143,7 +150,7 @@ def test_recipe_makes_a_pack_that_encodes_and_decodes(tmp_path: Path) -> None:
     assert np.isfinite(codec.embedder.embed_text(["a red bus"])).all()
 
 
-@pytest.mark.parametrize("name", ["config.toml", "gpu.toml"])
+@pytest.mark.parametrize("name", ["config.toml", "again.toml", "gpu.toml"])
 def test_what_a_configuration_makes_is_small_enough_for_the_package(name: str) -> None:
     recipe = runpy.run_path(str(RECIPE / "data.py"))["read_config"](RECIPE / name)
     clip, dim = open_clip.CLIP(**recipe["clip"]["model"]), recipe["clip"]["model"]["embed_dim"]

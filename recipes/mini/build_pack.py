@@ -1,18 +1,17 @@
-"""Stage 7: put the results of the other stages together as a pack: weights in float16, networks as graphs."""
+"""Stage 8: put the results of the other stages together as a pack: weights in float16, networks as graphs."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import shutil
 from pathlib import Path
 
 import torch
 
 from clip_feature_codec.decoders.checkpoint import export_decoder, load_decoder, save_decoder
-from clip_feature_codec.diffusion.upsampler import Upsampler
-from clip_feature_codec.names import CODEC_FILE, DECODER_FILE, DECODER_FOLDER
+from clip_feature_codec.names import CODEC_FILE, DECODER_FOLDER
 from export_graphs import export_pack
+from train_upsampler import WHOLE_FILE
 
 
 def main() -> None:
@@ -24,14 +23,9 @@ def main() -> None:
     (args.pack / "clip").mkdir(parents=True, exist_ok=True)
     for name in ("clip/open_clip_config.json", "clip/open_clip_model.safetensors", CODEC_FILE):
         shutil.copy(args.work / name, args.pack / name)
-    decoder = load_decoder(args.work / "decoder" / DECODER_FILE)
-    facts = {"steps": decoder.extra["steps"]}  # the options are in the recipe's config.toml
-    learned = torch.load(args.work / "upsampler.pt", map_location="cpu", weights_only=True)
-    upsampler = Upsampler(**learned["config"])
-    upsampler.load_state_dict(learned["average"])
-    packed = dataclasses.replace(decoder, upsampler=upsampler, extra=facts)
-    save_decoder(args.work / "packed.safetensors", packed, dtype=torch.float16)
-    export_decoder(args.work / "packed.safetensors", args.pack / DECODER_FOLDER, packed.space)
+    whole = load_decoder(args.work / "decoder" / WHOLE_FILE)
+    save_decoder(args.work / "packed.safetensors", whole, dtype=torch.float16)
+    export_decoder(args.work / "packed.safetensors", args.pack / DECODER_FOLDER, whole.space)
     export_pack(args.pack)
     files = [path for path in args.pack.rglob("*") if path.is_file()]
     for path in files:

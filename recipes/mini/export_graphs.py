@@ -1,4 +1,4 @@
-"""Stage 8: the networks of a pack as ONNX graphs that point into its files of weights.
+"""Stage 9: the networks of a pack as ONNX graphs that point into its files of weights.
 
 `build_pack.py` does it at its end; by itself it gives graphs to a pack that is there.
 

@@ -1,4 +1,4 @@
-"""Stage 6: the upsampler, which learns by the eyes of the teacher.
+"""Stage 7: the upsampler, which learns by the eyes of the teacher.
 
 It paints above the decoder's canvas by what the vector says is there. What it paints is held to the
 photograph where the canvas speaks: in its low frequencies, by the squared error. Above them no stream can
@@ -17,8 +17,7 @@ Run again after an interruption, it goes on from its last checkpoint.
 from __future__ import annotations
 
 import argparse
-import copy
-import time
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,24 +27,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clip_feature_codec.codec.feature_codec import FeatureCodec
-from clip_feature_codec.decoders.checkpoint import load_decoder
+from clip_feature_codec.decoders.checkpoint import load_decoder, save_decoder
 from clip_feature_codec.decoders.diffusion import DiffusionDecoder
-from clip_feature_codec.decoders.options import OUR_SAMPLING
-from clip_feature_codec.devices import autocast_dtype, pick_device
-from clip_feature_codec.diffusion.noise import noise_generators
-from clip_feature_codec.diffusion.plans import sampling_plan
-from clip_feature_codec.diffusion.residual import Residual
-from clip_feature_codec.diffusion.samplers import sample
-from clip_feature_codec.diffusion.unet import layout_planes
+from clip_feature_codec.devices import pick_device
 from clip_feature_codec.diffusion.upsampler import Upsampler
-from clip_feature_codec.files import atomic_writer
 from clip_feature_codec.images import to_pictures
-from clip_feature_codec.names import CODEC_FILE, DECODER_FILE
-from code_crops import KEPT_OUT, coded_names
+from code_crops import SHOWN_BYTES
 from data import CONFIG, Shards, read_config
 from eyes import Eyes
+from learning import (
+    Learning,
+    autocast,
+    canvases,
+    draw,
+    enlarged,
+    kept_canvases,
+    open_crops,
+    open_kept,
+    psnr,
+)
 from teacher import SIDE, read_teacher
+from tune_decoder import TUNED_FILE
+
+WHOLE_FILE = "whole.safetensors"
 
 _STANDARD = 128  # pictures that the eyes' features are standardised over
 _REGIONS = (10, 5)  # sides of the regions of the two fine levels, in their pixels
@@ -53,44 +57,36 @@ _SHEET = 10  # pictures across
 
 
 @dataclass(frozen=True)
-class Batch:
-    """N photographs with what one stream of each decodes to.
+class Squares:
+    """N squares of photographs, and of canvases of what one stream of each decodes to.
 
     Attributes:
-        pictures: (N, 3, S, S) in [-1, 1].
+        small: (N, 3, S, S), of the canvases.
         vectors: (N, D).
-        planes: the layouts, as `layout_planes` gives them.
-        corners: (N, 2), of the squares that are learned from, in the canvases' pixels.
+        real: (N, 3, 4 S, 4 S), of the photographs.
         window: affine maps (N, 2, 3), through which the eyes look at those.
-        steps: of the decoder.
     """
 
-    pictures: Tensor
+    small: Tensor
     vectors: Tensor
-    planes: Tensor
-    corners: np.ndarray
+    real: Tensor
     window: Tensor
-    steps: int
 
 
-def draw(crops: Shards, rows: np.ndarray, step: int, config: dict[str, Any], device: torch.device) -> Batch:
-    """The batch of a step, of some ``rows``: everything random in it comes from (seed, step)."""
-    rng, count = np.random.default_rng([config["seed"], step]), config["batch_size"]
-    images, coded, layouts = crops.take(rng.choice(rows, count)).values()
-    version = torch.from_numpy(rng.integers(0, coded.shape[1], count)).to(device)
-    kept = torch.from_numpy(rng.random(count) >= config["dropout"]).to(device)
-    turned = torch.from_numpy(rng.random(count) < 0.5).to(device)[:, None, None, None]
-    chosen = torch.arange(count, device=device)
-    pictures = images.permute(0, 3, 1, 2).float() / 127.5 - 1
-    planes = layout_planes(layouts[chosen, version], torch.ones_like(kept))
-    side = pictures.shape[-1] // Upsampler.factor
-    return Batch(
-        torch.where(turned, pictures.flip(3), pictures),
-        coded[chosen, version].float() * kept[:, None],
-        torch.where(turned, planes.flip(3), planes),
-        rng.integers(0, side - config["square"] + 1, (count, 2)),
-        torch.from_numpy(_windows(count, rng)).to(device),
-        int(rng.integers(1, 3)),
+def draw_squares(
+    crops: Shards, rows: np.ndarray, step: int, decoder: DiffusionDecoder, config: dict[str, Any]
+) -> Squares:
+    """Those of a step, of some ``rows``: everything random in them comes from (seed, step)."""
+    rng, count, side = np.random.default_rng([config["seed"], step]), config["batch_size"], config["square"]
+    batch = draw(crops, rows, rng, config)
+    corners = rng.integers(0, decoder.image_size - side + 1, (count, 2))
+    steps = int(rng.integers(1, 3))
+    small = canvases(decoder, batch.vectors, batch.planes, steps, count * step)
+    return Squares(
+        squares(small, corners, side, 1),
+        batch.vectors,
+        squares(batch.pictures, corners, side, Upsampler.factor),
+        torch.from_numpy(_windows(count, rng)).to(small.device),
     )
 
 
@@ -121,22 +117,6 @@ def squares(pictures: Tensor, corners: np.ndarray, side: int, scale: int) -> Ten
     return torch.stack(cut).contiguous(memory_format=torch.channels_last)
 
 
-def canvases(decoder: DiffusionDecoder, vectors: Tensor, planes: Tensor, steps: int, seed: int) -> Tensor:
-    """What so many steps of the decoder paint, (N, 3, S, S); the guidance is the default."""
-    size = decoder.image_size
-    with _autocast(vectors.device):
-        return sample(
-            decoder.denoiser,
-            sampling_plan("dpm-solver++", decoder.scheduler, steps),
-            vectors,
-            size=size,
-            guidance=OUR_SAMPLING.guidance if steps > 1 else 1.0,
-            layout=planes,
-            residual=Residual.around(planes, (size, size), decoder.unet_config.residual_gain),
-            generators=noise_generators(seed, [row.to_bytes(4) for row in range(len(vectors))]),
-        ).float()
-
-
 def statistics(features: list[Tensor]) -> list[Tensor]:
     """How strong each feature of the fine levels is in each region, and how much it varies there."""
     found = []
@@ -159,58 +139,19 @@ def energies(pictures: Tensor) -> list[Tensor]:
     return found
 
 
-class State:
-    """Everything that the training changes, and its checkpoint."""
-
-    def __init__(self, config: dict[str, Any], dim: int, device: torch.device) -> None:
-        torch.manual_seed(config["seed"])
-        self.upsampler = Upsampler(config["channels"], config["blocks"], dim).to(device)
-        self.upsampler.to(memory_format=torch.channels_last)
-        self.average = copy.deepcopy(self.upsampler).requires_grad_(False)
-        self.brush = torch.optim.AdamW(self.upsampler.parameters(), betas=(0.9, 0.99), weight_decay=0.0)
-        self.step, self.seconds = 0, 0.0
-
-    def parts(self) -> dict[str, Any]:
-        """What the checkpoint holds beside the number of steps."""
-        return {name: getattr(self, name) for name in ("upsampler", "average", "brush")}
-
-    def save(self, path: Path) -> None:
-        """Write the checkpoint."""
-        states = {name: part.state_dict() for name, part in self.parts().items()}
-        facts = {"step": self.step, "seconds": self.seconds, "config": self.upsampler.config}
-        with atomic_writer(path) as file:
-            torch.save(facts | states, file)
-
-    def begin(self, path: Path) -> None:
-        """Take over the weights of a decoder's upsampler."""
-        earlier = load_decoder(path).upsampler
-        if earlier is None:
-            raise SystemExit(f"{path} has no upsampler")
-        for network in (self.upsampler, self.average):
-            network.load_state_dict(network.state_dict() | earlier.state_dict())
-
-    def load(self, path: Path) -> None:
-        """Go on from a checkpoint."""
-        content = torch.load(path, weights_only=True)
-        for name, part in self.parts().items():
-            part.load_state_dict(content[name])
-        self.step, self.seconds = content["step"], content["seconds"]
-
-
-def losses(
-    painted: Tensor, real: Tensor, window: Tensor, eyes: Eyes, config: dict[str, Any]
-) -> dict[str, Tensor]:
-    """What separates painted pictures from those that they stand for, by name."""
+def losses(painted: Tensor, given: Squares, eyes: Eyes, config: dict[str, Any]) -> dict[str, Tensor]:
+    """What separates painted pictures from the photographs that they stand for, by name."""
+    real = given.real
     found = {
         "low": F.mse_loss(F.avg_pool2d(painted, 8), F.avg_pool2d(real, 8)),
         "error": (painted - real).abs().mean(),
     }
     bands = zip(energies(painted), energies(real), strict=True)
     found["energy"] = torch.stack([(a - b).abs().mean() for a, b in bands]).sum()
-    with _autocast(real.device):
+    with autocast(real.device):
         with torch.no_grad():
-            wanted, taught = eyes(shown(real, window))
-        seen, said = eyes(shown(painted, window))
+            wanted, taught = eyes(shown(real, given.window))
+        seen, said = eyes(shown(painted, given.window))
     wanted, seen = ([level.float() for level in levels] for levels in (wanted, seen))
     coarse = zip(config["levels"], seen, wanted, strict=True)
     found["features"] = torch.stack([weight * F.mse_loss(a, b) for weight, a, b in coarse]).sum()
@@ -218,64 +159,36 @@ def losses(
     found["statistics"] = torch.stack([F.mse_loss(a, b) for a, b in fine]).sum()
     said, taught = (logits.float().log_softmax(1) for logits in (said, taught))
     found["said"] = F.kl_div(said, taught, reduction="batchmean", log_target=True)
-    return found
-
-
-def train_step(
-    state: State, decoder: DiffusionDecoder, eyes: Eyes, batch: Batch, config: dict[str, Any]
-) -> dict[str, Tensor]:
-    """One step of the upsampler."""
-    small = canvases(decoder, batch.vectors, batch.planes, batch.steps, len(batch.vectors) * state.step)
-    small = squares(small, batch.corners, config["square"], 1)
-    real = squares(batch.pictures, batch.corners, config["square"], Upsampler.factor)
-    with _autocast(real.device):
-        painted = state.upsampler(small, batch.vectors).float()
-    found = losses(painted, real, batch.window, eyes, config)
-    state.brush.zero_grad()
-    torch.stack([config["weights"][name] * loss for name, loss in found.items()]).sum().backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(state.upsampler.parameters(), config["longest_gradient"])
-    state.brush.step()
-    with torch.no_grad():
-        decay = min(config["ema_decay"], (1 + state.step) / (10 + state.step))
-        for average, value in zip(state.average.parameters(), state.upsampler.parameters(), strict=True):
-            average.lerp_(value, 1 - decay)
-    state.step += 1
-    return {name: loss.detach() for name, loss in found.items()}
-
-
-def _autocast(device: torch.device) -> torch.autocast:
-    dtype = autocast_dtype(device)
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+    return {name: config["weights"][name] * loss for name, loss in found.items()}
 
 
 @torch.no_grad()
 def look(
-    state: State, decoder: DiffusionDecoder, eyes: Eyes, kept: dict[str, Tensor], sheet: Path, size: int
+    upsampler: nn.Module,
+    decoder: DiffusionDecoder,
+    eyes: Eyes,
+    kept: dict[str, Tensor],
+    sheet: Path,
+    size: int,
 ) -> str:
-    """What the averaged weights make of photographs that were kept out: PSNR, and what the eyes name."""
+    """What it makes of photographs that were kept out: PSNR, and what the eyes name."""
     originals = kept["images"].permute(0, 3, 1, 2).float() / 127.5 - 1
-    vectors, layouts = kept[f"vectors{size}"], kept[f"layouts{size}"]
-    planes = layout_planes(layouts, torch.ones(len(originals), dtype=torch.bool, device=layouts.device))
-    series = {"original": originals, "layout": planes[:, :3]}
+    series = {"original": originals}
     for steps in (1, 2):
-        small = canvases(decoder, vectors, planes, steps, 0)
-        with _autocast(vectors.device):
-            parts = [
-                state.average(*rows)
-                for rows in zip(torch.split(small, 20), torch.split(vectors, 20), strict=True)
-            ]
-        series[f"{steps} steps"] = torch.cat(parts).float()
+        small, vectors, planes = kept_canvases(decoder, kept, size, steps)
+        with autocast(vectors.device):
+            parts = zip(torch.split(small, 20), torch.split(vectors, 20), strict=True)
+            series[f"{steps} steps"] = torch.cat([upsampler(*part) for part in parts]).float()
+        series["layout"] = planes[:, :3]
     found = []
     for name, unclipped in series.items():
-        large = F.interpolate(unclipped, originals.shape[-2:], mode="bicubic").clamp(-1, 1)
-        series[name] = large
-        error = (large - originals).square().mean((1, 2, 3)).clamp(min=1e-9)
+        large = series[name] = enlarged(unclipped, originals)
         seen = F.interpolate(large, (SIDE, SIDE), mode="bilinear", antialias=True)
-        with _autocast(seen.device):
+        with autocast(seen.device):
             logits = torch.cat([eyes(part)[1].float() for part in torch.split(seen, 25)])
         right = (logits.topk(5).indices == kept["classes"][:, None]).any(1)
         told = f"detail {detail(large, originals, 24):.2f}, named {right.float().mean():.0%}"
-        found.append(f"{name} {(10 * torch.log10(4 / error)).mean():.2f} dB, {told}")
+        found.append(f"{name} {psnr(large, originals):.2f} dB, {told}")
     rows = [torch.cat(list(pictures[:_SHEET]), dim=2) for pictures in series.values()]
     to_pictures(torch.cat(rows, dim=1)[None])[0].save(sheet)
     return f"kept out, {size} bytes: " + "; ".join(found)
@@ -293,12 +206,16 @@ def detail(painted: Tensor, real: Tensor, cycles: float) -> float:
     return float((energy(painted) / energy(real)).log().mean().exp())
 
 
-def learning_rate(state: State, minutes: float, config: dict[str, Any]) -> float:
-    """Linear warm-up, constant, and a fall to 0 in the last part of the time."""
-    highest: float = config["lr"]
-    left: float = 1 - state.seconds / (60 * minutes)
-    share: float = min(1.0, (state.step + 1) / 100, max(0.0, left) / config["cooldown"])
-    return highest * share
+def begun(path: Path | None, config: dict[str, Any], dim: int) -> Upsampler:
+    """The upsampler to begin with: new, or with the weights of a decoder's."""
+    torch.manual_seed(config["seed"])
+    upsampler = Upsampler(config["channels"], config["blocks"], dim)
+    if path is not None:
+        earlier = load_decoder(path).upsampler
+        if earlier is None:
+            raise SystemExit(f"{path} has no upsampler")
+        upsampler.load_state_dict(upsampler.state_dict() | earlier.state_dict())
+    return upsampler
 
 
 def main() -> None:
@@ -315,43 +232,30 @@ def main() -> None:
     args = parser.parse_args()
     config, device = read_config(args.config)["upsampler"], pick_device(args.device)
 
-    names = ("images", *coded_names(FeatureCodec.load(args.out / CODEC_FILE)))
-    crops = Shards(args.out / "crops-decoder", names, device)
+    crops, kept = open_crops(args.out, device), open_kept(args.out, device)
     rows = np.flatnonzero(~np.concatenate([np.load(file) for file in crops.files("small")]))
-    decoder = load_decoder(args.out / "decoder" / DECODER_FILE, device)
-    with np.load(args.out / KEPT_OUT) as arrays:
-        kept = {name: torch.from_numpy(values).to(device) for name, values in arrays.items()}
-    standard = draw(crops, rows, 10**9, config | {"batch_size": _STANDARD}, device)
-    seen = squares(standard.pictures, standard.corners, config["square"], Upsampler.factor)
-    eyes = Eyes(read_teacher(args.teacher), shown(seen, standard.window)).to(device)
-    state = State(config, decoder.space.dim, device)
-    checkpoint = args.out / "upsampler.pt"
-    if checkpoint.exists():
-        state.load(checkpoint)
-    elif args.init is not None:
-        state.begin(args.init)
-    print(f"{len(rows)} crops of photographs, at step {state.step}", flush=True)
-    saved, first, minutes = time.time(), state.step, config["minutes"]
-    began = time.time() - state.seconds
-    start = time.time()
-    while state.seconds < 60 * minutes:
-        for group in state.brush.param_groups:
-            group["lr"] = learning_rate(state, minutes, config)
-        batch = draw(crops, rows, state.step, config, device)
-        found = train_step(state, decoder, eyes, batch, config)
-        state.seconds = time.time() - began
-        if state.step % 25 == 0:
-            values = ", ".join(f"{name} {value.item():.3f}" for name, value in found.items())
-            speed = (state.step - first) * config["batch_size"] / (time.time() - start)
-            print(f"step {state.step}: {values}, {speed:.1f} pictures/s", flush=True)
-        if state.step % config["look_every"] == 0:
-            print(look(state, decoder, eyes, kept, args.out / f"upsampler-{state.step}.png", 140), flush=True)
-        if time.time() - saved > config["checkpoint_seconds"]:
-            state.save(checkpoint)
-            saved = time.time()
-    state.save(checkpoint)
-    for size in (64, 140, 340):
-        print(look(state, decoder, eyes, kept, args.out / f"upsampler-{size}.png", size), flush=True)
+    decoder = load_decoder(args.out / "decoder" / TUNED_FILE, device)
+    standard = draw_squares(crops, rows, 10**9, decoder, config | {"batch_size": _STANDARD})
+    eyes = Eyes(read_teacher(args.teacher), shown(standard.real, standard.window)).to(device)
+    upsampler = begun(args.init, config, decoder.space.dim).to(device)
+    upsampler.to(memory_format=torch.channels_last)
+    learning = Learning(upsampler, config, args.out / "upsampler.pt")
+    print(f"{len(rows)} crops of photographs, at step {learning.step}", flush=True)
+
+    def step_losses(step: int) -> dict[str, Tensor]:
+        given = draw_squares(crops, rows, step, decoder, config)
+        with autocast(device):
+            painted = upsampler(given.small, given.vectors).float()
+        return losses(painted, given, eyes, config)
+
+    def seen(name: str, size: int) -> str:
+        return look(learning.average, decoder, eyes, kept, args.out / f"upsampler-{name}.png", size)
+
+    learning.run(step_losses, lambda step: seen(str(step), 140))
+    for size in SHOWN_BYTES:
+        print(seen(str(size), size), flush=True)
+    whole = dataclasses.replace(decoder, upsampler=learning.average)
+    save_decoder(args.out / "decoder" / WHOLE_FILE, whole)
 
 
 if __name__ == "__main__":

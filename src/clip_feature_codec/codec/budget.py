@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from clip_feature_codec.codec.bitstream import MAX_LAYOUT_BYTES, overhead
 from clip_feature_codec.codec.coders import LayerCoder, SemanticCoder
 from clip_feature_codec.codec.layers import Layers
-from clip_feature_codec.codec.rate import DEFAULT_QUALITY
 from clip_feature_codec.errors import ConfigError
 
 Payloads = list[bytes | None]
 
 _SPLIT = 1  # the byte that a second layer costs
 _SPARE = 4  # bytes left over that are worth coding a layout again
+_ENOUGH = 40.0  # quality of a vector beside which the layout has more use for a byte
 _ROOM_FOR_BOTH = 40  # below this many bytes behind the header, all is the vector's
 
 
@@ -73,8 +73,8 @@ def _layout_limits(
 ) -> NDArray[np.int64]:
     """The rule by which a budget is split (benchmarks/split.py): bytes of the layout layer.
 
-    Half is the vector's, but no more than the default quality takes: beyond that a decoded picture gains
-    nothing from the vector, and up to 255 bytes it does from the layout. What neither can use goes to the
+    Half is the vector's, but no more than a quality of `_ENOUGH` takes: beyond that a decoded picture gains
+    little from the vector, and up to 255 bytes it does from the layout. What neither can use goes to the
     vector. A budget too small for both is the vector's alone.
 
     Args:
@@ -82,7 +82,7 @@ def _layout_limits(
         rooms: int64 (N,), bytes of a file behind its header.
         semantic: codes the vectors.
     """
-    usual = semantic.encode(unit, np.full(len(unit), semantic.step_at(DEFAULT_QUALITY)))
+    usual = semantic.encode(unit, np.full(len(unit), semantic.step_at(_ENOUGH)))
     enough = np.array([len(payload) for payload in usual], dtype=np.int64)
     vector = np.maximum(np.minimum((rooms - _SPLIT) // 2, enough), semantic.smallest)
     return np.where(rooms < _ROOM_FOR_BOTH, 0, rooms - _SPLIT - vector)
