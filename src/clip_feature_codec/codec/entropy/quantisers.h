@@ -36,7 +36,7 @@ INLINED int32_t point_of(int32_t k, int32_t quantiser, struct address at, const 
 {
     int32_t magnitude = absolute_32(k);
     int32_t centroid = tables->centroids[table_at(at.row, quantiser) + least_32(magnitude, ESCAPE)];
-    int32_t value = ((2 * magnitude - quantiser) << FRACTION) + (centroid & -(at.shift == 0));
+    int32_t value = (2 * magnitude - quantiser) * (1 << FRACTION) + (centroid & -(at.shift == 0));
     value &= -(magnitude > 0);
     return k < 0 ? -value : value;
 }

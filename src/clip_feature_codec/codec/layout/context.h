@@ -87,7 +87,8 @@ INLINED struct address address_in(int64_t i, int32_t start, const struct layout_
 }
 
 /* Keep the scores of lanes that begin another channel, all ones or 0. */
-INLINED void keep_scores(const int32_t *begins, int32_t (*scores)[LANES], int32_t (*before)[LANES], int64_t size)
+INLINED void keep_scores(const int32_t *begins, int32_t (*scores)[LANES], int32_t (*before)[LANES], int64_t size,
+                         const int wide)
 {
     for (int64_t i = 0; i < size; i++)
         EACH_LANE(lane)

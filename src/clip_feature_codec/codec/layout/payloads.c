@@ -123,7 +123,7 @@ static struct walks *begin_walks(const struct layouts *layouts)
     walks->scores = lines_in((int64_t *)(walks + 1));
     walks->before = walks->scores + size + 1;
     memset(walks->scores, 0, (size_t)(2 * size + 2) * sizeof *walks->scores);
-    EACH_LANE(lane)
+    for (int lane = 0; lane < LANES; lane++)
         walks->diagonals[lane] = NOWHERE;
     return walks;
 }
@@ -149,7 +149,8 @@ static void turn_lane(struct walks *walks, int32_t diagonal, int lane)
 }
 
 /* Go on to coefficient i; false where no lane codes it. */
-INLINED bool go_on(struct walks *walks, int64_t i, const struct layouts *layouts, struct places *restrict places)
+INLINED bool go_on(struct walks *walks, int64_t i, const struct layouts *layouts, struct places *restrict places,
+                   const int wide)
 {
     int32_t diagonal = diagonal_of(i, layouts->geometry), turning = 0, beginning = 0, begins[LANES];
     if (start_of(i, layouts->finest, layouts->tables) < LOWEST)
@@ -162,8 +163,8 @@ INLINED bool go_on(struct walks *walks, int64_t i, const struct layouts *layouts
         beginning |= begins[lane];
     }
     if (beginning)
-        keep_scores(begins, walks->scores, walks->before, layouts->geometry->size);
-    for (int lane = 0; turning && lane < LANES; lane++)
+        keep_scores(begins, walks->scores, walks->before, layouts->geometry->size, wide);
+    for (int lane = 0; turning && lane < wide; lane++)
         if (places->inside[lane] && walks->diagonals[lane] != diagonal) {
             turn_lane(walks, diagonal, lane);
             walks->diagonals[lane] = diagonal;
@@ -182,7 +183,7 @@ INLINED bool go_on(struct walks *walks, int64_t i, const struct layouts *layouts
 /* `leave` in lanes. */
 INLINED void leave_all(struct walks *walks, int64_t i, const struct places *restrict places,
                        const int32_t *restrict magnitudes, const int32_t *restrict quantisers,
-                       const struct magnitudes *tables)
+                       const struct magnitudes *tables, const int wide)
 {
     int32_t scores[LANES], information[LANES];
     EACH_LANE(lane) {
@@ -202,7 +203,7 @@ INLINED void leave_all(struct walks *walks, int64_t i, const struct places *rest
 
 /* Say how the symbols of layouts are coded, in place of their quantisers, NOWHERE where they are not; and what they will
    be decoded to, in 2^-FRACTION of each step, in place of the targets. */
-static void place_symbols(struct layouts *layouts)
+INLINED void place_in(struct layouts *layouts, const int wide)
 {
     const struct magnitudes *tables = &layouts->tables->magnitudes;
     struct walks *walks = begin_walks(layouts);
@@ -210,7 +211,7 @@ static void place_symbols(struct layouts *layouts)
         const int32_t *symbols = layouts->symbols[i], *quantisers = layouts->quantisers[i];
         struct places places;
         int32_t magnitudes[LANES], values[LANES] = {0}, found[LANES];
-        if (go_on(walks, i, layouts, &places)) {
+        if (go_on(walks, i, layouts, &places, wide)) {
             EACH_LANE(lane) {
                 struct address at = {places.rows[lane], places.shifts[lane]};
                 int32_t place = PLACE(at.row, at.shift, quantisers[lane]);
@@ -218,11 +219,19 @@ static void place_symbols(struct layouts *layouts)
                 values[lane] = point_of(symbols[lane], quantisers[lane], at, tables);
                 found[lane] = choose(NOWHERE, place, places.inside[lane]);
             }
-            leave_all(walks, i, &places, magnitudes, quantisers, tables);
+            leave_all(walks, i, &places, magnitudes, quantisers, tables, wide);
             copy_lanes(layouts->quantisers[i], found);
         }
         copy_lanes(layouts->targets[i], values);
     }
+}
+
+static void place_symbols(struct layouts *layouts, int64_t count)
+{
+    if (count == 1)
+        place_in(layouts, 1);
+    else
+        place_in(layouts, LANES);
 }
 
 /* Code the symbols of a lane; returns the number of bytes in `buffer`. */
@@ -289,8 +298,8 @@ EXPORT void layout_code(const struct given *given, int64_t count, const int64_t 
             add_layout(&layouts, (int)(k - first), given->steps[k], weights[k]);
             fill_targets(given->rows + k * size, given->step_sizes[k], (int)(k - first), &layouts);
         }
-        search_layouts(&layouts, machine);
-        place_symbols(&layouts);
+        search_layouts(&layouts, (int)(end - first), machine);
+        place_symbols(&layouts, end - first);
         for (int64_t k = first; k < end; k++) {
             int lane = (int)(k - first);
             lengths[k] = write_stream(&layouts, lane, out + k * room);
@@ -306,7 +315,7 @@ struct choices {
 
 /* Choose what is cheapest. */
 INLINED void choose_cheapest(const int32_t *restrict targets, int32_t weight, const struct magnitudes *tables,
-                             const struct places *places, struct choices *restrict choices)
+                             const struct places *places, struct choices *restrict choices, const int wide)
 {
     int32_t any_rare = 0;
     EACH_LANE(lane) {
@@ -317,7 +326,7 @@ INLINED void choose_cheapest(const int32_t *restrict targets, int32_t weight, co
         choices->magnitudes[lane] = best.magnitude;
         choices->bits[lane] = best.bits;
     }
-    for (int lane = 0; any_rare && lane < LANES; lane++) {
+    for (int lane = 0; any_rare && lane < wide; lane++) {
         struct address at = {places->rows[lane], places->shifts[lane]};
         struct choice best = cheapest(absolute_32(targets[lane]), at, weight, tables);
         choices->quantisers[lane] = best.quantiser;
@@ -327,7 +336,7 @@ INLINED void choose_cheapest(const int32_t *restrict targets, int32_t weight, co
 }
 
 /* How many 1/256 bits layouts take about: each coefficient takes what is cheapest for it. */
-static void foretell(const struct layouts *layouts, int32_t weight, int64_t *bits)
+INLINED void foretell(const struct layouts *layouts, int32_t weight, int64_t *bits, const int wide)
 {
     const struct magnitudes *tables = &layouts->tables->magnitudes;
     struct walks *walks = begin_walks(layouts);
@@ -335,12 +344,12 @@ static void foretell(const struct layouts *layouts, int32_t weight, int64_t *bit
     for (int64_t i = 0; i < layouts->geometry->size; i++) {
         struct places places;
         struct choices choices;
-        if (!go_on(walks, i, layouts, &places))
+        if (!go_on(walks, i, layouts, &places, wide))
             continue;
-        choose_cheapest(layouts->targets[i], weight, tables, &places, &choices);
+        choose_cheapest(layouts->targets[i], weight, tables, &places, &choices, wide);
         EACH_LANE(lane)
             bits[lane] += choices.bits[lane] & places.inside[lane];
-        leave_all(walks, i, &places, choices.magnitudes, choices.quantisers, tables);
+        leave_all(walks, i, &places, choices.magnitudes, choices.quantisers, tables, wide);
     }
 }
 
@@ -355,7 +364,10 @@ EXPORT void layout_foretell(const struct given *given, int64_t count, int64_t we
             add_layout(&layouts, (int)(k - first), given->steps[k], weight);
             fill_targets(given->rows + k * geometry->size, given->step_sizes[k], (int)(k - first), &layouts);
         }
-        foretell(&layouts, (int32_t)weight, found);
+        if (end - first == 1)
+            foretell(&layouts, (int32_t)weight, found, 1);
+        else
+            foretell(&layouts, (int32_t)weight, found, LANES);
         memcpy(bits + first, found, (size_t)(end - first) * sizeof *bits);
     }
 }

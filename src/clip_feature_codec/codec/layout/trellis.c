@@ -51,7 +51,7 @@ struct layouts layouts_in(int64_t *memory, const struct layout_tables *tables, c
         .memory = (int64_t *)(targets + 3 * size),
         .finest = NO_STEP,
     };
-    EACH_LANE(lane)
+    for (int lane = 0; lane < LANES; lane++)
         layouts.steps[lane] = NO_STEP;
     return layouts;
 }
@@ -122,7 +122,7 @@ static void know_means(int lane, struct position *here, const struct paths *path
 
 /* Go on to coefficient i, the k-th that is coded, in lanes that code it. */
 INLINED void turn(int64_t k, int64_t i, const int32_t *inside, struct position *here, const struct paths *paths,
-                  const struct geometry *geometry)
+                  const struct geometry *geometry, const int wide)
 {
     int32_t diagonal = diagonal_of(i, geometry), turning = 0, beginning = 0, begins[LANES];
     EACH_LANE(lane) {
@@ -132,8 +132,8 @@ INLINED void turn(int64_t k, int64_t i, const int32_t *inside, struct position *
         beginning |= begins[lane];
     }
     if (beginning)
-        keep_scores(begins, paths->scores, paths->before, geometry->size);
-    for (int lane = 0; turning && lane < LANES; lane++) {
+        keep_scores(begins, paths->scores, paths->before, geometry->size, wide);
+    for (int lane = 0; turning && lane < wide; lane++) {
         int32_t last = here->diagonals[lane];
         if (!inside[lane] || last == diagonal)
             continue;
@@ -164,7 +164,7 @@ static __attribute__((noinline)) void branch_rarely(int32_t target, int lane, in
 }
 
 INLINED void branch(int64_t i, const struct layouts *layouts, const struct position *here, const struct paths *paths,
-                    struct branching *restrict found, int32_t (*restrict choices)[LANES])
+                    struct branching *restrict found, int32_t (*restrict choices)[LANES], const int wide)
 {
     const struct magnitudes *tables = &layouts->tables->magnitudes;
     int32_t any_rare = 0;
@@ -192,7 +192,7 @@ INLINED void branch(int64_t i, const struct layouts *layouts, const struct posit
         choices[2][lane] = second.even;
         choices[3][lane] = second.odd;
     }
-    for (int lane = 0; any_rare && lane < LANES; lane++) {
+    for (int lane = 0; any_rare && lane < wide; lane++) {
         int32_t target = absolute_32(layouts->targets[i][lane]);
         if (rare(target, found->shifts[lane]))
             branch_rarely(target, lane, layouts->weights[lane], tables, found, choices);
@@ -201,7 +201,7 @@ INLINED void branch(int64_t i, const struct layouts *layouts, const struct posit
 
 /* One step of the Viterbi algorithm, in lanes that are `inside`. */
 INLINED void advance(const struct branching *restrict found, const struct machine *machine,
-                     int32_t *restrict ways, struct position *restrict here)
+                     int32_t *restrict ways, struct position *restrict here, const int wide)
 {
     int32_t after[LAYOUT_STATES][LANES], least_cost[LANES], best[LANES] = {0};
     int32_t by[LANES] = {0};
@@ -246,7 +246,7 @@ INLINED int32_t branch_to(int32_t state, int32_t ways, const struct machine *mac
    they have, lanes are `broken`, and this returns true. */
 INLINED bool append(int64_t k, int64_t i, const struct branching *found, const struct position *here,
                     const struct paths *paths, const struct layout_tables *tables, const struct machine *machine,
-                    int32_t *restrict broken)
+                    int32_t *restrict broken, const int wide)
 {
     const int32_t *choices = *paths->choices[k], *former = paths->states[k - (k > 0)], *ways = paths->ways[k];
     int32_t taken[LANES], scores[LANES], information[LANES], any = 0;
@@ -310,7 +310,7 @@ static void mend_lane(int64_t k, int lane, struct position *here, const struct p
 }
 
 /* Fill in the symbols of the best paths and their quantisers. */
-static void take(struct layouts *layouts, int64_t count, const struct paths *paths)
+INLINED void take(struct layouts *layouts, int64_t count, const struct paths *paths, const int wide)
 {
     for (int64_t k = 0; k < count; k++) {
         int64_t i = paths->coded[k];
@@ -327,7 +327,7 @@ static void take(struct layouts *layouts, int64_t count, const struct paths *pat
     }
 }
 
-void search_layouts(struct layouts *layouts, const struct machine *machine)
+INLINED void search_in(struct layouts *layouts, const struct machine *machine, const int wide)
 {
     const struct geometry *geometry = layouts->geometry;
     struct paths paths = paths_in(layouts->memory, geometry->size);
@@ -347,16 +347,24 @@ void search_layouts(struct layouts *layouts, const struct machine *machine)
             found.inside[lane] = -(found.starts[lane] >= LOWEST);
         }
         paths.coded[count] = i;
-        turn(count, i, found.inside, &here, &paths, geometry);
-        branch(i, layouts, &here, &paths, &found, paths.choices[count]);
-        advance(&found, machine, paths.ways[count], &here);
-        bool any = append(count, i, &found, &here, &paths, layouts->tables, machine, broken);
-        for (int lane = 0; any && lane < LANES; lane++)
+        turn(count, i, found.inside, &here, &paths, geometry, wide);
+        branch(i, layouts, &here, &paths, &found, paths.choices[count], wide);
+        advance(&found, machine, paths.ways[count], &here, wide);
+        bool any = append(count, i, &found, &here, &paths, layouts->tables, machine, broken, wide);
+        for (int lane = 0; any && lane < wide; lane++)
             if (broken[lane])
                 mend_lane(count, lane, &here, &paths, layouts, machine);
         count++;
     }
-    take(layouts, count, &paths);
+    take(layouts, count, &paths, wide);
+}
+
+void search_layouts(struct layouts *layouts, int count, const struct machine *machine)
+{
+    if (count == 1)
+        search_in(layouts, machine, 1);
+    else
+        search_in(layouts, machine, LANES);
 }
 
 /* int64s of memory that `layout_quantise` takes. */
@@ -373,7 +381,7 @@ EXPORT void layout_quantise(const int64_t *targets, int64_t step, int64_t weight
     add_layout(&layouts, 0, step, weight);
     for (int64_t i = 0; i < geometry->size; i++)
         layouts.targets[i][0] = (int32_t)targets[i];
-    search_layouts(&layouts, machine);
+    search_layouts(&layouts, 1, machine);
     for (int64_t i = 0; i < geometry->size; i++) {
         symbols[i] = layouts.symbols[i][0];
         quantisers[i] = layouts.quantisers[i][0];

@@ -36,7 +36,7 @@ INLINED void add_layout(struct layouts *layouts, int lane, int64_t step, int64_t
     layouts->finest = least_32(layouts->finest, (int32_t)step);
 }
 
-/* Fill in symbols and quantisers. */
-void search_layouts(struct layouts *layouts, const struct machine *machine);
+/* Fill in symbols and quantisers of the first `count` lanes. */
+void search_layouts(struct layouts *layouts, int count, const struct machine *machine);
 
 #endif

@@ -115,8 +115,8 @@ struct sums {
 #define PLACE(at, quantiser) ((2 * (at).row + (quantiser)) * (SYMBOLS + 1) << 4 | (at).shift)
 
 /* Say how the symbols of lanes are coded, in place of their quantisers, and add up what becomes of them. */
-static void place_symbols(struct lanes *lanes, const struct magnitudes *tables, const int64_t *mean,
-                          struct sums *sums)
+INLINED void place_in(struct lanes *lanes, const struct magnitudes *tables, const int64_t *mean, struct sums *sums,
+                      const int wide)
 {
     int64_t errors[LANES] = {0}, by_values[LANES] = {0}, by_means[LANES] = {0};
     int32_t drifts[LANES] = {0};
@@ -145,6 +145,15 @@ static void place_symbols(struct lanes *lanes, const struct magnitudes *tables, 
     }
     EACH_LANE(lane)
         sums[lane] = (struct sums){errors[lane], by_values[lane], by_means[lane]};
+}
+
+static void place_symbols(struct lanes *lanes, int64_t count, const struct magnitudes *tables, const int64_t *mean,
+                          struct sums *sums)
+{
+    if (count == 1)
+        place_in(lanes, tables, mean, sums, 1);
+    else
+        place_in(lanes, tables, mean, sums, LANES);
 }
 
 /* Code the symbols of a lane; returns the number of bytes in `buffer`. */
@@ -176,8 +185,8 @@ EXPORT void semantic_code(const struct vectors *vectors, int64_t count, const in
             lanes.weights[i - first] = (int32_t)weights[i];
             fill_targets(vectors, i, (int)(i - first), &lanes);
         }
-        search(&lanes, tables, machine);
-        place_symbols(&lanes, tables, mean, found);
+        search(&lanes, (int)(end - first), tables, machine);
+        place_symbols(&lanes, end - first, tables, mean, found);
         for (int64_t i = first; i < end; i++) {
             sums[i] = found[i - first];
             sizes[i] = write_stream(&lanes, (int)(i - first), tables, out + i * room);
@@ -198,7 +207,7 @@ struct choices {
 
 /* Choose what is cheapest. */
 INLINED void choose_cheapest(const int32_t *restrict targets, int32_t weight, const struct magnitudes *tables,
-                             struct choices *restrict choices)
+                             struct choices *restrict choices, const int wide)
 {
     int32_t any_rare = 0;
     EACH_LANE(lane) {
@@ -208,7 +217,7 @@ INLINED void choose_cheapest(const int32_t *restrict targets, int32_t weight, co
         choices->magnitudes[lane] = best.magnitude;
         choices->bits[lane] = best.bits;
     }
-    for (int lane = 0; any_rare && lane < LANES; lane++) {
+    for (int lane = 0; any_rare && lane < wide; lane++) {
         struct address at = {choices->rows[lane], choices->shifts[lane]};
         struct choice best = cheapest(targets[lane], at, weight, tables);
         choices->quantisers[lane] = best.quantiser;
@@ -218,8 +227,8 @@ INLINED void choose_cheapest(const int32_t *restrict targets, int32_t weight, co
 }
 
 /* What is foretold of the vectors in lanes. */
-static void foretell(const struct vectors *vectors, int64_t first, int64_t end, const struct lanes *lanes,
-                     int32_t weight, const struct magnitudes *tables, struct forecast *forecasts)
+INLINED void foretell(const struct vectors *vectors, int64_t first, int64_t end, const struct lanes *lanes,
+                     int32_t weight, const struct magnitudes *tables, struct forecast *forecasts, const int wide)
 {
     int64_t bits[LANES] = {0}, less[LANES] = {0};
     int32_t drifts[LANES] = {0}, targets[LANES] = {0};
@@ -235,7 +244,7 @@ static void foretell(const struct vectors *vectors, int64_t first, int64_t end, 
             choices.rows[lane] = at.row;
             choices.shifts[lane] = at.shift;
         }
-        choose_cheapest(targets, weight, tables, &choices);
+        choose_cheapest(targets, weight, tables, &choices, wide);
         EACH_LANE(lane) {
             struct address at = {choices.rows[lane], choices.shifts[lane]};
             int32_t inside = -(j < lanes->widths[lane]), gain = lanes->gains[lanes->offsets[lane] + j];
@@ -256,7 +265,10 @@ EXPORT void semantic_foretell(const struct vectors *vectors, int64_t count, int6
     for (int64_t first = 0; first < count; first += LANES) {
         int64_t end = least(first + LANES, count);
         struct lanes lanes = lanes_of(vectors, first, end, tables, memory);
-        foretell(vectors, first, end, &lanes, (int32_t)weight, tables, forecasts);
+        if (end - first == 1)
+            foretell(vectors, first, end, &lanes, (int32_t)weight, tables, forecasts, 1);
+        else
+            foretell(vectors, first, end, &lanes, (int32_t)weight, tables, forecasts, LANES);
     }
 }
 

@@ -94,7 +94,7 @@ static __attribute__((noinline)) void branch_rarely(int32_t target, int lane, in
 
 INLINED void branch(int64_t j, const struct lanes *lanes, const int32_t *restrict drifts,
                     const struct magnitudes *tables, struct branching *restrict found,
-                    int32_t (*restrict choices)[LANES])
+                    int32_t (*restrict choices)[LANES], const int wide)
 {
     int32_t any_rare = 0;
     EACH_LANE(lane) {
@@ -116,7 +116,7 @@ INLINED void branch(int64_t j, const struct lanes *lanes, const int32_t *restric
         choices[2][lane] = second.even;
         choices[3][lane] = second.odd;
     }
-    for (int lane = 0; any_rare && lane < LANES; lane++) {
+    for (int lane = 0; any_rare && lane < wide; lane++) {
         int32_t target = absolute_32(lanes->targets[j][lane]);
         if (rare(target, found->shifts[lane]))
             branch_rarely(target, lane, lanes->weights[lane], tables, found, choices);
@@ -127,7 +127,7 @@ INLINED void branch(int64_t j, const struct lanes *lanes, const int32_t *restric
    quantiser. */
 INLINED void advance(int32_t (*restrict costs)[LANES], int32_t (*restrict after)[LANES],
                      int32_t (*restrict prices)[LANES], const struct kinds *kinds, uint32_t (*restrict ways)[LANES],
-                     int32_t (*restrict cheapest)[LANES])
+                     int32_t (*restrict cheapest)[LANES], const int wide)
 {
     for (int kind = 0; kind < KINDS; kind++) {
         uint32_t by[LANES] = {0};
@@ -164,15 +164,15 @@ struct position {
 
 /* Go on by coefficient j. */
 INLINED void advance_by(int64_t j, struct position *here, const struct lanes *lanes, const struct magnitudes *tables,
-                        const struct kinds *kinds, const struct paths *paths)
+                        const struct kinds *kinds, const struct paths *paths, const int wide)
 {
     struct branching found;
     int32_t cheapest[2][LANES], quantisers[LANES], magnitudes[LANES];
-    branch(j, lanes, here->drifts, tables, &found, paths->choices[j]);
+    branch(j, lanes, here->drifts, tables, &found, paths->choices[j], wide);
     for (int branch = 0; branch < 4; branch++)
         EACH_LANE(lane)
             found.prices[branch][lane] -= here->paid[lane];
-    advance(paths->costs[j & 1], paths->costs[~j & 1], found.prices, kinds, paths->ways[j], cheapest);
+    advance(paths->costs[j & 1], paths->costs[~j & 1], found.prices, kinds, paths->ways[j], cheapest, wide);
     EACH_LANE(lane) {
         int32_t (*prices)[LANES] = found.prices, (*choices)[LANES] = paths->choices[j];
         int32_t first = cheapest[0][lane] + least_32(prices[0][lane], prices[1][lane]);
@@ -193,7 +193,7 @@ INLINED void advance_by(int64_t j, struct position *here, const struct lanes *la
 /* The states in which the best paths end, of lanes of this width. */
 static void finish(int64_t width, const struct lanes *lanes, int32_t (*costs)[LANES], int32_t *states)
 {
-    EACH_LANE(lane) {
+    for (int lane = 0; lane < LANES; lane++) {
         int best = 0;
         for (int state = 1; lanes->widths[lane] == width && state < STATES; state++)
             best = costs[state][lane] < costs[best][lane] ? state : best;
@@ -202,7 +202,8 @@ static void finish(int64_t width, const struct lanes *lanes, int32_t (*costs)[LA
 }
 
 /* Fill in the symbols and quantisers of the paths that end in `states`. */
-static void follow_back(struct lanes *lanes, const struct kinds *kinds, const struct paths *paths, int32_t *states)
+INLINED void follow_back(struct lanes *lanes, const struct kinds *kinds, const struct paths *paths, int32_t *states,
+                         const int wide)
 {
     for (int64_t j = lanes->widest - 1; j >= 0; j--) {
         const int32_t *choices = paths->choices[j][0], *targets = lanes->targets[j];
@@ -223,7 +224,8 @@ static void follow_back(struct lanes *lanes, const struct kinds *kinds, const st
     }
 }
 
-void search(struct lanes *lanes, const struct magnitudes *tables, const struct machine *machine)
+INLINED void search_in(struct lanes *lanes, const struct magnitudes *tables, const struct machine *machine,
+                       const int wide)
 {
     struct paths paths = paths_in(lanes->memory, lanes->widest);
     struct kinds kinds = kinds_of(machine);
@@ -237,10 +239,18 @@ void search(struct lanes *lanes, const struct magnitudes *tables, const struct m
         EACH_LANE(lane)
             end = lanes->widths[lane] > begin ? least(end, lanes->widths[lane]) : end;
         for (int64_t j = begin; j < end; j++)
-            advance_by(j, &here, lanes, tables, &kinds, &paths);
+            advance_by(j, &here, lanes, tables, &kinds, &paths, wide);
         finish(end, lanes, paths.costs[end & 1], states);
     }
-    follow_back(lanes, &kinds, &paths, states);
+    follow_back(lanes, &kinds, &paths, states, wide);
+}
+
+void search(struct lanes *lanes, int count, const struct magnitudes *tables, const struct machine *machine)
+{
+    if (count == 1)
+        search_in(lanes, tables, machine, 1);
+    else
+        search_in(lanes, tables, machine, LANES);
 }
 
 /* int64s of memory that `semantic_quantise` takes. */
@@ -259,7 +269,7 @@ EXPORT void semantic_quantise(const int64_t *targets, const int64_t *levels, con
     lanes.weights[0] = (int32_t)weight;
     for (int64_t j = 0; j < width; j++)
         lanes.targets[j][0] = (int32_t)targets[j];
-    search(&lanes, tables, machine);
+    search(&lanes, 1, tables, machine);
     for (int64_t j = 0; j < width; j++)
         symbols[j] = lanes.symbols[j][0];
 }

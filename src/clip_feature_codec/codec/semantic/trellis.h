@@ -36,7 +36,7 @@ INLINED int32_t level_in(const struct lanes *lanes, int64_t j, int lane)
     return (int32_t)lanes->scales[j] - lanes->steps[lane];
 }
 
-/* Fill in the best paths' symbols and quantisers. */
-void search(struct lanes *lanes, const struct magnitudes *tables, const struct machine *machine);
+/* Fill in the best paths' symbols and quantisers in the first `count` lanes. */
+void search(struct lanes *lanes, int count, const struct magnitudes *tables, const struct machine *machine);
 
 #endif
