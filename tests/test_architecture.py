@@ -24,18 +24,20 @@ ROOM_OF = {
 # From the top down; a group imports from itself and from the levels below it.
 LEVELS = [
     {"cli"},
+    {"serve"},
+    {"desktop", "pillow", "thumbnailer"},
     {"api", "evaluate"},
-    {"fit", "sharing"},
+    {"distributed", "fit", "sharing"},
     {"encode", "reconstruct", "decoding", "train", "outputs"},
     {"decoders"},
     {"store", "embed", "diffusion", "preview", "sources"},
     {"bundle"},
     {"codec", "images"},
     {"graphs", "parallel"},
-    {"devices", "hub", "packs", "progress", "stream_source", "weights"},
+    {"devices", "hub", "links", "packs", "progress", "stream_source", "weights"},
     {"files"},
     {"arguments", "extras"},
-    {"errors", "names", "lazy", "__init__"},
+    {"errors", "names", "places", "lazy", "__init__"},
 ]
 HEIGHT = {group: -level for level, groups in enumerate(LEVELS) for group in groups}
 

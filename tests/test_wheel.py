@@ -57,6 +57,8 @@ def test_a_wheel_works_in_a_fresh_environment(compiler: str, tmp_path: Path):
     names = zipfile.ZipFile(wheel).namelist()
     assert [name for name in names if name.startswith("clip_feature_codec/codec/libloops.")]
     assert [name for name in names if name.endswith((".c", ".h"))] == []
+    for page in ("package.json", "index.d.ts", "src/index.js", "view/index.html", "vendor/lean-qr.js"):
+        assert f"clip_feature_codec/web/{page}" in names
     run(python, "-m", "pip", "install", "--quiet", "--no-deps", wheel)
     printed = run(python, "-I", "-c", DECODE, GOLDEN)
     assert printed.startswith(str(tmp_path))

@@ -90,6 +90,7 @@ def export_graph(
             dynamic_axes={name: {0: "rows"} for name in (*inputs, "output")},
         )
         model = onnx.load(whole)
+    narrow_constants(model.graph)
     point_into(model.graph, weights, prefix)
     write_atomic(path, model.SerializeToString())
     graph = Graph(path)
@@ -100,6 +101,14 @@ def export_graph(
         # An axis that tracing has made a constant, as `len` does, goes wrong in another number of rows.
         if found.shape != expected.shape or np.abs(found - expected).max() > 1e-3 * np.abs(expected).max():
             raise SystemExit(f"{path}: for {len(rows)} rows, the graph is not what the network is")
+
+
+def narrow_constants(graph: onnx.GraphProto) -> None:
+    """Make float32 of constants that are float64, which browsers' graphics processors do not have."""
+    for value in [attribute.t for node in graph.node for attribute in node.attribute]:
+        if value.data_type == onnx.TensorProto.DOUBLE:
+            narrow = onnx.numpy_helper.to_array(value).astype(np.float32)
+            value.CopyFrom(onnx.numpy_helper.from_array(narrow, value.name))
 
 
 def point_into(graph: onnx.GraphProto, weights: Path, prefix: str) -> None:

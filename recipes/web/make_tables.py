@@ -1,6 +1,6 @@
 """Write the tables that the browser's decoder needs, from those of the package.
 
-    python recipes/web/make_tables.py web/src/tables.js
+    python recipes/web/make_tables.py src/clip_feature_codec/web/src/tables.js
 
 Run it when the built-in pack gets another codec; a test says when that is forgotten.
 """
@@ -19,14 +19,14 @@ def module() -> str:
     """The JavaScript module with the built-in codec's layout tables, base64 inside."""
     codec = ClipCodec.load().features
     tables = codec.layout.to_json()
-    lines = [f'  {name}: of({_KINDS.get(name, "Int16Array")}, "{text}"),' for name, text in tables.items()]
+    lines = [
+        f'  {name}: integers({_KINDS.get(name, "Int16Array")}, "{text}"),' for name, text in tables.items()
+    ]
     return "\n".join(
         [
             "// Made by recipes/web/make_tables.py from the package's tables: do not edit.",
             "",
-            "function of(Kind, text) {",
-            "  return new Kind(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);",
-            "}",
+            'import { integers } from "./base64.js";',
             "",
             "/** Tables of the layout layer (docs/clp-format.md), and the identity of the built-in codec. */",
             "export const TABLES = {",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -171,8 +172,13 @@ def bundles_near(stream: Path | None) -> Iterator[Bundle]:
             yield Bundle.find(folder / CODEC_FILE)
         if has_pictures(folder):
             break
-    for name in pack_names():
-        yield Bundle.find(name)
+    yield from map(_inside, pack_names())
+
+
+@cache
+def _inside(name: str) -> Bundle:
+    """The pack inside the package of this name, whose tables are read once for all streams."""
+    return Bundle.find(name)
 
 
 def bundle_of(blob: bytes, candidates: Iterable[Bundle]) -> tuple[Bundle, Stream]:

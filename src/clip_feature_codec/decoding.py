@@ -19,12 +19,15 @@ _STREAMS_AT_ONCE = 256
 Deferred = Callable[[], Image.Image]
 """Gives a picture, in whatever thread it is called: it is there already, or made then."""
 
+Show = Callable[[Sequence[Stream]], Iterable[Deferred]]
+"""Gives the pictures of streams, in order."""
+
 
 def decode_store(
     store: Store,
     entries: Sequence[Entry],
     out_dir: Path,
-    show: Callable[[Sequence[Stream]], Iterable[Deferred]],
+    show: Show,
     made_with: str,
     *,
     layer: str | None = None,

@@ -59,6 +59,10 @@ class OutputError(CodecError):
     """An output cannot be written, or would replace what must not be lost."""
 
 
+class ClusterError(CodecError):
+    """A Ray cluster cannot be reached, lacks what work on it needs, or cannot do it."""
+
+
 class MissingExtraError(CodecError):
     """Something needs a package that comes with an extra, and that is not installed."""
 

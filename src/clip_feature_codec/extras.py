@@ -14,6 +14,9 @@ EXTRAS = {
     "diffusers": _CLIP | {"accelerate", "diffusers", "transformers"},
     "lance": {"lance", "lancedb", "pyarrow"},
     "packed": {"pyarrow"},
+    "ray": {"pyarrow", "ray"},
+    "remote": {"aiohttp", "fsspec", "s3fs"},
+    "serve": {"starlette", "uvicorn"},
     "train": _CLIP | {"accelerate", "tensorboard"},
     "eval": _CLIP
     | {"ai_edge_litert", "bjontegaard", "blurhash", "jinja2", "lpips", "matplotlib", "pyarrow"}

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+CLP_MIME = "image/x-clp"
+"""The MIME type of ``.clp`` files; registered with nobody."""
+VIEWER_PAGE = "http://127.0.0.1:8140/view"
+"""Where clip-codec serve, left to its defaults, has the viewer page."""
 CODEC_FILE = "codec.json"
 """The tables that streams are coded with, in a store, in a pack, or alone."""
 MANIFEST_FILE = "manifest.sqlite"

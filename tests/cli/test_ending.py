@@ -47,7 +47,7 @@ def interrupt(*_: object, **__: object) -> None:
 @pytest.mark.parametrize(
     ("line", "name", "said"),
     [
-        ("encode photos -o new --codec store", "clip_feature_codec.encode.encode_folder", AGAIN),
+        ("encode photos -o new --codec store", "clip_feature_codec.encode.encode_source", AGAIN),
         ("transcode store -o new", "clip_feature_codec.store.transcoding.transcode_store", AGAIN),
         ("train store --force", "clip_feature_codec.train.diffusion_train.train_diffusion", AGAIN),
         ("eval store --quiet", "clip_feature_codec.evaluate.evaluation.Evaluator.run", AGAIN),

@@ -69,7 +69,7 @@ def test_stores_with_pictures_of_the_same_names_keep_all_in_one_folder(
 def test_the_result_says_what_each_stream_has_become_and_how_far_it_is(
     tmp_path: Path, codec: FeatureCodec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transcoding, "_STREAMS_AT_ONCE", 2)
+    monkeypatch.setattr(transcoding, "STREAMS_AT_ONCE", 2)
     store = make_store(tmp_path / "one", codec, [f"{i}.jpg" for i in range(5)], 1)
     damaged = store.stream_path(store.entries[3])
     damaged.write_bytes(b"damaged")
@@ -91,7 +91,7 @@ def test_the_result_says_what_each_stream_has_become_and_how_far_it_is(
 def test_what_cannot_be_is_found_before_anything_is_written(
     tmp_path: Path, codec: FeatureCodec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transcoding, "_STREAMS_AT_ONCE", 1)
+    monkeypatch.setattr(transcoding, "STREAMS_AT_ONCE", 1)
     store = make_store(tmp_path / "one", codec, ["a.jpg"], 1)
     layouts = make_layouts(codec, 1)
     store.add(tmp_path, [NewPicture("b.jpg", 4, 4, 1, 1)], Layers(None, layouts), Rate(layers="layout"))
@@ -115,7 +115,7 @@ def test_an_empty_store_becomes_an_empty_store(tmp_path: Path, codec: FeatureCod
 def test_killed_it_goes_on_where_it_was(
     tmp_path: Path, codec: FeatureCodec, packed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transcoding, "_STREAMS_AT_ONCE", 2)
+    monkeypatch.setattr(transcoding, "STREAMS_AT_ONCE", 2)
     store = make_store(tmp_path / "one", codec, [f"{i}.jpg" for i in range(9)], 1)
     store.stream_path(store.entries[1]).write_bytes(b"damaged")
     coded: list[int] = []

@@ -1,4 +1,4 @@
-"""Trains in a process of its own: ``train_worker.py fit|ranks FOLDER OPTIONS`` (OPTIONS: JSON)."""
+"""Trains in a process of its own: ``train_worker.py fit|ranks|store FOLDER OPTIONS`` (OPTIONS: JSON)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from train_helpers import SPACE, SlowPairs, tiny_config, tiny_pairs
 
 from clip_feature_codec.train.dataset import Pool
-from clip_feature_codec.train.diffusion_train import fit
+from clip_feature_codec.train.diffusion_train import fit, train_diffusion
 from clip_feature_codec.train.loop import Loop
 from clip_feature_codec.train.order import BatchOrder
 from clip_feature_codec.train.state import TrainingState
@@ -19,7 +19,11 @@ from clip_feature_codec.train.state import TrainingState
 
 def main() -> None:
     torch.set_num_threads(1)
-    mode, folder, config = sys.argv[1], Path(sys.argv[2]), tiny_config(**json.loads(sys.argv[3]))
+    mode, folder, options = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
+    if mode == "store":
+        train_diffusion(folder, device="cpu", cache=folder.parent / "cache", **options)
+        return
+    config = tiny_config(**options)
     pairs = tiny_pairs()
     if mode == "fit":
         slow = SlowPairs(pairs.images.numpy(), pairs.vectors.numpy()[:, 0])

@@ -58,6 +58,13 @@ packed_option = click.option(
     is_flag=True,
     help="Make a packed store, of Parquet shards instead of a file for each picture.",
 )
+ray_option = click.option(
+    "--ray",
+    "ray_address",
+    metavar="ADDRESS",
+    help="Work on a Ray cluster: host:port, auto for the one that this machine belongs to, or local to start "
+    "one here. New stores are packed.",
+)
 json_option = click.option(
     "--json",
     "json_path",

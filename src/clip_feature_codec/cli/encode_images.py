@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +22,7 @@ from clip_feature_codec.cli.common import (
     quiet_option,
     raise_failures,
     rate_options,
+    ray_option,
     read_picture,
     remark,
     remark_on_model,
@@ -26,7 +30,14 @@ from clip_feature_codec.cli.common import (
     write_bytes,
     write_json,
 )
-from clip_feature_codec.cli.paths import IN_FOLDER, IN_PATH, NamedOrOnHub, OutputPath
+from clip_feature_codec.cli.paths import (
+    IN_FOLDER,
+    NamedOrOnHub,
+    OutputPath,
+    SourceName,
+    absolute,
+    absolute_source,
+)
 from clip_feature_codec.cli.reporting import resumable
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.outputs.kinds import STORE, STREAM
@@ -34,6 +45,7 @@ from clip_feature_codec.outputs.kinds import STORE, STREAM
 if TYPE_CHECKING:
     from clip_feature_codec.codec.feature_codec import FeatureCodec
     from clip_feature_codec.codec.space import ClipSpace
+    from clip_feature_codec.distributed.encoding import RayEncoding
     from clip_feature_codec.embed import Embedder
     from clip_feature_codec.encode import EncodeResult
 
@@ -55,7 +67,7 @@ _folder_options = stack(
     click.option(
         "--sync",
         is_flag=True,
-        help="Also take out what was deleted from the folder, and follow what was moved in it.",
+        help="Also take out what is gone from the source, and follow what was moved in a folder.",
     ),
     click.option(
         "--codec",
@@ -66,13 +78,19 @@ _folder_options = stack(
     model_options,
     device_option,
     packed_option,
+    ray_option,
+    click.option(
+        "--embedder-cores",
+        type=click.IntRange(min=1),
+        help="With --ray: cores of each process that embeds, where there is no GPU. [default: 1]",
+    ),
     json_option,
     quiet_option,
 )
 
 
 @click.command("encode", cls=Command)
-@click.argument("source", type=IN_PATH)
+@click.argument("source", type=SourceName())
 @click.option(
     "-o",
     "--out",
@@ -81,19 +99,24 @@ _folder_options = stack(
     help="The .clp file (- is standard output), or the store.",
 )
 @_folder_options
-def encode(source: Path, out: Path, **options: Any) -> None:
-    """Encode a picture to a .clp file, or a folder of pictures to a store.
+def encode(source: str, out: Path, **options: Any) -> None:
+    """Encode a picture to a .clp file, or many pictures to a store.
 
-    SOURCE is a picture (- is standard input) or a folder, which is searched recursively. Run again, it
-    encodes what is new or was interrupted.
+    SOURCE is a picture (- is standard input); or a folder, which is searched recursively; or tars, as
+    WebDataset makes them, or Parquet files with a column of pictures: one, several by a pattern such as
+    'x-{000..099}.tar' or 'x-*.parquet', or a folder of them. Folders and archives may also be on object
+    storage: s3://bucket/x/. Run again, it encodes what is new or was interrupted.
     """
-    if source.is_dir():
-        _encode_folder(source, out, **options)
+    from clip_feature_codec.sources.patterns import is_source
+
+    if is_source(source):
+        _encode_source(source, out, **options)
     else:
-        for name in ("sync", "packed"):
-            if options[name]:
-                raise ConfigError(f"{source} is a file; --{name} is for a folder of pictures: leave it out")
-        _encode_picture(source, out, **options)
+        for name in ("sync", "packed", "ray_address", "embedder_cores"):
+            if options.pop(name):
+                option = name.removesuffix("_address").replace("_", "-")
+                raise ConfigError(f"{source} is a file; --{option} is for a folder of pictures: leave it out")
+        _encode_picture(Path(source), out, **options)
 
 
 @click.command("encode_images", cls=Command)
@@ -102,14 +125,16 @@ def encode(source: Path, out: Path, **options: Any) -> None:
 @_folder_options
 def main(img_dir: Path, out_dir: Path, **options: Any) -> None:
     """Encode a folder of pictures into CLIP features and build a store."""
-    _encode_folder(img_dir, out_dir, **options)
+    _encode_source(str(img_dir), out_dir, **options)
 
 
-def _encode_folder(
-    img_dir: Path,
+def _encode_source(
+    source: str,
     out_dir: Path,
     sync: bool,
     packed: bool,
+    ray_address: str | None,
+    embedder_cores: int | None,
     batch_size: int,
     workers: int | None,
     codec_path: str | None,
@@ -121,32 +146,64 @@ def _encode_folder(
     max_pixels: int,
     **options: Any,
 ) -> None:
-    from clip_feature_codec.encode import encode_folder
+    from clip_feature_codec.encode import encode_source
 
     rate = make_rate(options)
     embedder = None
     if rate.layers != "layout":
-        embedder = _embedder(out_dir, codec_path, model, pretrained, device)
+        here = "cpu" if ray_address else device  # where it only says how pictures are read
+        embedder = _embedder(out_dir, codec_path, model, pretrained, here)
         remark_on_model(embedder.space, quiet)
     codec = _tables(out_dir, codec_path, embedder.space if embedder else None, model)
-    with resumable(), ProgressBars(quiet) as progress:
-        result = encode_folder(
-            img_dir,
+    with resumable(), ProgressBars(quiet) as progress, ExitStack() as stack:
+        elsewhere = None
+        if ray_address:
+            if workers is not None:
+                raise ConfigError("--workers are processes of one machine: leave it out, or --ray")
+            space = embedder.space if embedder else None
+            elsewhere = stack.enter_context(
+                _on_ray(ray_address, space, model, pretrained, device, embedder_cores or 1)
+            )
+            source = absolute_source(source)
+        elif embedder_cores:
+            raise ConfigError("--embedder-cores says what --ray should do: leave it out")
+        result = encode_source(
+            source,
             out_dir,
             embedder,
             codec,
             rate,
             sync=sync,
-            packed=packed,
+            packed=packed or elsewhere is not None,
             batch_size=batch_size,
             workers=workers,
             max_pixels=max_pixels,
             progress=progress,
+            elsewhere=elsewhere,
         )
     record = _record(out_dir, result)
     _remark_on(record, sync, quiet)
     write_json(record, json_path)
     raise_failures(result.failures, result.added + result.unchanged + len(result.failures))
+
+
+@contextmanager
+def _on_ray(
+    address: str,
+    space: ClipSpace | None,
+    model: str | None,
+    pretrained: str | None,
+    device: str,
+    cores: int,
+) -> Iterator[RayEncoding]:
+    """A cluster that encodes, with the model of a space in processes of its own."""
+    from clip_feature_codec.distributed.cluster import connected
+    from clip_feature_codec.distributed.encoding import RayEncoding
+    from clip_feature_codec.embed import embedder_for
+
+    load = partial(embedder_for, space, absolute(model), absolute(pretrained), device) if space else None
+    with connected(address):
+        yield RayEncoding(load, device, cores)
 
 
 def _remark_on(record: dict[str, Any], sync: bool, quiet: bool) -> None:
@@ -160,6 +217,9 @@ def _remark_on(record: dict[str, Any], sync: bool, quiet: bool) -> None:
     remark(text.format(**record, failed=failed, mean=mean), quiet)
     if record["skipped"]:
         remark(f"skipped: {count_kinds(record['skipped'])}", quiet)
+    if record["skipped_inside"]:
+        inside = ", ".join(f"{count} {kind}" for kind, count in record["skipped_inside"].items())
+        remark(f"skipped in archives: {inside}", quiet)
 
 
 def _record(out_dir: Path, result: EncodeResult) -> dict[str, Any]:
@@ -174,6 +234,7 @@ def _record(out_dir: Path, result: EncodeResult) -> dict[str, Any]:
         "bytes": totals.bytes,
         "profile": result.store.codec.profile,
         "skipped": result.skipped,
+        "skipped_inside": dict(result.skipped_inside.most_common()),
         "failures": [{"image": image, "reason": reason} for image, reason in result.failures],
     }
 

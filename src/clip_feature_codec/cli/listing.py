@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clip_feature_codec.files import printable
+from clip_feature_codec.places import is_url
 
 if TYPE_CHECKING:
     from clip_feature_codec.store.manifest import Entry
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 
 def describe(store: Store, entry: Entry) -> dict[str, Any]:
     """What JSON says of a picture: its name, where it was when it was coded, and whether it is gone."""
-    source = store.source_path(entry)
+    place = store.source_place(entry)
     return {
         "name": entry.name,
-        "source": str(source.parent.resolve() / source.name),
+        "source": place if is_url(place) else str(Path(place).parent.resolve() / Path(place).name),
         "missing": store.is_missing(entry),
     }
 

@@ -14,6 +14,7 @@ _COMMANDS = {
     "decode": "reconstruct_diffusion:decode",
     "info": "info:info",
     "search": "search:search",
+    "serve": "serve:serve",
     "transcode": "transcode:transcode",
     "pack": "pack:pack",
     "unpack": "pack:unpack",
@@ -24,6 +25,8 @@ _COMMANDS = {
     "train": "train:train",
     "eval": "eval:evaluate",
     "compare": "compare:compare",
+    "link": "link:link",
+    "desktop": "desktop:desktop",
     "demo": "demo:demo",
 }
 """Where each command is: module of this room, and name in it."""

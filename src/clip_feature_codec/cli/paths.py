@@ -13,6 +13,7 @@ from clip_feature_codec.hub import is_hub_name
 from clip_feature_codec.names import ADDED
 from clip_feature_codec.outputs import FileKind, FolderKind
 from clip_feature_codec.packs import pack_folder
+from clip_feature_codec.places import is_url
 
 IN_PATH = click.Path(exists=True, allow_dash=True, path_type=Path)
 IN_FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
@@ -35,6 +36,29 @@ class NamedOrOnHub(click.Path):
         if not (pack_folder(main) or is_hub_name(main)):
             super().convert(main, param, ctx)
         return text
+
+
+def absolute(name: str | None) -> str | None:
+    """A file or folder that is there by its whole path, for processes in other folders; other names as is."""
+    return str(Path(name).resolve()) if name and Path(name).exists() else name
+
+
+def absolute_source(name: str) -> str:
+    """A source for processes in other folders (see `open_source`)."""
+    return name if is_url(name) else str(Path.cwd() / name)
+
+
+class SourceName(click.Path):
+    """A file or folder that is there, or archives and places elsewhere, as `open_source` takes them."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, allow_dash=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read a name; whether archives and what is elsewhere are there is found out when they are listed."""
+        from clip_feature_codec.sources.patterns import is_source
+
+        return os.fspath(value if is_source(os.fspath(value)) else super().convert(value, param, ctx))
 
 
 _SLASHES = tuple(filter(None, (os.sep, os.altsep)))
@@ -75,6 +99,8 @@ class OutputPath(click.Path):
         """Give the kind that the path becomes, by the values of all parameters."""
         if len(self._kinds) == 1:
             return self._kinds[0]
-        source: Path | None = params[self._by]
-        chosen = FolderKind if source is None or source.is_dir() else FileKind
+        from clip_feature_codec.sources.patterns import is_source
+
+        source: str | Path | None = params[self._by]
+        chosen = FolderKind if source is None or is_source(str(source)) else FileKind
         return next(kind for kind in self._kinds if isinstance(kind, chosen))

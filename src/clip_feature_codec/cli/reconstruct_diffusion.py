@@ -21,13 +21,14 @@ from clip_feature_codec.cli.common import (
     naming,
     quiet_option,
     raise_failures,
+    ray_option,
     remark,
     remark_on_model,
     stack,
     write_bytes,
 )
 from clip_feature_codec.cli.painting import make_paint_options, paint_options
-from clip_feature_codec.cli.paths import IN_FILE, IN_FOLDER, IN_PATH, OutputPath
+from clip_feature_codec.cli.paths import IN_FILE, IN_FOLDER, IN_PATH, OutputPath, absolute
 from clip_feature_codec.cli.reporting import resumable
 from clip_feature_codec.cli.streams import open_stream
 from clip_feature_codec.errors import ConfigError
@@ -71,7 +72,15 @@ _decode_options = stack(decoder_option, paint_options, batch_option, device_opti
     is_flag=True,
     help="Show the layout layer alone, blurred, without any network.",
 )
-def decode(source: Path, out: Path, codec_path: str | None, names: tuple[str, ...], **options: Any) -> None:
+@ray_option
+def decode(
+    source: Path,
+    out: Path,
+    codec_path: str | None,
+    names: tuple[str, ...],
+    ray_address: str | None,
+    **options: Any,
+) -> None:
     """Paint the picture of a .clp file, or of every stream of a store.
 
     SOURCE is a .clp file (- is standard input) or a store; the pictures of a store become PNG files in the
@@ -82,9 +91,13 @@ def decode(source: Path, out: Path, codec_path: str | None, names: tuple[str, ..
     if source.is_dir():
         if codec_path:
             raise ConfigError("a store is decoded with its own tables: leave out --codec")
-        _decode_store(source, out, names=names, **options)
+        if names and ray_address:
+            raise ConfigError("--ray decodes a whole store, --name chooses from it: leave one of them out")
+        _decode_store(source, out, names=names, ray_address=ray_address, **options)
     elif names:
         raise ConfigError(f"{source} is one stream; --name chooses from a store: leave it out")
+    elif ray_address:
+        raise ConfigError(f"{source} is one stream; --ray is for a store: leave it out")
     else:
         _decode_file(source, out, codec_path, **options)
 
@@ -127,6 +140,7 @@ def _decode_store(
     quiet: bool,
     names: tuple[str, ...] = (),
     preview_only: bool = False,
+    ray_address: str | None = None,
     **options: Any,
 ) -> None:
     from clip_feature_codec.bundle import Bundle
@@ -135,14 +149,23 @@ def _decode_store(
 
     store = open_store(store_dir)
     entries = [_named(store, name) for name in names] if names else store.entries
+    if ray_address:  # where it works, the current folder is another
+        store_dir = store_dir.resolve()
+        options["decoder"] = absolute(options["decoder"])
     bundle = Bundle.find(store_dir)
     decoder = None if preview_only else options["decoder"] or bundle.decoder
     show = _Show(bundle, quiet, preview_only=preview_only, **options)
-    layer = "layout" if preview_only else None
+    made_with, layer = _made_with(decoder, options), "layout" if preview_only else None
     with resumable(), ProgressBars(quiet) as bars:
-        failures = decode_store(
-            store, entries, out, show, _made_with(decoder, options), layer=layer, progress=bars
-        )
+        if ray_address is None:
+            failures = decode_store(store, entries, out, show, made_with, layer=layer, progress=bars)
+        else:
+            from clip_feature_codec.distributed.cluster import connected
+            from clip_feature_codec.distributed.decoding import decode_on_ray
+
+            device = None if preview_only else options["device"]
+            with connected(ray_address):
+                failures = decode_on_ray(store, out, show, made_with, device, layer=layer, progress=bars)
     remark(f"{out}: {len(entries) - len(failures)} pictures", quiet)
     raise_failures(failures, len(entries))
 

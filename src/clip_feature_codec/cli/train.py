@@ -25,7 +25,7 @@ from clip_feature_codec.cli.common import (
 from clip_feature_codec.cli.paths import NAMED_FILE, OutputPath
 from clip_feature_codec.cli.reporting import resumable
 from clip_feature_codec.files import STDIO
-from clip_feature_codec.outputs.kinds import TRAINED_STORE
+from clip_feature_codec.outputs.kinds import CACHE, TRAINED_STORE
 
 
 class TrainCommand(Command):
@@ -82,6 +82,11 @@ def _integers(text: str) -> tuple[int, ...]:
     type=NAMED_FILE,
     help="Decoder of the same CLIP model to begin with.",
 )
+@click.option(
+    "--cache",
+    type=OutputPath(CACHE),
+    help="Folder that keeps pictures at their training size, so that each is decoded once.",
+)
 @click.option("--restart", is_flag=True, help="Forget an earlier training in this store.")
 @max_pixels_option
 @model_options
@@ -91,6 +96,7 @@ def train(
     store: Path,
     dry_run: bool,
     init: Path | None,
+    cache: Path | None,
     restart: bool,
     max_pixels: int,
     model: str | None,
@@ -122,6 +128,7 @@ def train(
             init=init,
             restart=restart,
             max_pixels=max_pixels,
+            cache=cache,
             progress=bars,
             **config.to_dict(),
         )

@@ -17,6 +17,7 @@ from clip_feature_codec.cli.common import (
     quiet_option,
     raise_failures,
     rate_options,
+    ray_option,
     remark,
     write_bytes,
     write_json,
@@ -24,6 +25,7 @@ from clip_feature_codec.cli.common import (
 from clip_feature_codec.cli.paths import IN_PATH, NamedOrOnHub, OutputPath
 from clip_feature_codec.cli.reporting import resumable
 from clip_feature_codec.cli.streams import open_stream
+from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.outputs.kinds import STORE, STREAM
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     help="Tables of the new streams: a store or a codec.json. [default: those of the old ones]",
 )
 @packed_option
+@ray_option
 @json_option
 @quiet_option
 def transcode(
@@ -56,6 +59,7 @@ def transcode(
     out: Path,
     codec_path: str | None,
     packed: bool,
+    ray_address: str | None,
     json_path: Path | None,
     quiet: bool,
     **options: Any,
@@ -73,9 +77,11 @@ def transcode(
     codec = Bundle.find(codec_path).codec if codec_path else None
     failures: list[tuple[str, str]] = []
     if source.is_dir():
-        result = _transcode_store(source, out, rate, codec, packed, quiet)
+        result = _transcode_store(source, out, rate, codec, packed, ray_address, quiet)
         streams, before, after = result.streams, result.bytes_before, result.bytes_after
         failures = result.failures
+    elif ray_address:
+        raise ConfigError(f"{source} is one stream; --ray is for a store: leave it out")
     else:
         streams, (before, after) = 1, _transcode_file(source, out, rate, codec)
     record = {"out": str(out), "streams": streams, "bytes_before": before, "bytes_after": after}
@@ -87,13 +93,26 @@ def transcode(
 
 
 def _transcode_store(
-    source: Path, out: Path, rate: Rate, codec: FeatureCodec | None, packed: bool, quiet: bool
+    source: Path,
+    out: Path,
+    rate: Rate,
+    codec: FeatureCodec | None,
+    packed: bool,
+    ray_address: str | None,
+    quiet: bool,
 ) -> TranscodeResult:
     from clip_feature_codec.store.opening import open_store
     from clip_feature_codec.store.transcoding import transcode_store
 
+    store = open_store(source)
     with resumable(), ProgressBars(quiet) as progress:
-        return transcode_store(open_store(source), out, rate, codec, progress, packed=packed)
+        if ray_address is None:
+            return transcode_store(store, out, rate, codec, progress, packed=packed)
+        from clip_feature_codec.distributed.cluster import connected
+        from clip_feature_codec.distributed.transcoding import RayTranscoding
+
+        with connected(ray_address):
+            return transcode_store(store, out, rate, codec, progress, packed=True, elsewhere=RayTranscoding())
 
 
 def _transcode_file(source: Path, out: Path, rate: Rate, codec: FeatureCodec | None) -> tuple[int, int]:

@@ -1,5 +1,5 @@
-"""Encoding a folder of pictures."""
+"""Encoding pictures into a store."""
 
-from clip_feature_codec.encode.folder import BATCH_SIZE, EncodeResult, encode_folder
+from clip_feature_codec.encode.encoding import BATCH_SIZE, EncodeResult, encode_folder, encode_source
 
-__all__ = ["BATCH_SIZE", "EncodeResult", "encode_folder"]
+__all__ = ["BATCH_SIZE", "EncodeResult", "encode_folder", "encode_source"]

@@ -1,159 +1,179 @@
-"""The work of an encoding that is under way: which pictures share a batch, and the batches that are done.
+"""The plan of an encoding that is under way: which files share a batch, fixed before the first is embedded.
 
-It lies in a folder of its own until the store is written, so that a killed run can be taken up again.
+It is kept until the store is written, so that a killed run can be taken up again: after it, other pictures
+would be left to share batches. Batches are read from it one by one.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-import zipfile
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from clip_feature_codec.encode.batches import Batch, Run, StoreKnown, digest, spread
+from clip_feature_codec.files import atomic_writer
+from clip_feature_codec.places import place_in
+from clip_feature_codec.sources.files import File
+from clip_feature_codec.sources.protocol import Known, Notes, Part, Source, SourcePicture
 
-from clip_feature_codec.codec.bitstream import LAYERS
-from clip_feature_codec.codec.layers import Layers
-from clip_feature_codec.errors import StoreError
-from clip_feature_codec.files import atomic_writer, write_atomic
-from clip_feature_codec.store.writing import NewPicture
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A batch that is done.
-
-    Attributes:
-        pictures: the N that could be read.
-        layers: what they are coded from; None where N is 0.
-        failures: (path, reason) of those that could not be read.
-        lengths: of the vectors before they were brought to unit length, (N,), where they are known.
-    """
-
-    pictures: list[NewPicture]
-    layers: Layers | None
-    failures: list[tuple[str, str]]
-    lengths: NDArray[np.float32] | None = None
-
-    @property
-    def vectors(self) -> NDArray[np.float32] | None:
-        """The pictures' CLIP vectors, (N, D), where they have been embedded."""
-        return self.layers.semantic if self.layers else None
+_FILE = "plan.jsonl"
+_RUNS, _LONGEST_RUN = 1024, 32
+"""So many runs are made at least, where there are batches enough, and of so many batches at most."""
+_Planned = tuple[int, list[File]]
+"""How many files of a batch are not in the store yet, and all files of it."""
 
 
 class Plan:
-    """Which pictures share a batch, fixed before the first is embedded; made by `make`.
+    """The batches of a source whose pictures are files (see `batches.Batches`); made by `make`.
 
     Attributes:
-        chunks: the batches, each a list of paths inside the folder being encoded.
+        total: how many pictures there are in them.
     """
 
-    def __init__(self, folder: Path, img_dir: Path, chunks: list[list[str]]) -> None:
-        self._folder = folder
-        self._img_dir = img_dir
-        self.chunks = chunks
+    def __init__(self, path: Path, root: str, count: int, total: int) -> None:
+        self._path, self._root, self._count = path.resolve(), root, count
+        self.total: int | None = total
 
     @classmethod
     def make(
-        cls,
-        folder: Path,
-        img_dir: Path,
-        present: Collection[str],
-        todo: Sequence[str],
-        fingerprint: str,
-        layers: str,
-        batch_size: int,
+        cls, folder: Path, source: Source, known: StoreKnown, head: Mapping[str, object], size: int
     ) -> Plan:
-        """Go on with the plan of an interrupted run, and add what is new as chunks of its own.
+        """Go on with the plan of an interrupted run, and add what is new as batches of its own.
 
         Args:
-            folder: where the plan and its finished chunks are kept.
-            img_dir: the folder being encoded.
-            present: all pictures in it, as paths inside it.
-            todo: those to encode, in order.
-            fingerprint: of the CLIP space.
-            layers: which layers the chunks are made for.
-            batch_size: pictures in a chunk.
+            folder: where the plan is kept, beside the chunks that are done.
+            source: what is encoded.
+            known: what is in the store.
+            head: what else a plan has to agree in to be gone on with; JSON-able.
+            size: pictures in a batch.
         """
-        head = {
-            "space": fingerprint,
-            "img_dir": str(img_dir.resolve()),
-            "layers": layers,
-            "batch_size": batch_size,
-        }
-        here, open_names = set(present), set(todo)
-        # A chunk that lost a picture, or of which nothing is left to do, is of no more use.
-        chunks = [
-            chunk
-            for chunk in _read_plan(folder / "plan.json", head)
-            if here.issuperset(chunk) and not open_names.isdisjoint(chunk)
-        ]
-        if not chunks:
+        path, head = folder / _FILE, {**head, "root": _absolute(source.root), "batch_size": size}
+        kept, planned = _kept(list(_read(path, head)), source, known)
+        new = ((len(files), files) for files in _files(source, size, _Unplanned(known, planned)))
+        if not kept:
             shutil.rmtree(folder, ignore_errors=True)
-        open_names.difference_update(*chunks)
-        new = [name for name in todo if name in open_names]
-        chunks += [new[i : i + batch_size] for i in range(0, len(new), batch_size)]
-        write_atomic(folder / "plan.json", json.dumps(head | {"chunks": chunks}).encode())
-        return cls(folder, img_dir, chunks)
+        first = next(new, None)
+        if first is None and not kept:
+            return cls(path, source.root, 0, 0)
+        return cls(path, source.root, *_write(path, head, chain(kept, [first] if first else [], new)))
 
-    def save(self, names: Sequence[str], chunk: Chunk) -> None:
-        """Keep a finished chunk."""
-        record = {"pictures": [astuple(picture) for picture in chunk.pictures], "failures": chunk.failures}
-        arrays: dict[str, Any] = {"record": np.frombuffer(json.dumps(record).encode(), np.uint8)}
-        layers = {name: chunk.layers.rows(name) for name in LAYERS} if chunk.layers else {}
-        layers["lengths"] = chunk.lengths
-        arrays |= {name: rows for name, rows in layers.items() if rows is not None}
-        with atomic_writer(self._file(names)) as file:
-            np.savez(file, **arrays)
+    def __iter__(self) -> Iterator[Batch]:
+        """All batches, in order."""
+        return _Lines(self._path, self._root, 0, self._count).batches() if self._count else iter(())
 
-    def current(self, names: Sequence[str]) -> Chunk | None:
-        """A finished chunk of which no picture has changed since; None where there is none."""
-        chunk = self._load(names)
-        return chunk if chunk and all(new.is_current(self._img_dir) for new in chunk.pictures) else None
+    def runs(self) -> list[Run]:
+        """Lines that follow each other: of a large plan many, of a small one each by itself."""
+        size = min(max(self._count // _RUNS, 1), _LONGEST_RUN)
+        starts = list(self._offsets())[::size]
+        return [_Lines(self._path, self._root, start, size) for start in starts]
 
-    def finished(self) -> Iterator[Chunk]:
-        """All chunks, in order.
+    def sample(self, limit: int) -> list[Run]:
+        """So many batches at equal distances, or all of them."""
+        chosen = spread(list(self._offsets()), limit)
+        return [_Lines(self._path, self._root, start, 1) for start in chosen]
 
-        Raises:
-            StoreError: one is not finished.
-        """
-        for names in self.chunks:
-            chunk = self._load(names)
-            if chunk is None:
-                raise StoreError(f"{self._folder}: vectors have vanished or cannot be read: encode again")
-            yield chunk
+    def are_all(self, sampled: Sequence[Batch]) -> bool:
+        """Whether a sample has all batches."""
+        return len(sampled) == self._count
 
-    def remove(self) -> None:
-        """Throw the plan and its chunks away."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _file(self, names: Sequence[str]) -> Path:
-        # Named after its pictures: its place in the plan changes when the plan grows or shrinks.
-        return self._folder / f"{hashlib.sha256(json.dumps(names).encode()).hexdigest()[:32]}.npz"
-
-    def _load(self, names: Sequence[str]) -> Chunk | None:
-        try:
-            with np.load(self._file(names), allow_pickle=False) as data:
-                record = json.loads(data["record"].tobytes())
-                rows = {name: data[name] for name in LAYERS if name in data}
-                lengths = data.get("lengths")
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-            return None
-        pictures = [NewPicture(*values) for values in record["pictures"]]
-        layers = Layers(**rows, aspects=[picture.aspect for picture in pictures]) if pictures else None
-        return Chunk(pictures, layers, [(path, reason) for path, reason in record["failures"]], lengths)
+    def _offsets(self) -> Iterator[int]:
+        """Where the lines of the batches begin."""
+        if self._count:
+            with self._path.open("rb") as file:
+                file.readline()
+                for _ in range(self._count):
+                    yield file.tell()
+                    file.readline()
 
 
-def _read_plan(path: Path, head: dict[str, object]) -> list[list[str]]:
-    """The chunks of an interrupted run of the same kind; none if there was no such run."""
+@dataclass(frozen=True)
+class _Lines:
+    """Some lines of a plan, from an offset on."""
+
+    path: Path
+    root: str
+    start: int
+    count: int
+
+    def batches(self) -> Iterator[Batch]:
+        for unknown, files in islice(_lines(self.path, self.start), self.count):
+            pictures = [
+                SourcePicture(name, place_in(self.root, name), size, time) for name, size, time in files
+            ]
+            yield Batch(digest([name for name, _, _ in files]), pictures, unknown)
+
+
+class _Unplanned:
+    """What is in the store, or in a plan already."""
+
+    def __init__(self, known: StoreKnown, planned: set[str]) -> None:
+        self._known, self._planned = known, planned
+
+    def has_picture(self, picture: SourcePicture) -> bool:
+        return self._known.has_picture(picture) or picture.name in self._planned
+
+    def has_part(self, part: Part) -> bool:
+        return self._known.has_part(part)
+
+
+def _files(source: Source, size: int, known: Known) -> Iterator[list[File]]:
+    for part in source.parts(size, known):
+        yield [(found.name, found.size, found.mtime_ns) for found in part.pictures(Notes())]
+
+
+def _kept(old: list[_Planned], source: Source, known: StoreKnown) -> tuple[list[_Planned], set[str]]:
+    """The batches of an interrupted run that lost no picture and are not done; the names in them."""
+    if not old:
+        return [], set()
+    names = {name for _, files in old for name, _, _ in files}
+    listed = (picture for part in source.parts(len(names)) for picture in part.pictures(Notes()))
+    there = {picture.name: picture for picture in listed if picture.name in names}
+    before = known.unchanged
+    unknown = {name for name, picture in there.items() if not known.has_picture(picture)}
+    known.unchanged = before  # they are asked for once more
+    kept = []
+    for _, files in old:
+        batch = [there.get(name) for name, _, _ in files]
+        found = [(picture.name, picture.size, picture.mtime_ns) for picture in batch if picture]
+        todo = sum(name in unknown for name, _, _ in found)
+        if todo and len(found) == len(files):
+            kept.append((todo, found))
+    return kept, {name for _, files in kept for name, _, _ in files}
+
+
+def _write(path: Path, head: Mapping[str, object], batches: Iterable[_Planned]) -> tuple[int, int]:
+    """Write a plan; give the number of its batches, and of the pictures in them."""
+    count = total = 0
+    with atomic_writer(path) as file:
+        file.write(json.dumps(head).encode() + b"\n")
+        for batch in batches:
+            file.write(json.dumps(batch).encode() + b"\n")
+            count, total = count + 1, total + len(batch[1])
+    return count, total
+
+
+def _read(path: Path, head: Mapping[str, object]) -> Iterator[_Planned]:
+    """The batches of an interrupted run of the same kind; none if there was no such run."""
     try:
-        record = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            same = json.loads(file.readline()) == head
     except (OSError, ValueError):
-        return []
-    chunks: list[list[str]] = record.pop("chunks")
-    return chunks if record == head else []
+        return
+    if same:
+        yield from _lines(path)
+
+
+def _lines(path: Path, start: int = 0) -> Iterator[_Planned]:
+    """The batches from an offset on; from the beginning, those behind the head."""
+    with path.open("rb") as file:
+        file.seek(start)
+        if not start:
+            file.readline()
+        yield from map(json.loads, file)
+
+
+def _absolute(root: str) -> str:
+    return root if "://" in root else str(Path(root).resolve())

@@ -17,6 +17,7 @@ from clip_feature_codec.evaluate.metrics.definitions import Metric
 from clip_feature_codec.evaluate.metrics.recognition import KnownClasses
 from clip_feature_codec.evaluate.provenance import environment
 from clip_feature_codec.evaluate.results import Series
+from clip_feature_codec.places import split_archive
 from clip_feature_codec.store.manifest import Entry
 from clip_feature_codec.store.protocol import Store
 
@@ -48,7 +49,7 @@ def made_of(
             "codec tables": store.codec.tables_sha256,
             "decoders": [painter.decoder.identity() for painter in painters],
             "streams": _digest([entry.name, entry.sha256] for entry in entries),
-            "pictures": _digest(_file_facts(store.source_path(entry)) for entry in entries),
+            "pictures": _digest(_file_facts(store.source_place(entry)) for entry in entries),
             "true classes": _digest([name, *sorted(found)] for name, found in sorted(known.items())),
         },
     }
@@ -79,10 +80,10 @@ def identity(
     }
 
 
-def _file_facts(path: Path) -> list[int]:
-    """What changes when a file does: size and time; nothing where there is none."""
+def _file_facts(place: str) -> list[int]:
+    """What changes when a file or its archive does: size and time; nothing of what is not here."""
     try:
-        found = path.stat()
+        found = Path(split_archive(place)[0]).stat()
     except OSError:
         return []
     return [found.st_size, found.st_mtime_ns]

@@ -26,6 +26,7 @@ from clip_feature_codec.evaluate.work import Finding
 from clip_feature_codec.images import MAX_PIXELS, load_image, resize_to
 from clip_feature_codec.preview import analyse
 from clip_feature_codec.reconstruct import painted_size
+from clip_feature_codec.sources.original import read_original
 from clip_feature_codec.store.manifest import IF_MOVED, Entry
 from clip_feature_codec.store.protocol import Store
 
@@ -65,7 +66,7 @@ def read_batch(
         try:
             stream = store.read(entry)
             store.codec.decode([stream])  # now, while it can be told whose it is
-            picture = _original(store.source_path(entry), max_pixels)
+            picture = _original(store.source_place(entry), max_pixels)
         except (BitstreamError, ImageError) as error:
             finding.data["failures"].append(Failure(str(store.stream_path(entry)), str(error)))
             continue
@@ -88,10 +89,11 @@ def read_batch(
     return batch, finding
 
 
-def _original(path: Path, max_pixels: int) -> Image.Image:
-    if not path.exists():
-        raise ImageError(f"{path}: the picture is not there any more; if it has moved, {IF_MOVED}")
-    return load_image(path, max_pixels=max_pixels)
+def _original(place: str, max_pixels: int) -> Image.Image:
+    found = read_original(place)
+    if isinstance(found, Path) and not found.exists():
+        raise ImageError(f"{place}: the picture is not there any more; if it has moved, {IF_MOVED}")
+    return load_image(found, max_pixels, place)
 
 
 def _embed(batch: Batch, finding: Finding, views: Sequence[View], prepared: Sequence[list[Any]]) -> None:

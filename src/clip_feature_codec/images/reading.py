@@ -35,7 +35,9 @@ _READERS = {
 }
 
 
-def load_image(source: Path | bytes | Image.Image, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def load_image(
+    source: Path | bytes | Image.Image, max_pixels: int = MAX_PIXELS, name: str = ""
+) -> Image.Image:
     """Read a picture as upright 8-bit RGB in sRGB, without metadata.
 
     The format is known by content, not by name. Colours are converted from the picture's ICC profile to
@@ -47,13 +49,14 @@ def load_image(source: Path | bytes | Image.Image, max_pixels: int = MAX_PIXELS)
     Args:
         source: a file, the bytes of one, or an image of Pillow's, which is left as it is.
         max_pixels: pictures with more pixels are refused before they are decoded.
+        name: what errors call the picture; by default the file's path.
 
     Raises:
         ImageError: it is not a picture in a format we read (JPEG, PNG, WebP, AVIF, TIFF, GIF, BMP, HEIF,
             JPEG XL), or in a form of one whose meaning is unknown, it is damaged or cut short, it has no
             pixels, or more than ``max_pixels``.
     """
-    name = str(source) if isinstance(source, str | Path) else "the given picture"
+    name = name or (str(source) if isinstance(source, str | Path) else "the given picture")
     check_size = pixel_limit(max_pixels)
     try:
         with quiet():  # about metadata, mostly: the picture is read or refused

@@ -68,6 +68,7 @@ TABLE = FileKind("a table", lambda: (".csv", ".parquet"), marks.keep_table, must
 CODEC = FileKind("a codec.json", lambda: (".json",), marks.keep_codec)
 _STORED = FileKind("a file of the store", lambda: (), lambda path: "", replaced=False)
 _DECODER = FileKind("a decoder", lambda: (".pt", ".safetensors"), marks.keep_decoder)
+_CACHED = FileKind("a file of pictures", lambda: (".rgb",), marks.keep_cache)
 _DATABASE = FileKind("a database", lambda: (".sqlite",), marks.keep_database)
 
 ENDINGS_OF = (
@@ -100,6 +101,10 @@ def _demo(folder: Path, inputs: Sequence[Path]) -> Iterator[tuple[Path, FileKind
     yield from _all_png(folder / "photos", inputs)
 
 
+def _cached(folder: Path, inputs: Sequence[Path]) -> Iterator[tuple[Path, FileKind]]:
+    yield from ((path, _CACHED) for path in sorted(folder.glob("*.rgb")))
+
+
 def _searches(folder: Path, inputs: Sequence[Path]) -> Iterator[tuple[Path, FileKind]]:
     yield folder / "searches.sqlite", _DATABASE
 
@@ -115,5 +120,6 @@ EXPORT = FolderKind("an export, a folder", lambda folder, inputs: iter(()), _not
 TRAINED_STORE = FolderKind("a store, a folder", _decoder)
 DECODED = FolderKind("a folder of pictures", _decoded)
 FIGURES = FolderKind("a folder of curves", _all_png)
+CACHE = FolderKind("a folder of pictures at their training size", _cached)
 WORK = FolderKind("a folder for unfinished work", _searches)
 DEMO = FolderKind("a folder for the demonstration", _demo, lambda folder: stores.foreign(folder / "store"))

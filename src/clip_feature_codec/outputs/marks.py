@@ -79,6 +79,12 @@ def keep_database(path: Path) -> str:
     return "" if _head(path).startswith(b"SQLite format 3\0") else "it is no database of clip-codec"
 
 
+def keep_cache(path: Path) -> str:
+    """Keep what does not begin as our pictures for training do."""
+    ours = _head(path).startswith(f"{MAKER} pictures\n".encode())
+    return "" if ours else "it keeps no pictures of clip-codec's"
+
+
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(_HEAD)

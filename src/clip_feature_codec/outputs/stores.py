@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clip_feature_codec.names import CODEC_FILE, has_pictures
+from clip_feature_codec.places import is_url, split_archive
 
 if TYPE_CHECKING:
     from clip_feature_codec.store.manifest import Entry
@@ -33,8 +34,13 @@ def is_stream_of(store: Path, path: Path) -> bool:
 
 
 def sources_of(store: Path) -> Iterator[Path]:
-    """Give the pictures that a store was made from."""
-    return (store / entry.source for entry in _entries(store))
+    """Give the files that a store was made from: pictures, and archives of pictures."""
+    last = ""
+    for entry in _entries(store):
+        place = split_archive(entry.source)[0]
+        if place != last and not is_url(place):
+            yield store / place
+        last = place
 
 
 def decoded_from(store: Path, folder: Path) -> Iterator[Path]:

@@ -1,1 +1,1 @@
-"""Where pictures come from: folders, so far."""
+"""Where pictures come from: folders, tars, Parquet files, here and on object storage."""

@@ -9,6 +9,8 @@ from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from clip_feature_codec.places import is_url
+
 if TYPE_CHECKING:
     from clip_feature_codec.store.manifest import Entry
 
@@ -21,6 +23,7 @@ class Catalogue(ABC):
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._real_folder = folder.resolve()
         self._source_folders: dict[str, str] = {}
 
@@ -35,16 +38,19 @@ class Catalogue(ABC):
     def __contains__(self, name: str) -> bool:
         return self.named(name) is not None
 
-    def of_picture(self, path: Path) -> Entry | None:
-        """The entry of the picture at a path."""
-        return self.of_source(self.source(path))
+    def of_picture(self, place: Path | str) -> Entry | None:
+        """The entry of the picture at a place."""
+        return self.of_source(self.source(place))
 
-    def source(self, path: Path) -> str:
+    def source(self, place: Path | str) -> str:
         """A picture's path as seen from the store, so that both can move together; absolute on another drive.
 
         Of links, those to folders are followed, but not the last one: two names in a folder are two pictures.
+        A URL stays as it is.
         """
-        folder, name = os.path.split(path)
+        if isinstance(place, str) and is_url(place):
+            return place
+        folder, name = os.path.split(place)
         if folder not in self._source_folders:  # once for each: following links takes its time
             real = Path(folder).resolve()
             # No way leads to another drive.

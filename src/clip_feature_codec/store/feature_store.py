@@ -11,6 +11,7 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.errors import StoreError
 from clip_feature_codec.files import write_atomic
 from clip_feature_codec.names import CODEC_FILE, MANIFEST_FILE, OLD_MANIFEST_FILE
+from clip_feature_codec.places import place_in
 from clip_feature_codec.store.manifest import Entries, Entry, Manifest, Totals, stream_hash
 from clip_feature_codec.store.old_manifest import read_old_manifest
 from clip_feature_codec.store.parts import TablePart
@@ -72,9 +73,9 @@ class FeatureStore(WritableStore):
         except OSError:
             return False
 
-    def entries_below(self, img_dir: Path) -> list[Entry]:
+    def entries_below(self, root: Path | str) -> list[Entry]:
         """The entries of pictures that lay in a folder, or in one below it."""
-        above = self._manifest.source(img_dir / "x").removesuffix("x")
+        above = self._manifest.source(place_in(str(root), "x")).removesuffix("x")
         return [entry for entry in self._manifest.below(above) if is_below(entry.source, above)]
 
     def remove(self, entries: Sequence[Entry]) -> None:
@@ -115,13 +116,13 @@ class FeatureStore(WritableStore):
         failures = []
         self._keep_manifest()
         with self._manifest.transaction():
-            for path, known, entry, blob in streams:
+            for where, known, entry, blob in streams:
                 try:
                     write_atomic(self.stream_path(entry), blob)
                 except OSError as error:
                     if error.errno != errno.ENAMETOOLONG:
                         raise
-                    failures.append((str(path), f"{path}: {entry.name}.clp is too long a name: shorten it"))
+                    failures.append((where, f"{where}: {entry.name}.clp is too long a name: shorten it"))
                     continue
                 if known is None:
                     self._manifest.append(entry)

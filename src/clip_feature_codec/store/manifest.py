@@ -8,6 +8,7 @@ so that opening a store, looking a picture up and adding one cost the same howev
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import sqlite3
 import weakref
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,6 +111,14 @@ _SUMS = """
     SELECT count(*), total(bytes), total(semantic_bytes), total(layout_bytes), total(semantic_bytes IS NULL)
     FROM pictures WHERE NOT removed
 """
+_PARTS = """
+    CREATE TABLE IF NOT EXISTS parts (
+        part TEXT PRIMARY KEY,
+        state TEXT NOT NULL,
+        pictures INTEGER NOT NULL,
+        failures TEXT NOT NULL
+    ) WITHOUT ROWID
+"""
 _ESCAPED = re.compile("[\ud800-\udfff]")
 _ESCAPE = re.compile("\0([0-9a-f]{4})")
 
@@ -136,6 +145,20 @@ class Totals:
 
     def __sub__(self, other: Totals) -> Totals:
         return Totals(*(a - b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+
+class DonePart(NamedTuple):
+    """What is kept of an archive of pictures, or a part of one, that was encoded to its end.
+
+    Attributes:
+        state: what it was then; another one when its content may be another.
+        pictures: how many of its pictures are in the store.
+        failures: (place, reason) of those that are not.
+    """
+
+    state: str
+    pictures: int
+    failures: list[tuple[str, str]]
 
 
 class Manifest(Catalogue):
@@ -252,6 +275,28 @@ class Manifest(Catalogue):
         sql = SELECT + "WHERE substr(source, 1, ?) = ? AND NOT removed ORDER BY id"
         text = to_text(above)
         return [entry_of_row(row) for row in self._run(sql, [len(text), text])]
+
+    def part(self, key: str) -> DonePart | None:
+        """What is kept of a part, by its place as seen from the store."""
+        self._run(_PARTS)
+        sql = "SELECT state, pictures, failures FROM parts WHERE part = ?"
+        row = self._run(sql, [to_text(key)]).fetchone()
+        if row is None:
+            return None
+        return DonePart(row[0], row[1], [(place, reason) for place, reason in json.loads(row[2])])
+
+    def keep_part(self, key: str, done: DonePart) -> None:
+        """Keep that a part was encoded to its end."""
+        self._run(_PARTS)
+        values = [to_text(key), done.state, done.pictures, json.dumps(done.failures)]
+        self._run("INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?)", values)
+
+    def forget_parts(self, archive: str) -> None:
+        """Drop what is kept of an archive and its parts."""
+        self._run(_PARTS)
+        text = to_text(archive)
+        sql = "DELETE FROM parts WHERE part = ? OR substr(part, 1, ?) = ?"
+        self._run(sql, [text, len(text) + 1, f"{text}#"])
 
     def totals(self) -> Totals:
         """Sums over all entries."""

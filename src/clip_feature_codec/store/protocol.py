@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.errors import BitstreamError
+from clip_feature_codec.places import is_url, split_archive
 from clip_feature_codec.store.manifest import Entry, Totals, stream_hash
 from clip_feature_codec.store.parts import Part
 
@@ -66,8 +68,12 @@ class Store(Protocol):
         """Where an entry's stream lies: what it is called in messages and reports."""
 
     @abstractmethod
+    def source_place(self, entry: Entry) -> str:
+        """Where an entry's picture was when it was coded: a path, a URL, or in an archive (see `places`)."""
+
     def source_path(self, entry: Entry) -> Path:
-        """Where an entry's picture lay when it was coded."""
+        """The same as a path; nothing is there where the picture is in an archive or elsewhere."""
+        return Path(self.source_place(entry))
 
     def __len__(self) -> int:
         return self.totals().pictures
@@ -134,9 +140,17 @@ class Store(Protocol):
         return self.codec.vectors([self.read(entry) for entry in chosen])
 
     def is_missing(self, entry: Entry) -> bool:
-        """Whether an entry's picture was deleted or moved; one that only cannot be reached was not."""
+        """Whether an entry's picture was deleted or moved; one that only cannot be reached was not.
+
+        Of one in an archive, whether the archive was. What is on object storage is not asked for.
+        """
+        place = self.source_place(entry)
+        if is_url(place):
+            return False
+        archive, name = split_archive(place)
         try:
-            self.source_path(entry).stat()
+            if not name or stat.S_ISDIR(Path(archive).stat().st_mode):
+                Path(place).stat()
         except (FileNotFoundError, NotADirectoryError):
             return True
         except OSError:

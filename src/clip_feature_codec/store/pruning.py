@@ -15,7 +15,7 @@ from clip_feature_codec.store.writing import WritableStore
 
 
 def missing_pictures(store: Store) -> list[Entry]:
-    """The entries whose pictures are no longer where they were."""
+    """The entries whose pictures, or the archives that they lay in, are no longer where they were."""
     return [entry for entry in store.entries if store.is_missing(entry)]
 
 
@@ -38,6 +38,7 @@ def prune_store(folder: Path) -> list[Entry]:
                 f"{folder}: none of its {len(store)} pictures is where it was: connect their drive, "
                 "or remove the store as a whole"
             )
+        store.forget_parts(missing)
         store.remove(missing)
         store.finish()
     return missing

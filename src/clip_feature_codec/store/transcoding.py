@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
-from clip_feature_codec.codec.bitstream import LAYERS, Stream, overhead
+from clip_feature_codec.codec.bitstream import LAYERS, overhead
 from clip_feature_codec.codec.budget import require_budget
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.rate import Rate
@@ -24,8 +24,21 @@ from clip_feature_codec.store.opening import create_store, open_store
 from clip_feature_codec.store.protocol import ReadBlock, Store
 from clip_feature_codec.store.writing import WritableStore
 
-_STREAMS_AT_ONCE = 256
+STREAMS_AT_ONCE = 256
 _WORK = ".transcode.json"
+
+Coded: TypeAlias = tuple[list[Entry], list[tuple[str, str]], list[bytes]]
+"""Entries of a block; (path, reason) of those that cannot be read; what the streams of the former became."""
+
+
+class Elsewhere(Protocol):
+    """Where a store is transcoded, if not in this process."""
+
+    def coded(self, store: Store, start: int, rate: Rate, codec: FeatureCodec) -> Iterator[Coded]:
+        """The blocks of a store from an entry on, in order, as `code_block` gives them."""
+
+    def writer(self, target: WritableStore) -> WritableStore:
+        """The same store, written to from there."""
 
 
 @dataclass
@@ -52,6 +65,7 @@ def transcode_store(
     progress: Progress = silent,
     *,
     packed: bool = False,
+    elsewhere: Elsewhere | None = None,
 ) -> TranscodeResult:
     """Code every stream of a store again, into another store (see `codec.transcode.transcode`).
 
@@ -66,6 +80,7 @@ def transcode_store(
         codec: the new store's tables, of the same CLIP space; by default the old ones.
         progress: told of the streams that are done.
         packed: make a packed store, where there is none yet.
+        elsewhere: other processes or machines that do it.
 
     Raises:
         ConfigError: the two stores are one, the new one has other tables, or the rate cannot be met.
@@ -83,28 +98,34 @@ def transcode_store(
         target = _store_there(out_dir, codec) or create_store(out_dir, codec, packed=packed)
         work = _Work(out_dir / _WORK, store, entries, rate, codec)
         progress("transcoding", work.done, len(entries), len(work.result.failures))
-        for block, failures, blobs in _coded(store, entries[work.done :], rate, codec):
-            failed = dict(target.add_from(store, [entry for entry, _ in block], blobs))
+        if elsewhere:
+            target, coded = elsewhere.writer(target), elsewhere.coded(store, work.done, rate, codec)
+        else:
+            coded = _coded(store, entries[work.done :], rate, codec)
+        for block, failures, blobs in coded:
+            failed = dict(target.add_from(store, block, blobs))
             work.add(store, block, blobs, failures, failed)
+            if target.is_kept:
+                work.save()
             progress("transcoding", work.done, len(entries), len(work.result.failures))
         target.finish()
         work.remove()
     return work.result
 
 
-_Block = list[tuple[Entry, Stream]]
+def code_block(read: ReadBlock, rate: Rate, old: FeatureCodec, new: FeatureCodec) -> Coded:
+    """Code the streams of a block again, from the tables of one codec to those of another."""
+    block, failures = read
+    return [entry for entry, _ in block], failures, transcode([stream for _, stream in block], rate, old, new)
 
 
-def _coded(
-    store: Store, entries: Sequence[Entry], rate: Rate, codec: FeatureCodec
-) -> Iterator[tuple[_Block, list[tuple[str, str]], list[bytes]]]:
+def _coded(store: Store, entries: Sequence[Entry], rate: Rate, codec: FeatureCodec) -> Iterator[Coded]:
     """Blocks of streams, in order, with what cannot be read of them, and what they were coded to."""
 
-    def code(read: ReadBlock) -> tuple[_Block, list[tuple[str, str]], list[bytes]]:
-        block, failures = read
-        return block, failures, transcode([stream for _, stream in block], rate, store.codec, codec)
+    def code(read: ReadBlock) -> Coded:
+        return code_block(read, rate, store.codec, codec)
 
-    return in_order(code, store.whole_blocks(entries, _STREAMS_AT_ONCE))
+    return in_order(code, store.whole_blocks(entries, STREAMS_AT_ONCE))
 
 
 class _Work:
@@ -134,19 +155,22 @@ class _Work:
     def add(
         self,
         store: Store,
-        block: _Block,
+        block: Sequence[Entry],
         blobs: Sequence[bytes],
         unread: list[tuple[str, str]],
         failed: dict[str, str],
     ) -> None:
-        """Write down that a block is done."""
-        for (entry, _), blob in zip(block, blobs, strict=True):
+        """Count a block as done."""
+        for entry, blob in zip(block, blobs, strict=True):
             if str(store.stream_path(entry)) not in failed:
                 self.result.streams += 1
                 self.result.bytes_before += entry.bytes
                 self.result.bytes_after += len(blob)
         self.result.failures += [*unread, *failed.items()]
         self.done += len(block) + len(unread)
+
+    def save(self) -> None:
+        """Write down how far it is."""
         last = self._entries[self.done - 1].name
         record = {"job": self._job, "done": self.done, "last": last, "result": asdict(self.result)}
         write_atomic(self._path, json.dumps(record).encode())

@@ -11,8 +11,9 @@ from typing import NamedTuple
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import DEFAULT_RATE, Rate
+from clip_feature_codec.places import is_url, split_archive
 from clip_feature_codec.store.catalogue import Catalogue
-from clip_feature_codec.store.manifest import Entry, stream_hash
+from clip_feature_codec.store.manifest import DonePart, Entry, Manifest, stream_hash
 from clip_feature_codec.store.protocol import Store
 
 
@@ -24,6 +25,7 @@ class NewPicture:
         inside: its path inside the folder being encoded, POSIX; the stream is named after it.
         width, height: size of the upright picture, in pixels.
         source_bytes, source_mtime_ns: size and modification time of the file that was read.
+        place: where it is, where that is another place than ``inside`` the folder (see `places`).
     """
 
     inside: str
@@ -31,32 +33,25 @@ class NewPicture:
     height: int
     source_bytes: int
     source_mtime_ns: int
+    place: str = ""
 
     @property
     def aspect(self) -> float:
         """Width / height."""
         return self.width / self.height
 
-    def is_current(self, img_dir: Path) -> bool:
-        """Whether the file is still the one that was read, as far as its size and time tell."""
-        try:
-            status = (img_dir / self.inside).stat()
-        except OSError:
-            return False
-        return (status.st_size, status.st_mtime_ns) == (self.source_bytes, self.source_mtime_ns)
-
 
 class NewStream(NamedTuple):
     """A stream on its way into a store.
 
     Attributes:
-        path: what it is called in a failure.
+        where: what its picture is called in a failure.
         known: the entry that its picture has already.
         entry: the one that it is to have; of the same name, where there is one.
         blob: the stream.
     """
 
-    path: Path
+    where: str
     known: Entry | None
     entry: Entry
     blob: bytes
@@ -73,6 +68,7 @@ class WritableStore(Store):
     """
 
     _catalogue: Catalogue
+    _manifest: Manifest
 
     def __init__(self, folder: Path, codec: FeatureCodec) -> None:
         self.folder = folder
@@ -96,8 +92,13 @@ class WritableStore(Store):
         """
 
     @abstractmethod
-    def entries_below(self, img_dir: Path) -> list[Entry]:
-        """The entries of pictures that lay in a folder, or in one below it."""
+    def entries_below(self, root: Path | str) -> list[Entry]:
+        """The entries of pictures that lay in a folder, or in one below it; it may be a URL."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether everything that was put into it stays there, whoever is killed now."""
+        return True
 
     def finish(self) -> None:
         """Put what was written into its final form, at the end of a piece of work."""
@@ -117,25 +118,46 @@ class WritableStore(Store):
         """Where an entry's stream lies, or would lie if the store were unpacked."""
         return self.folder / f"{entry.name}.clp"
 
-    def source_path(self, entry: Entry) -> Path:
-        """Where an entry's picture lay when it was coded."""
-        return self.folder / entry.source
+    def source_place(self, entry: Entry) -> str:
+        """Where an entry's picture was when it was coded: a path, a URL, or in an archive (see `places`)."""
+        return entry.source if is_url(entry.source) else str(self.folder / entry.source)
 
-    def entry_of(self, path: Path) -> Entry | None:
-        """The entry of the picture at a path, if it is known."""
-        return self._catalogue.of_picture(path)
+    def entry_of(self, place: Path | str) -> Entry | None:
+        """The entry of the picture at a place, if it is known."""
+        return self._catalogue.of_picture(place)
+
+    def has(self, place: Path | str, size: int, mtime_ns: int) -> bool:
+        """Whether the picture at a place is in the store, of this size and time, and its stream is there."""
+        entry = self.entry_of(place)
+        if entry is None or (entry.source_bytes, entry.source_mtime_ns) != (size, mtime_ns):
+            return False
+        return self.has_stream(entry)
 
     def is_current(self, path: Path) -> bool:
-        """Whether a picture is in the store as it is now: same size and time, and its stream is there."""
-        entry = self.entry_of(path)
-        if entry is None:
-            return False
+        """Whether a picture is in the store as its file is now, by size and time, and its stream is there."""
         try:
             source = path.stat()
         except OSError:
             return False
-        same = (source.st_size, source.st_mtime_ns) == (entry.source_bytes, entry.source_mtime_ns)
-        return same and self.has_stream(entry)
+        return self.has(path, source.st_size, source.st_mtime_ns)
+
+    def done_part(self, key: str) -> DonePart | None:
+        """What is kept of an archive or a part of one, by its place, if it was encoded to its end."""
+        return self._manifest.part(self._catalogue.source(key))
+
+    def finish_part(self, key: str, done: DonePart) -> None:
+        """Keep that an archive, or a part of one, was encoded to its end."""
+        self._keep_manifest()
+        self._manifest.keep_part(self._catalogue.source(key), done)
+
+    def forget_parts(self, entries: Iterable[Entry]) -> None:
+        """Have the archives of some entries read again when they are encoded the next time."""
+        for archive in {archive for archive, name in map(split_archive, (e.source for e in entries)) if name}:
+            self._manifest.forget_parts(archive)
+
+    def _keep_manifest(self) -> None:
+        """Have the manifest on disk."""
+        self._manifest.keep()
 
     def add(
         self, img_dir: Path, pictures: Sequence[NewPicture], layers: Layers, rate: Rate = DEFAULT_RATE
@@ -168,7 +190,7 @@ class WritableStore(Store):
             (path, reason) of the pictures whose stream's name is too long for the file system.
         """
         streams = (
-            self._new(img_dir / picture.inside, picture, blob)
+            self._new(picture.place or img_dir / picture.inside, picture, blob)
             for picture, blob in zip(pictures, blobs, strict=True)
         )
         return self._write(streams)
@@ -194,15 +216,15 @@ class WritableStore(Store):
             entry: its entry there.
             sha256: that of its stream, where it has to be that very one.
         """
-        known = self.entry_of(other.source_path(entry))
+        known = self.entry_of(other.source_place(entry))
         if known is None or (sha256 is not None and known.sha256 != sha256):
             return False
         own, theirs = ((e.width, e.height, e.source_bytes, e.source_mtime_ns) for e in (known, entry))
         return own == theirs and self.has_stream(known)
 
-    def _new(self, path: Path, picture: NewPicture, blob: bytes) -> NewStream:
+    def _new(self, place: Path | str, picture: NewPicture, blob: bytes) -> NewStream:
         """A new picture's stream; a known one keeps its name."""
-        source = self._catalogue.source(path)
+        source = self._catalogue.source(place)
         known = self._catalogue.of_source(source)
         entry = Entry(
             name=known.name if known else self._catalogue.free_name(PurePosixPath(picture.inside)),
@@ -214,17 +236,16 @@ class WritableStore(Store):
             source_bytes=picture.source_bytes,
             source_mtime_ns=picture.source_mtime_ns,
         )
-        return NewStream(path, known, self._with_stream(entry, blob), blob)
+        return NewStream(str(place), known, self._with_stream(entry, blob), blob)
 
     def _new_from(self, other: Store, entry: Entry, blob: bytes) -> NewStream:
         """A stream of another store as one of this; a known picture keeps its name."""
-        path = other.source_path(entry)
-        source = self._catalogue.source(path)
+        source = self._catalogue.source(other.source_place(entry))
         known = self._catalogue.of_source(source)
-        inside = PurePosixPath(entry.name + path.suffix)
+        inside = PurePosixPath(entry.name + PurePosixPath(source).suffix)
         name = known.name if known else self._catalogue.free_name(inside, first_choice=entry.name)
         moved = replace(entry, name=name, source=source, place=None)
-        return NewStream(other.stream_path(entry), known, self._with_stream(moved, blob), blob)
+        return NewStream(str(other.stream_path(entry)), known, self._with_stream(moved, blob), blob)
 
     def _with_stream(self, entry: Entry, blob: bytes) -> Entry:
         stream = self.codec.parse(blob)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+import os
+import stat
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -14,17 +16,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from clip_feature_codec.decoders.conditions import Conditions, read_conditions
+from clip_feature_codec.decoders.conditions import read_conditions
 from clip_feature_codec.diffusion.unet import layout_planes
 from clip_feature_codec.errors import ConfigError, ImageError, StoreError
 from clip_feature_codec.images import MAX_PIXELS, load_image, squash
+from clip_feature_codec.places import is_url, split_archive
+from clip_feature_codec.sources.original import read_original
 from clip_feature_codec.store.manifest import IF_MOVED, Entry
+from clip_feature_codec.store.opening import open_store
 from clip_feature_codec.store.protocol import Store
+from clip_feature_codec.train.cache import PictureCache
 
 logger = logging.getLogger(__name__)
 
 _LISTED = 20  # names in one warning
-_READ_AT_ONCE = 1024  # streams, so that a large store's coefficients are never all in memory
 
 
 class Example(NamedTuple):
@@ -114,83 +119,130 @@ class ArrayDataset:
 class StoreDataset:
     """The pictures behind a store, squashed to a square, with what their streams decode to.
 
-    A picture that has vanished since it was encoded, or whose size in bytes is another one now, is reported
-    by a warning and listed in ``unusable``: its stream would speak of something else.
+    Streams and pictures are read when they are asked for, by whatever process asks: nothing is held of each.
+    A picture that has vanished since it was encoded, or has changed as far as its file tells, is reported by
+    a warning and listed in ``unusable``: its stream would speak of something else.
 
     Args:
         store: an opened store.
         size: side of the pictures in pixels.
         layout: side of the layouts; 0 for none, and those that the streams hold are ignored.
         max_pixels: pictures with more pixels fail.
+        cache: where pictures are kept at their size from the first time that they are read.
 
     Raises:
         MissingLayerError: a stream holds a layout alone, and ``layout`` is 0.
     """
 
-    def __init__(self, store: Store, size: int, layout: int = 0, max_pixels: int = MAX_PIXELS) -> None:
-        self.size, self.max_pixels = size, max_pixels
-        self.entries = list(store.entries)
-        self.sources = [store.source_path(entry) for entry in self.entries]
-        # The dequantised vectors and layouts are what a decoder meets.
-        self.conditions = _read_conditions(store, self.entries, layout)
+    def __init__(
+        self,
+        store: Store,
+        size: int,
+        layout: int = 0,
+        max_pixels: int = MAX_PIXELS,
+        cache: PictureCache | None = None,
+    ) -> None:
+        self.size, self.layout, self.max_pixels, self.cache = size, layout, max_pixels, cache
+        self._folder = store.folder
+        self._opened = os.getpid(), store, store.entries
         digest = hashlib.sha256(f"{size} {store.codec.tables_sha256}".encode())
-        for entry in self.entries:
+        problems: dict[int, str] = {}
+        ignored = 0
+        for index, entry in enumerate(self._opened[2]):
             digest.update(f"\n{entry.name} {entry.sha256}".encode())
+            ignored += self._check_layers(store, entry)
+            # Only what files say of themselves is looked at: decoding a million pictures before the first
+            # step would take hours, and what is broken without that is replaced when its turn comes.
+            place = store.source_place(entry)
+            if problem := _source_problem(place, entry):
+                problems[index] = f"{place}: {problem}"
+        self._count = len(self._opened[2])
         self.fingerprint = digest.hexdigest()
-        self.unusable = self._check_sources()
+        self.unusable = frozenset(problems)
+        _report(list(problems.values()), ignored, self._count)
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return self._count
 
     def __getitem__(self, index: int) -> Example:
-        picture = np.array(squash(load_image(self.sources[index], self.max_pixels), self.size))
-        image = torch.from_numpy(picture).permute(2, 0, 1)
-        told, row = self.conditions, slice(index, index + 1)
-        vectors = torch.from_numpy(told.vectors[row])
+        """The picture and its conditions.
+
+        Raises:
+            ImageError: the picture cannot be read.
+            BitstreamError: its stream is damaged.
+        """
+        store, entries = self._here()
+        entry = entries[index]
+        image = torch.from_numpy(self._picture(store, entry, index)).permute(2, 0, 1)
+        told = read_conditions([store.read(entry)], store.codec, self.layout)
+        vectors = torch.from_numpy(told.vectors)
         if told.layouts is None:
             return Example(image, vectors, torch.zeros(0, 4, 1, 1))
-        pictures = torch.from_numpy(told.layouts[row]).permute(0, 3, 1, 2)
-        return Example(image, vectors, layout_planes(pictures, torch.from_numpy(told.present[row])))
+        pictures = torch.from_numpy(told.layouts).permute(0, 3, 1, 2)
+        return Example(image, vectors, layout_planes(pictures, torch.from_numpy(told.present)))
 
-    def _check_sources(self) -> frozenset[int]:
-        # Only the files' sizes are looked at: decoding a million pictures before the first step would take
-        # hours, and what is broken without a change of size is replaced when its turn comes.
-        problems = {}
-        for index, (source, entry) in enumerate(zip(self.sources, self.entries, strict=True)):
-            problem = _source_problem(source, entry)
-            if problem:
-                problems[index] = f"{source}: {problem}"
-        if problems:
-            listed = "; ".join(list(problems.values())[:_LISTED])
-            more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
-            logger.warning(
-                "%d of %d pictures are left out of the training: %s%s",
-                *(len(problems), len(self.entries), listed, more),
-            )
-        return frozenset(problems)
+    def _here(self) -> tuple[Store, Sequence[Entry]]:
+        """The store and its pictures, opened by this very process: a database is not shared with a parent."""
+        process, store, entries = self._opened
+        if process != os.getpid():
+            store = open_store(self._folder)
+            entries = store.entries
+            self._opened = os.getpid(), store, entries
+        return store, entries
+
+    def _picture(self, store: Store, entry: Entry, index: int) -> NDArray[np.uint8]:
+        """A picture at its size, (S, S, 3)."""
+        place = store.source_place(entry)
+        made_from = f"{entry.source} {entry.source_bytes} {entry.source_mtime_ns}"
+        kept = self.cache.get(index, made_from) if self.cache else None
+        if kept is not None:
+            return kept
+        picture = np.array(squash(load_image(read_original(place), self.max_pixels, place), self.size))
+        if self.cache:
+            self.cache.put(index, made_from, picture)
+        return picture
+
+    def _check_layers(self, store: Store, entry: Entry) -> bool:
+        """Whether a stream holds a layout that is left out.
+
+        Raises:
+            MissingLayerError: it holds nothing else.
+        """
+        if self.layout:
+            return False
+        if entry.semantic_bytes and entry.layout_bytes is not None:
+            return entry.layout_bytes > 0
+        return read_conditions([store.read(entry)], store.codec, 0).ignored > 0
 
 
-def _read_conditions(store: Store, entries: Sequence[Entry], layout: int) -> Conditions:
-    starts = range(0, max(1, len(entries)), _READ_AT_ONCE)
-    groups = [entries[start : start + _READ_AT_ONCE] for start in starts]
-    blocks = [
-        read_conditions([store.read(entry) for entry in group], store.codec, layout) for group in groups
-    ]
-    conditions = Conditions.joined(blocks)
-    if conditions.ignored:
-        logger.info(
-            "%d of %d streams hold a layout that this training leaves out", conditions.ignored, len(entries)
+def _report(problems: Sequence[str], ignored: int, count: int) -> None:
+    """Say in a line what is left out of a training, and in another why some pictures are."""
+    if ignored:
+        logger.info("%d of %d streams hold a layout that this training leaves out", ignored, count)
+    if problems:
+        listed = "; ".join(problems[:_LISTED])
+        more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
+        logger.warning(
+            "%d of %d pictures are left out of the training: %s%s", len(problems), count, listed, more
         )
-    return conditions
 
 
-def _source_problem(source: Path, entry: Entry) -> str | None:
+def _source_problem(place: str, entry: Entry) -> str | None:
+    if is_url(place):  # a question for each would take longer than the training
+        return None
+    archive, name = split_archive(place)
     try:
-        size = source.stat().st_size
+        status = Path(archive).stat()
+        inside = bool(name) and not stat.S_ISDIR(status.st_mode)
+        if name and not inside:
+            status = Path(place).stat()
     except OSError as error:
         return f"vanished since it was encoded ({error.strerror}); if it has moved, {IF_MOVED}"
-    if size != entry.source_bytes:
-        return f"changed since it was encoded ({size} bytes, not {entry.source_bytes}): encode it again"
+    if inside and status.st_mtime_ns != entry.source_mtime_ns:
+        return "its archive changed since it was encoded: encode it again"
+    if not inside and status.st_size != entry.source_bytes:
+        size = f"{status.st_size} bytes, not {entry.source_bytes}"
+        return f"changed since it was encoded ({size}): encode it again"
     return None
 
 
@@ -209,9 +261,10 @@ class Pool(Dataset[Row]):
         indices: those that belong to this pool; unusable ones are left out.
     """
 
-    def __init__(self, dataset: PairDataset, indices: Sequence[int]) -> None:
+    def __init__(self, dataset: PairDataset, indices: Iterable[int]) -> None:
         self.dataset = dataset
-        self.indices = [index for index in indices if index not in dataset.unusable]
+        unusable = np.fromiter(dataset.unusable, np.int64)
+        self.indices = np.setdiff1d(np.fromiter(indices, np.int64), unusable, assume_unique=True)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -225,7 +278,7 @@ class Pool(Dataset[Row]):
         failures: list[str] = []
         for offset in range(len(self.indices)):
             try:
-                example = self.dataset[self.indices[(position + offset) % len(self.indices)]]
+                example = self.dataset[int(self.indices[(position + offset) % len(self.indices)])]
             except ImageError as error:
                 failures.append(str(error))
                 continue

@@ -25,6 +25,7 @@ from clip_feature_codec.names import DECODER_FILE
 from clip_feature_codec.progress import Progress, silent
 from clip_feature_codec.store.manifest import IF_MOVED
 from clip_feature_codec.store.opening import open_store
+from clip_feature_codec.train.cache import PictureCache
 from clip_feature_codec.train.config import TrainConfig
 from clip_feature_codec.train.dataset import PairDataset, Pool, StoreDataset
 from clip_feature_codec.train.loop import Loop
@@ -46,6 +47,7 @@ def train_diffusion(
     init: Path | None = None,
     restart: bool = False,
     max_pixels: int = MAX_PIXELS,
+    cache: Path | None = None,
     progress: Progress = silent,
     **options: Any,
 ) -> Path:
@@ -61,6 +63,7 @@ def train_diffusion(
             ``layout`` is set. A training that goes on has its own weights.
         restart: forget an earlier training in this store.
         max_pixels: pictures with more pixels are left out, like those that cannot be read.
+        cache: a folder that keeps pictures at ``out_size``, so that each is decoded once.
         progress: told of the pictures of all steps, as the stage ``training``.
         **options: the fields of `TrainConfig`: ``out_size``, ``epochs``, ``batch_size`` and so on.
 
@@ -79,7 +82,8 @@ def train_diffusion(
     space = store.codec.space
     if config.clip_w and clip is None:
         clip = differentiable_embedder_for(space, str(accelerator.device), model, pretrained)
-    dataset = StoreDataset(store, config.out_size, config.layout, max_pixels)
+    kept = None if cache is None else PictureCache(cache, config.out_size)
+    dataset = StoreDataset(store, config.out_size, config.layout, max_pixels, kept)
     return fit(dataset, space, config, store_dir, device, clip, init=init, restart=restart, progress=progress)
 
 

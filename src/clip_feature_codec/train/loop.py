@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from clip_feature_codec.errors import ConfigError, StoreError
+from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
 from clip_feature_codec.train.config import TrainConfig
 from clip_feature_codec.train.dataset import Batch, Pool, collate
 from clip_feature_codec.train.losses import ImageEncoder, decoder_losses
@@ -170,8 +170,10 @@ class Loop:
         )
         try:
             yield from loader
-        except StoreError as error:  # one that comes from a worker brings its traceback in the message
-            raise StoreError(str(error).rstrip().rpartition("StoreError: ")[2]) from error
+        except (StoreError, BitstreamError) as error:
+            # One that comes from a worker brings its traceback in the message.
+            kind = type(error)
+            raise kind(str(error).rstrip().rpartition(f"{kind.__name__}: ")[2]) from error
 
     def _report(self, failures: list[str]) -> None:
         for failure in failures:

@@ -52,7 +52,7 @@ class Pairs:
         examples, failures = [], []
         for index in pool.indices[:limit]:
             try:
-                examples.append(pool.dataset[index])
+                examples.append(pool.dataset[int(index)])
             except ImageError as error:
                 failures.append(str(error))
         if not examples:

@@ -12,8 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
+
+BLOCK = 1024
+"""So many pictures that follow each other are read from about one place: a row group of a shard."""
+WINDOW = 64
+"""So many blocks, from all over the store, are shuffled together."""
 
 
 def derived_generator(
@@ -24,11 +31,11 @@ def derived_generator(
     return torch.Generator(device=device).manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-def split(count: int, val_fraction: float, seed: int) -> tuple[list[int], list[int]]:
+def split(count: int, val_fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices ``0 .. count - 1`` for training and, ``val_fraction`` of them rounded down, for validation."""
     held_back = int(count * val_fraction)
-    shuffled = torch.randperm(count, generator=derived_generator(seed, "split")).tolist()
-    return sorted(shuffled[held_back:]), sorted(shuffled[:held_back])
+    shuffled = torch.randperm(count, generator=derived_generator(seed, "split")).numpy()
+    return np.sort(shuffled[held_back:]), np.sort(shuffled[:held_back])
 
 
 @dataclass(frozen=True)
@@ -60,19 +67,46 @@ class BatchOrder:
     def indices(self, batch: int) -> list[int]:
         """The pictures of a batch, counted from 0 over the whole training.
 
-        An epoch's permutation is read from its start and its last, incomplete step dropped; one shorter
-        than a single step is read around.
+        An epoch's order is read from its start and its last, incomplete step dropped; one shorter than a
+        single step is read around. See `shuffled`.
         """
         step, place = divmod(batch, self.per_step)
         epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
         start = (step_in_epoch * self.per_step + place) * self.batch_size
-        order = _permutation(self.count, self.seed, epoch)
-        return [int(order[position % self.count]) for position in range(start, start + self.batch_size)]
+        places = range(start, start + self.batch_size)
+        return [shuffled(self.count, self.seed, epoch, place % self.count) for place in places]
+
+
+def shuffled(count: int, seed: int, epoch: int, place: int) -> int:
+    """The picture at a place of an epoch's order.
+
+    Up to `WINDOW` blocks of `BLOCK` pictures are shuffled as a whole. Where there are more, blocks are
+    shuffled, and then the pictures of `WINDOW` blocks at a time: so a while of the training reads from few
+    places of the store. What is held is a number for each block, and one for each picture of a window.
+    """
+    blocks = -(-count // BLOCK)
+    if blocks <= WINDOW:
+        return int(_permutation(count, seed, "order", epoch)[place])
+    order = _blocks(blocks, count, seed, epoch)
+    # The last block, which may be a shorter one, stands last: all others begin at multiples of BLOCK.
+    window, inside = divmod(place, WINDOW * BLOCK)
+    first = window * WINDOW
+    held = min(count - window * WINDOW * BLOCK, WINDOW * BLOCK)
+    number = int(_permutation(held, seed, f"order {window}", epoch)[inside])
+    return int(order[first + number // BLOCK]) * BLOCK + number % BLOCK
 
 
 @lru_cache(maxsize=2)
-def _permutation(count: int, seed: int, epoch: int) -> torch.Tensor:
-    return torch.randperm(count, generator=derived_generator(seed, "order", epoch))
+def _blocks(blocks: int, count: int, seed: int, epoch: int) -> torch.Tensor:
+    """The order of the blocks; a last one that is shorter stays the last."""
+    whole = count // BLOCK
+    order = torch.randperm(whole, generator=derived_generator(seed, "blocks", epoch))
+    return torch.cat([order, torch.arange(whole, blocks)])
+
+
+@lru_cache(maxsize=3)
+def _permutation(count: int, seed: int, purpose: str, epoch: int) -> torch.Tensor:
+    return torch.randperm(count, generator=derived_generator(seed, purpose, epoch))
 
 
 class ProcessBatches(Sampler[list[int]]):

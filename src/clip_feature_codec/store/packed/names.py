@@ -15,7 +15,7 @@ from clip_feature_codec.store.packed.shards import Shard
 
 
 class Names(Catalogue):
-    """What a writer looks up; made from two columns of all shards when it first does, and 16 bytes a row.
+    """What a writer looks up; made from two columns of all shards when it first does: 16 bytes a row each.
 
     Args:
         folder: the store's folder.
@@ -26,15 +26,13 @@ class Names(Catalogue):
         super().__init__(folder)
         self._journal = journal
         self._shards: Sequence[Shard] = ()
-        self._keys: dict[str, list[_Keys]] = {}
+        self._keys: dict[str, list[_Keys]] = {}  # by column, each list some times longer than the next
 
     def follow(self, shards: Sequence[Shard]) -> None:
         """Go on with the shards as they are now."""
-        kept = {id(shard) for shard in self._shards} & {id(shard) for shard in shards}
-        for column, known in self._keys.items():
-            by_shard = {id(keys.shard): keys for keys in known if id(keys.shard) in kept}
-            self._keys[column] = [by_shard.get(id(shard)) or _Keys(shard, column) for shard in shards]
         self._shards = shards
+        for column, known in self._keys.items():
+            self._keys[column] = _followed(known, shards, column)
 
     def named(self, name: str) -> Entry | None:
         """The entry of a name, whatever its case."""
@@ -49,30 +47,76 @@ class Names(Catalogue):
 
     def _find(self, column: str, text: str, fits: Callable[[Entry], bool]) -> Entry | None:
         if column not in self._keys:
-            self._keys[column] = [_Keys(shard, column) for shard in self._shards]
-        for keys in reversed(self._keys[column]):
-            for row in keys.rows(text):
-                if row not in keys.shard.dropped and fits(keys.shard.entry(row)):
-                    return keys.shard.entry(row)
+            self._keys[column] = _followed([], self._shards, column)
+        for keys in self._keys[column]:
+            for shard, row in keys.places(text):
+                if row not in shard.dropped and fits(shard.entry(row)):
+                    return shard.entry(row)
         return None
 
 
 class _Keys:
-    """One column of a shard, to find texts in; names are compared without case."""
+    """One column of some shards, to find texts in; names are compared without case.
 
-    def __init__(self, shard: Shard, column: str) -> None:
-        self.shard = shard
+    Attributes:
+        shards: whose rows they are; also such of which there is none any more.
+    """
+
+    def __init__(
+        self, shards: list[Shard], keys: NDArray[np.int64], which: NDArray[np.int32], rows: NDArray[np.int32]
+    ) -> None:
+        self.shards, self._keys, self._which, self._rows = shards, keys, which, rows
+
+    @classmethod
+    def of(cls, shard: Shard, column: str) -> _Keys:
+        """Those of one shard."""
         texts: Iterable[str] = map(from_text, shard.column(column))
         if column == "name":
             texts = map(str.casefold, texts)
         keys: NDArray[np.int64] = np.fromiter(map(hash, texts), np.int64, shard.rows)
-        order = np.argsort(keys, kind="stable").astype(np.int32)
-        self._keys, self._order = keys[order], order
+        rows = np.argsort(keys, kind="stable").astype(np.int32)
+        return cls([shard], keys[rows], np.zeros(len(rows), np.int32), rows)
 
-    def rows(self, text: str) -> Iterator[int]:
-        """The rows that may have a text."""
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def only(self, shards: set[int]) -> _Keys:
+        """Those of shards that are still there, by `id`."""
+        there = np.array([id(shard) in shards for shard in self.shards])
+        if there.all():
+            return self
+        kept = there[self._which]
+        return _Keys(self.shards, self._keys[kept], self._which[kept], self._rows[kept])
+
+    def joined(self, other: _Keys) -> _Keys:
+        """Those of both."""
+        keys = np.concatenate([self._keys, other._keys])
+        order = np.argsort(keys, kind="stable")  # two runs that are sorted: they are merged
+        which = np.concatenate([self._which, other._which + np.int32(len(self.shards))])
+        rows = np.concatenate([self._rows, other._rows])
+        return _Keys(self.shards + other.shards, keys[order], which[order], rows[order])
+
+    def places(self, text: str) -> Iterator[tuple[Shard, int]]:
+        """The shards and rows that may have a text."""
         key = hash(text)
         at = int(np.searchsorted(self._keys, key))
         while at < len(self._keys) and self._keys[at] == key:
-            yield int(self._order[at])
+            yield self.shards[self._which[at]], int(self._rows[at])
             at += 1
+
+
+def _followed(known: list[_Keys], shards: Sequence[Shard], column: str) -> list[_Keys]:
+    """What is known of some shards made that of others.
+
+    The keys of many shards lie in a few arrays, so that finding a text takes as long in a thousand as in one.
+    """
+    here = {id(shard) for shard in shards}
+    found = [keys.only(here) for keys in known]
+    covered = {id(shard) for keys in found for shard in keys.shards}
+    for shard in shards:
+        if id(shard) not in covered:
+            found.append(_Keys.of(shard, column))
+        while len(found) > 1 and len(found[-2]) < 2 * len(found[-1]):
+            last = found.pop()
+            found.append(found.pop().joined(last))
+    return found

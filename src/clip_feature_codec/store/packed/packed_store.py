@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.errors import StoreError
 from clip_feature_codec.names import CODEC_FILE, PACKED_FILE, SHARDS_FOLDER
+from clip_feature_codec.places import place_in
 from clip_feature_codec.store.manifest import Entry, Totals
 from clip_feature_codec.store.packed.journal import Journal, place_of, shard_name
 from clip_feature_codec.store.packed.names import Names
@@ -35,7 +36,7 @@ class PackedStore(WritableStore):
 
     def __init__(self, folder: Path, codec: FeatureCodec) -> None:
         super().__init__(folder, codec)
-        self._journal = Journal(folder)
+        self._manifest = self._journal = Journal(folder)
         # By number, those that have been replaced since included: who has their entries can still read them.
         self._opened: list[Shard] = []
         self._shards: list[Shard] = []
@@ -116,9 +117,9 @@ class PackedStore(WritableStore):
         """Whether an entry has a stream: always, since they lie in one place."""
         return True
 
-    def entries_below(self, img_dir: Path) -> list[Entry]:
+    def entries_below(self, root: Path | str) -> list[Entry]:
         """The entries of pictures that lay in a folder, or in one below it."""
-        above = self._names.source(img_dir / "x").removesuffix("x")
+        above = self._names.source(place_in(str(root), "x")).removesuffix("x")
         return [entry for entry in self.entries if is_below(entry.source, above)]
 
     def remove(self, entries: Sequence[Entry]) -> None:
@@ -156,7 +157,7 @@ class PackedStore(WritableStore):
                 if known is not None:
                     self._let_go(known)
                 self._journal.append(entry, blob)
-        if len(self._journal) >= SHARD_ROWS:
+        if self._journal.span() >= SHARD_ROWS:
             self._seal()
         return []
 
@@ -180,7 +181,7 @@ class PackedStore(WritableStore):
             all_changes: also write those shards again that rows were dropped from.
         """
         with self._changing():
-            table, kept, written = to_table(self._journal.waiting()), list(self._shards), []
+            table, kept, written = to_table(self._waiting()), list(self._shards), []
             while kept and table.num_rows and len(kept[-1]) < min(SHARD_ROWS, 2 * table.num_rows):
                 table = joined(kept.pop().table(), table)
             for shard in [shard for shard in kept if all_changes and shard.dropped]:
@@ -201,8 +202,15 @@ class PackedStore(WritableStore):
         for number, start in enumerate(range(0, table.num_rows, SHARD_ROWS), place):
             names.append(shard_name(number, version))
             path = self.folder / SHARDS_FOLDER / names[-1]
-            write_shard(path, table.slice(start, SHARD_ROWS), self.codec.codec_id.hex())
+            self._write_shard(path, table.slice(start, SHARD_ROWS), self.codec.codec_id.hex())
         return names
+
+    def _waiting(self) -> list[tuple[Entry, bytes]]:
+        """What is to be sealed, in order; asked for in the transaction that seals it."""
+        return self._journal.waiting()
+
+    def _write_shard(self, path: Path, table: pyarrow.Table, codec_id: str) -> None:
+        write_shard(path, table, codec_id)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:

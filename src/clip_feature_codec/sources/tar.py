@@ -1,0 +1,98 @@
+"""Tars of pictures, as WebDataset makes them: read from the beginning to the end, a member at a time."""
+
+from __future__ import annotations
+
+import lzma
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import IO
+
+from clip_feature_codec.images.formats import HEAD, READ_SUFFIXES, kind_of
+from clip_feature_codec.places import place_in, safe_name
+from clip_feature_codec.sources.protocol import Notes, SourcePicture
+from clip_feature_codec.sources.storage import StoredFile, open_file, why
+
+LARGEST = 1 << 30
+"""Bytes of the largest file that is taken for a picture: it has to be in memory."""
+DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OverflowError)
+"""What reading a damaged tar raises; anything else is taken for trouble on the way to it."""
+
+
+@dataclass(frozen=True)
+class TarPart:
+    """The pictures of one tar.
+
+    Attributes:
+        file: the tar.
+        name: what it is called inside the source, without its ending; its pictures' names begin with it.
+    """
+
+    file: StoredFile
+    name: str
+
+    @property
+    def key(self) -> str:
+        """The tar's place."""
+        return self.file.place
+
+    @property
+    def state(self) -> str:
+        """Its size and time."""
+        return f"{self.file.bytes} {self.file.mtime_ns}"
+
+    @property
+    def count(self) -> None:
+        """Nobody knows before it has been read."""
+        return
+
+    def pictures(self, notes: Notes) -> Iterator[SourcePicture]:
+        """Its pictures in order, each with its content; what follows a damaged place is lost."""
+        seen: set[str] = set()
+        place = self.file.place
+        try:
+            for name, size, stream in members(place):
+                content = _content(place_in(place, name), name, size, stream, notes)
+                if content is None:
+                    continue
+                if name in seen:
+                    reason = f"{place_in(place, name)}: the tar has this name twice: the first one is taken"
+                    notes.failures.append((place_in(place, name), reason))
+                    continue
+                seen.add(name)
+                yield SourcePicture(
+                    place_in(self.name, name), place_in(place, name), size, self.file.mtime_ns, content
+                )
+        except DAMAGED as error:
+            notes.failures.append((place, f"{place}: the tar is damaged from here on: {why(error)}"))
+        except Exception as error:  # whatever a library of some provider raises  # noqa: BLE001
+            notes.failures.append((place, f"{place}: cannot be read: {why(error)}"))
+            notes.complete = False
+
+
+def members(place: str) -> Iterator[tuple[str, int, IO[bytes]]]:
+    """The files in a tar: names that lead nowhere else, sizes, and where each can be read before the next."""
+    # As a stream: nothing is sought for, and so it does not matter where it comes from or how it is packed.
+    with open_file(place) as file, tarfile.open(fileobj=file, mode="r|*") as archive:
+        for member in archive:
+            name, stream = safe_name(member.name), archive.extractfile(member) if member.isreg() else None
+            if name and stream is not None and not any(part[0] == "." for part in name.split("/")):
+                yield name, member.size, stream
+            archive.members = []  # type: ignore[attr-defined]  # or it keeps all that it has seen
+
+
+def _content(place: str, name: str, size: int, stream: IO[bytes], notes: Notes) -> bytes | None:
+    """What is in a picture's file; None of what is no picture, or too large for one."""
+    ending = PurePosixPath(name).suffix.lower()
+    head = stream.read(HEAD)
+    if ending not in READ_SUFFIXES and kind_of(head) is None:
+        notes.skipped[ending or "without an ending"] += 1
+        return None
+    if size > LARGEST:
+        notes.failures.append(
+            (place, f"{place}: found {size} bytes, expected a picture of at most {LARGEST}")
+        )
+        return None
+    return head + stream.read()
