@@ -2,7 +2,7 @@
 
 Rows stand in groups of `GROUP_ROWS`, which are what is read at least: a stream's group in a third of a
 millisecond from a mapped file. Of names, what the one before begins with is left out, and of sources, their
-names; numbers take as many bits as they need; streams and hashes, which nothing makes smaller, are as they are.
+names; numbers take as many bits as they need; streams and hashes cannot be made smaller.
 """
 
 from __future__ import annotations
