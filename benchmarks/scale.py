@@ -5,8 +5,9 @@
 Streams are made: each is a vector of its own of 128 numbers (int8 profile) and a layout that all share, so
 that no picture has to be embedded; their pictures are files of a few bytes, of which the commands here look
 only at size and time. `encode` is measured with nothing to do, and with one picture to add (--layers layout,
-which needs no CLIP model). Each command is a process of its own, start-up included. From --only-packed on,
-there is no store of loose streams, and nothing that reads all streams is measured.
+which needs no CLIP model). Each command is a process of its own, start-up included; its peak memory counts
+the pages of mapped files, which the kernel may take back. From --only-packed on, there is no store of loose
+streams, there are no pictures, and of what reads all streams only searching and exporting are measured.
 """
 
 from __future__ import annotations
@@ -71,19 +72,21 @@ def gradient() -> Any:
     return Image.linear_gradient("L").resize((640, 480)).convert("RGB")
 
 
-def make(folder: Path, photos: Path, count: int, *, packed: bool) -> None:
+def make(folder: Path, photos: Path, count: int, *, packed: bool, files: bool) -> None:
     """A store of made streams, written as `encode` writes one, and its pictures if they are not there."""
     codec = made_codec()
     store = create_store(folder, codec, packed=packed)
     for first in range(0, count, AT_ONCE):
         numbers = range(first, min(first + AT_ONCE, count))
-        pictures = [picture(photos, number) for number in numbers]
+        pictures = [picture(photos, number, files=files) for number in numbers]
         store.put(photos, pictures, made_streams(codec, first, len(numbers)))
     store.finish()
 
 
-def picture(photos: Path, number: int) -> NewPicture:
+def picture(photos: Path, number: int, *, files: bool) -> NewPicture:
     inside = f"{number // 1000:04}/IMG_{number:07}.jpg"
+    if not files:
+        return NewPicture(inside, 640, 480, 7, 10**18 + 10**9 * number)
     path = photos / inside
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +114,7 @@ def measured(*arguments: object, program: str = RUN) -> dict[str, float]:
 
 def disk(folder: Path) -> dict[str, float]:
     """What a folder takes, in blocks of the disk, and how many files it has; the search index left out."""
-    paths = [path for path in folder.rglob("*") if path.name != "search.index"]
+    paths = [path for path in folder.rglob("*") if "search.index" not in path.parts]
     blocks = sum(path.stat().st_blocks for path in paths) * 512
     return {"disk_mb": round(blocks / 1e6, 2), "files": sum(path.is_file() for path in paths)}
 
@@ -126,17 +129,19 @@ def commands(store: Path, photos: Path, work: Path, everything: bool) -> Iterato
     yield "decode one, --preview", ["decode", store, "-o", work / "one", "--preview", "--name", one]
     if everything:
         yield from _that_read_all(store, photos, work)
+    stream = work / "query.clp"
+    stream.write_bytes(open_store(store).blob(open_store(store).entries[7]))
+    search: list[object] = ["search", store, "--image", stream, "--quiet"]
+    yield "search, first", search
+    yield "search, second", search
+    yield "search --duplicates", ["search", store, "--duplicates", "--quiet"]
+    yield "export --to npy", ["export", store, "--to", "npy", "-o", work / "e", "--quiet"]
     yield "encode, one to add", ["encode", new, "-o", store, "--layers", "layout", "--quiet"]
 
 
 def _that_read_all(store: Path, photos: Path, work: Path) -> Iterator[tuple[str, list[object]]]:
     yield "encode, nothing to do", ["encode", photos, "-o", store, "--layers", "layout", "--quiet"]
     yield "info --verify", ["info", store, "--verify", "--quiet"]
-    stream = work / "query.clp"
-    stream.write_bytes(open_store(store).blob(open_store(store).entries[7]))
-    search: list[object] = ["search", store, "--image", stream, "--quiet"]
-    yield "search, first", search
-    yield "search, second", search
     yield (
         "transcode --layers semantic",
         ["transcode", store, "-o", work / "t", "--layers", "semantic", "--packed"],
@@ -151,26 +156,26 @@ def measure(kind: str, count: int, work: Path, everything: bool) -> dict[str, An
     here = str(Path(__file__).parent)
     program = f"import sys; sys.path.insert(0, {here!r}); import scale; scale.make_from(sys.argv)"
     found: dict[str, Any] = {"kind": kind, "pictures": count, "commands": {}}
-    found["commands"]["made"] = measured(folder, photos, count, kind, program=program)
+    found["commands"]["made"] = measured(folder, photos, count, kind, int(everything), program=program)
     found["bytes_mb"] = round(open_store(folder).totals().bytes / 1e6, 2)
     found |= disk(folder)
     found["beyond_streams"] = round((found["disk_mb"] - found["bytes_mb"]) * 1e6 / count, 1)
     for name, arguments in commands(folder, photos, work, everything):
         found["commands"][name] = measured(*arguments)
         print(f"{kind} {count} {name}: {found['commands'][name]}", file=sys.stderr, flush=True)
-        for made in ("one", "t", "p", "u"):
+        for made in ("one", "t", "p", "u", "e"):
             shutil.rmtree(work / made, ignore_errors=True)
     shutil.rmtree(folder)
     return found
 
 
 def make_from(argv: Sequence[str]) -> None:
-    _, folder, photos, count, kind = argv
-    make(Path(folder), Path(photos), int(count), packed=kind == "packed")
+    _, folder, photos, count, kind, files = argv
+    make(Path(folder), Path(photos), int(count), packed=kind == "packed", files=files == "1")
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
-    """A line for each command: seconds and peak memory by kind and size."""
+    """A line for each command: seconds (of processors), and peak memory, by kind and size."""
     heads = [f"{result['kind']} {result['pictures']:,}" for result in results]
     names = list(dict.fromkeys(name for result in results for name in result["commands"]))
     lines = [f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
@@ -182,7 +187,8 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         cells = []
         for result in results:
             cost = result["commands"].get(name)
-            cells.append(f"{cost['seconds']} s, {cost['peak_mb']:.0f} MB" if cost else "–")
+            times = f"{cost['seconds']} s ({cost['processor_seconds']})" if cost else ""
+            cells.append(f"{times}, {cost['peak_mb']:.0f} MB" if cost else "–")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -229,7 +235,7 @@ def main() -> None:
         for kind in KINDS if whole else KINDS[1:]:
             results.append(measure(kind, count, args.work, whole))
             args.out.write_text(json.dumps({"machine": describe_machine(), "results": results}, indent=1))
-        shutil.rmtree(args.work / f"photos-{count}")
+        shutil.rmtree(args.work / f"photos-{count}", ignore_errors=True)
     print(table(results))
     if args.plot:
         plot(results, args.plot)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from packed_samples import add, codec, facts, pictures, rows_of_others, streams
+from pyarrow import parquet
 from search_samples import make_store, unit_vectors
 
 from clip_feature_codec.codec.rate import Rate
@@ -22,7 +23,7 @@ from clip_feature_codec.store.pruning import prune_store
 from clip_feature_codec.store.search.nearest import SearchIndex
 from clip_feature_codec.store.transcoding import transcode_store
 from clip_feature_codec.store.verifying import verify_store
-from clip_feature_codec.store.writing import NewStream
+from clip_feature_codec.store.writing import NewPicture, NewStream
 
 
 def test_before_and_after_it_is_sealed_it_gives_what_a_folder_store_gives(
@@ -281,3 +282,57 @@ def test_at_most_40_bytes_a_picture_beyond_its_stream(packed: PackedStore) -> No
     room = sum(path.stat().st_size for path in (packed.folder / "data").iterdir())
     room += (packed.folder / "packed.sqlite").stat().st_size
     assert (room - packed.totals().bytes) / 10_000 < 40
+
+
+def beyond_streams(store: PackedStore) -> float:
+    """Bytes of the shards for each picture, streams not counted."""
+    size = sum(path.stat().st_size for path in (store.folder / "data").iterdir())
+    return (size - store.totals().bytes) / len(store)
+
+
+def test_a_picture_takes_no_more_than_forty_bytes_beyond_its_stream(tmp_path: Path) -> None:
+    """Names without any order are the hardest: of eight letters or digits, 5.2 bytes cannot be left out."""
+    random = np.random.default_rng(0)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz0123456789"))
+    for kind in ("numbered", "random"):
+        store = PackedStore.create(tmp_path / kind / "packed", codec())
+        names = [
+            f"IMG_{i:05}" if kind == "numbered" else "".join(random.choice(letters, 8)) for i in range(8000)
+        ]
+        sizes = random.choice([[4000, 3000], [3000, 4000], [6000, 4000], [1600, 1200], [1080, 1920]], 8000)
+        files = random.integers([10**5, 10**18], [5 * 10**6, 2 * 10**18], (8000, 2))
+        facts = np.hstack([sizes, files])
+        pictures = [NewPicture(f"{n}.jpg", *map(int, f)) for n, f in zip(names, facts, strict=True)]
+        store.put(tmp_path / kind / "photos", pictures, streams(1000) * 8)
+        store.finish()
+        assert beyond_streams(PackedStore.open(store.folder)) <= 40
+
+
+@pytest.mark.parametrize("source", ["photos/a/b.jpg", "elsewhere.jpg", "a/b", "a/b/a/b.png", "x\udcff.jpg"])
+def test_sources_come_back_whatever_they_share_with_names(packed: PackedStore, source: str) -> None:
+    packed._journal.keep()
+    packed._journal.append(Entry("a/b", source, "00" * 16, 1, 4, 3, 1, 1, 1, 0), b"x")
+    packed.finish()
+    again = open_packed(packed)
+    assert [entry.source for entry in again.entries] == [source]
+    assert again._names.of_source(source) == again.entries[0]
+
+
+def test_shards_of_before_are_read_and_taken_along(packed: PackedStore) -> None:
+    """Their sources are whole."""
+    add(packed, range(5))
+    packed.finish()
+    expected = facts(packed)
+    (path,) = (packed.folder / "data").iterdir()
+    table = parquet.read_table(path)
+    sources = [entry.source for entry in packed.entries]
+    old = table.drop_columns(["source_before", "source_after"]).add_column(1, "source", [sources])
+    parquet.write_table(old, path)
+    again = open_packed(packed)
+    assert facts(again) == expected
+    assert again._names.of_source(sources[3]) == again.entries[3]
+    add(again, range(5, 9), seed=1)
+    again.finish()
+    assert facts(open_packed(packed))[:5] == expected
+    (path,) = (packed.folder / "data").iterdir()
+    assert "source_before" in parquet.read_schema(path).names

@@ -43,7 +43,8 @@ def test_duckdb_reads_it(many: PackedStore) -> None:
     sums = many.totals()
     assert row[:4] == (COUNT, sums.bytes, sums.semantic_bytes, COUNT // 2)
     assert row[4].startswith("2001-09-09")
-    named = "SELECT stream, hex(sha256), source FROM read_parquet(?) WHERE name = '012/p01234'"
+    source = "source_before || name || source_after"
+    named = f"SELECT stream, hex(sha256), {source} FROM read_parquet(?) WHERE name = '012/p01234'"
     ((stream, digest, source),) = duckdb.execute(named, [shards(many)]).fetchall()
     entry = many.named("012/p01234")
     assert entry is not None

@@ -1,8 +1,8 @@
 """Shards: Parquet files of some 100,000 streams with what is known of their pictures.
 
 Rows stand in groups of `GROUP_ROWS`, which are what is read at least: a stream's group in a third of a
-millisecond from a mapped file. Names and sources repeat what the one before begins with, numbers take as
-many bits as they need, and streams and hashes, which nothing makes smaller, are left as they are.
+millisecond from a mapped file. Of names, what the one before begins with is left out, and of sources, their
+names; numbers take as many bits as they need; streams and hashes cannot be made smaller.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ GROUP_ROWS = 1024
 _GROUPS_KEPT = 16  # of one shard, in memory
 _DELTA = ("bytes", "semantic_bytes", "layout_bytes", "source_bytes", "source_mtime")
 _SEPARATE = ("stream", "sha256")  # nothing makes them smaller
+_SOURCE = ("source_before", "source_after")
 _FACTS = (
     *("name", "source", "sha256", "bytes", "width", "height"),
     *("source_bytes", "source_mtime", "semantic_bytes", "layout_bytes"),
@@ -47,7 +48,8 @@ def schema() -> pyarrow.Schema:
     return pa.schema(
         [
             pa.field("name", pa.string(), nullable=False),
-            pa.field("source", pa.string(), nullable=False),
+            pa.field("source_before", pa.string(), nullable=False),
+            pa.field("source_after", pa.string()),
             pa.field("stream", pa.binary(), nullable=False),
             pa.field("sha256", pa.binary(), nullable=False),
             pa.field("bytes", whole, nullable=False),
@@ -68,7 +70,7 @@ def to_table(rows: Sequence[tuple[Entry, bytes]]) -> pyarrow.Table:
     entries = [entry for entry, _ in rows]
     columns: dict[str, list[Any]] = {
         "name": [to_text(entry.name) for entry in entries],
-        "source": [to_text(entry.source) for entry in entries],
+        **_split([to_text(e.name) for e in entries], [to_text(e.source) for e in entries]),
         "stream": [stream for _, stream in rows],
         "sha256": [bytes.fromhex(entry.sha256) for entry in entries],
         "aspect": [entry.width / entry.height for entry in entries],
@@ -96,8 +98,7 @@ def write_shard(path: Path, table: pyarrow.Table, codec_id: str) -> None:
     from pyarrow import parquet
 
     names = table.schema.names
-    encodings = dict.fromkeys(("name", "source"), "DELTA_BYTE_ARRAY")
-    encodings |= dict.fromkeys(_SEPARATE, "DELTA_LENGTH_BYTE_ARRAY")
+    encodings = {"name": "DELTA_BYTE_ARRAY"} | dict.fromkeys(_SEPARATE, "DELTA_LENGTH_BYTE_ARRAY")
     encodings |= dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED")
     metadata = {"clip_feature_codec": "packed store, version 1", "codec_id": codec_id}
     with atomic_writer(path, durable=True) as file:
@@ -105,11 +106,18 @@ def write_shard(path: Path, table: pyarrow.Table, codec_id: str) -> None:
             table.replace_schema_metadata(metadata),
             file,
             row_group_size=GROUP_ROWS,
-            use_dictionary=["width", "height", "aspect"],
+            use_dictionary=["width", "height", "aspect", *_SOURCE],
             column_encoding=encodings,
             compression={name: "none" if name in _SEPARATE else "zstd" for name in names},
             write_statistics=["name"],
         )
+
+
+def _split(names: Sequence[str], sources: Sequence[str]) -> dict[str, list[Any]]:
+    """What sources have before and behind their names; where the name is not in one, it whole, and None."""
+    parts = [source.rpartition(name) for name, source in zip(names, sources, strict=True)]
+    before = [first if name else source for (first, name, _), source in zip(parts, sources, strict=True)]
+    return {"source_before": before, "source_after": [last if name else None for _, name, last in parts]}
 
 
 def joined(first: pyarrow.Table, second: pyarrow.Table) -> pyarrow.Table:
@@ -134,7 +142,8 @@ class Shard:
         self.path, self.number, self.dropped = path, number, dropped
         self._file = _parquet_file(path)
         names = self._file.schema_arrow.names
-        missing = [name for name in schema().names if name not in names]
+        self._splits_sources = "source" not in names  # into what is before and behind the name
+        missing = [name for name in self._columns if name not in names]
         if missing:
             raise StoreError(f"{path}: no shard of a packed store: it has no column {missing[0]!r}")
         groups: list[int] = [
@@ -201,16 +210,37 @@ class Shard:
 
     def column(self, name: str) -> list[Any]:
         """One column of all rows, dropped ones included."""
-        values: list[Any] = self._file.read([name])[name].to_pylist()
+        columns = ["name", *_SOURCE] if name == "source" and self._splits_sources else [name]
+        values: list[Any] = self._with_sources(self._file.read(columns))[name].to_pylist()
         return values
 
     def table(self) -> pyarrow.Table:
         """All rows but the dropped ones."""
         pa = _arrow()
-        table = self._file.read(schema().names)
+        table = self._file.read(self._columns)
+        if not self._splits_sources:
+            parts = _split(table["name"].to_pylist(), table["source"].to_pylist())
+            arrays = [pa.array(parts[name]) if name in parts else table[name] for name in schema().names]
+            table = pa.table(arrays, schema().names)
         if not self.dropped:
             return table
         return table.filter(pa.array([row not in self.dropped for row in range(self.rows)]))
+
+    @property
+    def _columns(self) -> list[str]:
+        """The columns of the file that are read."""
+        names = schema().names
+        return names if self._splits_sources else ["source", *(name for name in names if name not in _SOURCE)]
+
+    def _with_sources(self, table: pyarrow.Table) -> pyarrow.Table:
+        """A table with the column ``source``, put together where it is in parts."""
+        from pyarrow import compute
+
+        if not self._splits_sources or not set(_SOURCE) <= set(table.schema.names):
+            return table
+        before, after = (table[name].cast(table["name"].type) for name in _SOURCE)
+        whole = compute.binary_join_element_wise(before, table["name"], after, "")
+        return table.append_column("source", compute.coalesce(whole, before))
 
     def totals(self) -> Totals:
         """Sums over all rows, dropped ones included."""
@@ -230,7 +260,9 @@ class Shard:
     def _read_facts(self, group: int) -> pyarrow.Table:
         pa = _arrow()
         try:
-            table = self._read(group, list(_FACTS))
+            split = {"source": _SOURCE} if self._splits_sources else {}
+            columns = [column for name in _FACTS for column in split.get(name, (name,))]
+            table = self._with_sources(self._read(group, columns))
         except OSError as error:
             raise StoreError(f"{self.path}: cannot be read: {error.strerror}") from None
         place = table.schema.get_field_index("source_mtime")

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 _SAMPLE = 16_384  # vectors that axes are fitted on
 _OUTGROWN = 4  # times as many as were fitted: fit again
-_STREAMS_AT_ONCE = 4096
+_STREAMS_AT_ONCE = 2048
 _BLOCKS = 64  # that a sample is taken in, from all over the store
 _ATTEMPTS = 3  # to open an index that others replace
 _MOSTLY_GONE = 4  # a segment is written again when one in so many of its entries is gone

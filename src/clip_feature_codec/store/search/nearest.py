@@ -151,9 +151,9 @@ class SearchIndex:
     def decode_rows(self, rows: NDArray[np.intp]) -> tuple[dict[int, Entry], NDArray[np.float64]]:
         """The pictures of ascending rows (n,) that are still as they were, and their vectors, as `decode`."""
         entries = dict(self._entries(rows))
-        row_of = {entry.name: row for row, entry in entries.items()}
+        row_of = {id(entry): row for row, entry in entries.items()}
         good, vectors = self.decode(list(entries.values()))
-        found = {row_of[entry.name]: entry for entry in good}
+        found = {row_of[id(entry)]: entry for entry in good}
         for row in entries.keys() - found.keys():
             self._lose(row)
         return found, vectors
@@ -217,31 +217,34 @@ class SearchIndex:
         """Rows that may be among the ``count`` best, and what their cosines are not above, best first."""
         coarse = self.file.frame.query(unit)
         found = _Candidates(count, 2 * self.fine_error)
+        limits = np.empty(self.rows, np.int32)
+        most = 4 * count + _FIRST_CANDIDATES // max(1, len(self._segments))
 
-        def scanned(number: int) -> NDArray[np.int32]:
-            limits = coarse.limits(self._segments[number].codes)
-            limits[list(self._gone.get(number, ()))] = _NONE
-            return limits
+        def scanned(number: int) -> NDArray[np.intp]:
+            """Rows of a segment to begin with, so that it is known what is high enough for the others."""
+            first = int(self._starts[number])
+            mine = limits[first : int(self._starts[number + 1])]
+            mine[:] = coarse.limits(self._segments[number].codes)
+            mine[list(self._gone.get(number, ()))] = _NONE
+            top = np.argpartition(mine, -most)[-most:] if most < len(mine) else np.arange(len(mine))
+            return first + top[mine[top] > _NONE]
 
-        for number, limits in enumerate(in_order(scanned, range(len(self._segments)))):
-            first = max(_FIRST_CANDIDATES, 4 * count)
-            if found.floor == -np.inf and first < len(limits):  # to know what is high enough for the others
-                top = np.argpartition(limits, -first)[-first:]
-                self._refine(unit, number, top[limits[top] > _NONE], found)
-                limits[top] = _NONE
-            lowest = max(coarse.sum_at(found.floor), _NONE + 1)
-            self._refine(unit, number, np.flatnonzero(limits >= lowest), found)
+        for rows in in_order(scanned, range(len(self._segments))):
+            self._refine(unit, rows, found)
+            limits[rows] = _NONE
+        rows = np.flatnonzero(limits >= max(coarse.sum_at(found.floor), _NONE + 1))
+        rows = rows[np.argsort(-limits[rows].astype(np.int64), kind="stable")]
+        for first in range(0, len(rows), _ROWS_AT_ONCE):
+            some = rows[first : first + _ROWS_AT_ONCE]
+            self._refine(unit, some[limits[some] >= coarse.sum_at(found.floor)], found)
         return found.best_first()
 
-    def _refine(
-        self, unit: NDArray[np.float64], number: int, places: NDArray[np.intp], found: _Candidates
-    ) -> None:
-        """Add what the fine codes say of places (n,) in a segment."""
-        segment, weights = self._segments[number], (unit / FINE).astype(np.float32)
-        for first in range(0, len(places), _ROWS_AT_ONCE):
-            some = places[first : first + _ROWS_AT_ONCE]
-            limits = (segment.fine[some].astype(np.float32) @ weights).astype(np.float64) + self.fine_error
-            found.add(self._starts[number] + some, limits)
+    def _refine(self, unit: NDArray[np.float64], rows: NDArray[np.intp], found: _Candidates) -> None:
+        """Add what the fine codes say of rows (n,)."""
+        weights = (unit / FINE).astype(np.float32)
+        for number, mine, places in self._by_segment(rows):
+            products = self._segments[number].fine[places].astype(np.float32) @ weights
+            found.add(rows[mine], products.astype(np.float64) + self.fine_error)
 
     def _best(
         self,

@@ -22,7 +22,7 @@ from clip_feature_codec.codec.semantic.coarse import GROUPS, CoarseFrame, Codes
 from clip_feature_codec.files import write_atomic
 from clip_feature_codec.store.manifest import HASH_BYTES
 
-SEGMENT_ROWS = 32_768
+SEGMENT_ROWS = 16_384
 """At most so many vectors are in a segment: what is worked on at a time."""
 
 ENDING = ".safetensors"
