@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from clip_feature_codec.embed import load_embedder
-from clip_feature_codec.encode import BATCH_SIZE, encode_folder
+from clip_feature_codec.encode import BATCH_SIZE, encode_source
 from clip_feature_codec.evaluate.provenance import describe_machine
 
 
@@ -61,7 +61,7 @@ def main() -> None:
             began = time.perf_counter()
             forward()
             middle = time.perf_counter()
-            encode_folder(here / "photos", here / f"store{i}", embedder)
+            encode_source(here / "photos", here / f"store{i}", embedder)
             end = time.perf_counter()
             rates.append(args.pictures / (end - middle))
             ratios.append((middle - began) / (end - middle))

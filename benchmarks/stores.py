@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from clip_feature_codec import ClipCodec
 from clip_feature_codec.codec.rate import DEFAULT_RATE, Rate
-from clip_feature_codec.encode import encode_folder
+from clip_feature_codec.encode import encode_source
 from clip_feature_codec.files import write_atomic
 from clip_feature_codec.store.writing import WritableStore
 
@@ -26,7 +26,7 @@ def make_store(
         path = pictures / f"{_name(i)}.webp"
         if not path.exists():
             write_atomic(path, data)
-    return encode_folder(pictures, folder / "store", codec.embedder, codec.features, rate).store
+    return encode_source(pictures, folder / "store", codec.embedder, codec.features, rate).store
 
 
 def class_names(parquet: Path) -> dict[str, str]:

@@ -70,7 +70,7 @@ def make_decoder(
 def make_store(folder: Path, embedder: ClipEmbedder, count: int = 4) -> Path:
     """``folder/photos``, wide and tall, one in a subfolder, and ``folder/store`` with a decoder."""
     from clip_feature_codec.decoders.checkpoint import save_decoder
-    from clip_feature_codec.encode import encode_folder
+    from clip_feature_codec.encode import encode_source
     from clip_feature_codec.names import DECODER_FILE
 
     photos, store = folder / "photos", folder / "store"
@@ -78,7 +78,7 @@ def make_store(folder: Path, embedder: ClipEmbedder, count: int = 4) -> Path:
     for i in range(count):
         place = photos / "deep" if i == 2 else photos
         make_picture(i, (60 + i, 40) if i % 2 else (40, 50 + i)).save(place / f"p{i}.png")
-    encode_folder(photos, store, embedder, workers=0)
+    encode_source(photos, store, embedder, workers=0)
     save_decoder(store / DECODER_FILE, make_decoder(embedder.space))
     return store
 

@@ -18,7 +18,7 @@ from clip_feature_codec.cli import eval as eval_module
 from clip_feature_codec.cli.main import main
 from clip_feature_codec.cli.paths import OutputPath
 from clip_feature_codec.embed import ClipEmbedder
-from clip_feature_codec.encode import encode_folder
+from clip_feature_codec.encode import encode_source
 from clip_feature_codec.images import save_image
 from clip_feature_codec.store.feature_store import FeatureStore
 from samples import make_picture
@@ -175,7 +175,7 @@ def two_stores(finished: Path, embedder: ClipEmbedder, tmp_path_factory: pytest.
     for seed, name in enumerate(("a.jpg", "a.png")):
         make_picture(seed, (40, 30)).save(work / "d" / name)
     for store in (work / "s", work / "d/s"):
-        encode_folder(work / "d", store, embedder, FeatureStore.open(work / "store").codec, workers=0)
+        encode_source(work / "d", store, embedder, FeatureStore.open(work / "store").codec, workers=0)
     shutil.copy(work / "store/diffusion_unet_final.pt", work / "s")
     (work / "lone").mkdir()
     for name in ("a.clp", "codec.json"):

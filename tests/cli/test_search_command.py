@@ -163,10 +163,10 @@ def test_duplicates_are_listed_by_group(work: Path, embedder: ClipEmbedder, sear
     shutil.move(photos, work / "more/photos")
     for i in range(20, 30):
         make_picture(i).save(work / "more/photos" / f"q{i}.png")
-    from clip_feature_codec.encode import encode_folder
+    from clip_feature_codec.encode import encode_source
 
     store = work / "store"
-    encode_folder(work / "more/photos", store, embedder, workers=0)
+    encode_source(work / "more/photos", store, embedder, workers=0)
     head, *rows = table(
         search(store, "--duplicates", "--threshold", 0.9999999, "--sheet", work / "sheet.png")
     )

@@ -75,12 +75,12 @@ def mean_colour(monkeypatch: pytest.MonkeyPatch) -> MeanColour:
 
 
 def test_another_kind_of_model_is_one_entry_away(mean_colour: MeanColour, tmp_path: Path, tiny_clip: Path):
-    from clip_feature_codec.encode import encode_folder
+    from clip_feature_codec.encode import encode_source
 
     (tmp_path / "photos").mkdir()
     for i in range(3):
         make_picture(i).save(tmp_path / f"photos/{i}.png")
-    encode_folder(tmp_path / "photos", tmp_path / "store", load_embedder("mean-colour"), workers=0)
+    encode_source(tmp_path / "photos", tmp_path / "store", load_embedder("mean-colour"), workers=0)
     codec = ClipCodec.load(tmp_path / "store")
     assert codec.embedder is mean_colour
     picture = make_picture(1)

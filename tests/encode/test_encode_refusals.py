@@ -12,7 +12,7 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.embed.torch_tower import TorchTower
-from clip_feature_codec.encode import encode_folder
+from clip_feature_codec.encode import encode_source
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.store.feature_store import FeatureStore
 from samples import make_picture
@@ -39,12 +39,12 @@ def test_a_budget_that_the_tables_cannot_meet_is_found_before_the_first_picture_
     folder, out = photo_folder(3), tmp_path / "store"
     codec = klt if given != "int8" else FeatureCodec.fit(np.eye(2, embedder.dim), embedder.space)
     if given == "store":
-        encode_folder(folder, out, embedder, klt, workers=0)
+        encode_source(folder, out, embedder, klt, workers=0)
         make_picture(9).save(folder / "new.png")
     before = contents(out)
     monkeypatch.delattr(TorchTower, "embed_measured")
     with pytest.raises(ConfigError, match=rf"found 6, expected at least {codec.smallest(layers)}"):
-        encode_folder(folder, out, embedder, codec, Rate(max_bytes=6, layers=layers), workers=0)
+        encode_source(folder, out, embedder, codec, Rate(max_bytes=6, layers=layers), workers=0)
     assert contents(out) == before
     assert out.exists() == (given == "store")
 
@@ -60,7 +60,7 @@ def test_a_budget_that_fitted_tables_will_not_meet_is_found_then_too(
     monkeypatch.delattr(TorchTower, "embed_measured")
     rate = Rate(max_bytes=20, layers=layers)
     with pytest.raises(ConfigError, match=rf"found 20, expected at least {6 + embedder.dim}"):
-        encode_folder(photo_folder(3), tmp_path / "store", embedder, None, rate, workers=0)
+        encode_source(photo_folder(3), tmp_path / "store", embedder, None, rate, workers=0)
     assert not (tmp_path / "store").exists()
 
 
@@ -70,14 +70,14 @@ def test_the_smallest_budget_can_be_met_by_square_pictures_and_one_more_by_all(
     (tmp_path / "photos").mkdir()
     make_picture(1, (40, 40)).save(tmp_path / "photos" / "square.png")
     smallest, out = klt.smallest("both"), tmp_path / "store"
-    encode_folder(tmp_path / "photos", out, embedder, klt, Rate(max_bytes=smallest), workers=0)
+    encode_source(tmp_path / "photos", out, embedder, klt, Rate(max_bytes=smallest), workers=0)
     make_picture(2, (60, 40)).save(tmp_path / "photos" / "wide.png")
     with monkeypatch.context() as patch:
         patch.delattr(TorchTower, "embed_measured")
         with pytest.raises(ConfigError, match=f"found {smallest}, expected at least {smallest + 1}"):
-            encode_folder(tmp_path / "photos", out, embedder, klt, Rate(max_bytes=smallest), workers=0)
+            encode_source(tmp_path / "photos", out, embedder, klt, Rate(max_bytes=smallest), workers=0)
     rate = Rate(max_bytes=smallest + 1)
-    assert encode_folder(tmp_path / "photos", out, embedder, klt, rate, workers=0).added == 1
+    assert encode_source(tmp_path / "photos", out, embedder, klt, rate, workers=0).added == 1
 
 
 def test_a_target_that_the_tables_cannot_reach_leaves_no_store(
@@ -86,7 +86,7 @@ def test_a_target_that_the_tables_cannot_reach_leaves_no_store(
     folder, out = photo_folder(3), tmp_path / "store"
     codec = FeatureCodec.fit(-np.ones((1, embedder.dim), np.float32), embedder.space)
     with pytest.raises(ConfigError, match="cosine"):
-        encode_folder(folder, out, embedder, codec, Rate(target_cosine=0.9999999), workers=0)
+        encode_source(folder, out, embedder, codec, Rate(target_cosine=0.9999999), workers=0)
     assert not list(out.rglob("*.clp"))
     assert not (out / "codec.json").exists()
 
@@ -96,16 +96,16 @@ def test_layouts_alone_need_no_clip_model(
 ) -> None:
     """Fault 16: one was loaded."""
     rate = Rate(layers="layout")
-    result = encode_folder(photo_folder(3), tmp_path / "store", None, klt, rate, workers=0)
+    result = encode_source(photo_folder(3), tmp_path / "store", None, klt, rate, workers=0)
     assert result.added == 3
     streams = [result.store.read(entry) for entry in result.store.entries]
     assert all(stream.semantic is None and stream.layout for stream in streams)
-    again = encode_folder(tmp_path / "photos", tmp_path / "store", None, rate=rate, workers=0)
+    again = encode_source(tmp_path / "photos", tmp_path / "store", None, rate=rate, workers=0)
     assert again.unchanged == 3
     with pytest.raises(ConfigError, match="CLIP model: found none"):
-        encode_folder(tmp_path / "photos", tmp_path / "other", None, klt, workers=0)
+        encode_source(tmp_path / "photos", tmp_path / "other", None, klt, workers=0)
     with pytest.raises(ConfigError, match="name a codec to encode layouts alone"):
-        encode_folder(tmp_path / "photos", tmp_path / "other", None, rate=rate, workers=0)
+        encode_source(tmp_path / "photos", tmp_path / "other", None, rate=rate, workers=0)
     assert not (tmp_path / "other").exists()
 
 
@@ -120,11 +120,11 @@ def test_long_names_are_stored_and_what_cannot_be_is_one_failure(
     does_not = "c" * 255
     for seed, name in enumerate([*fits, does_not]):
         make_picture(seed).save(folder / name, "PNG")
-    result = encode_folder(folder, tmp_path / "store", embedder, klt if with_tables else None, workers=0)
+    result = encode_source(folder, tmp_path / "store", embedder, klt if with_tables else None, workers=0)
     ((path, reason),) = result.failures
     assert (path, result.added) == (str(folder / does_not), 4)
     assert "too long a name" in reason
     assert {result.store.source_path(entry).name for entry in result.store.entries} == set(fits)
     assert (cosines(FeatureStore.open(tmp_path / "store"), embedder) > 0.9).all()
-    again = encode_folder(folder, tmp_path / "store", embedder, workers=0)
+    again = encode_source(folder, tmp_path / "store", embedder, workers=0)
     assert (again.added, again.unchanged, len(again.failures)) == (0, 4, 1)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.embed import ClipEmbedder
-from clip_feature_codec.encode import encode_folder
+from clip_feature_codec.encode import encode_source
 from clip_feature_codec.errors import ConfigError, StoreError
 from clip_feature_codec.store.feature_store import FeatureStore
 from samples import make_picture
@@ -89,7 +89,7 @@ def test_every_format_and_oddity_is_encoded_and_broken_files_are_listed(
     broken = fill_with_broken_files(folder)
     fill_with_what_is_passed_over(folder)
 
-    result = encode_folder(folder, tmp_path / "store", embedder, batch_size=8, workers=workers)
+    result = encode_source(folder, tmp_path / "store", embedder, batch_size=8, workers=workers)
 
     assert {Path(path).name for path, _ in result.failures} == broken
     assert all(path in reason and "\n" not in reason for path, reason in result.failures)
@@ -109,7 +109,7 @@ def test_pictures_of_one_name_do_not_collide(tmp_path: Path, embedder: ClipEmbed
     for seed, inside in enumerate(insides):
         (folder / inside).parent.mkdir(parents=True, exist_ok=True)
         make_picture(seed).save(folder / inside)
-    store = encode_folder(folder, tmp_path / "store", embedder, workers=0).store
+    store = encode_source(folder, tmp_path / "store", embedder, workers=0).store
     streams = [store.stream_path(entry).relative_to(store.folder).as_posix() for entry in store.entries]
     assert streams == ["X.clp", "a/x.clp", "b/x.clp", "x.jpg.clp", "x.png.clp"]
     assert [store.source_path(entry).relative_to(store.folder / ".." / "photos").as_posix()
@@ -121,24 +121,24 @@ def test_a_store_inside_its_picture_folder_is_no_input(
     photo_folder: PhotoFolder, embedder: ClipEmbedder
 ) -> None:
     folder = photo_folder(4)
-    encode_folder(folder, folder / "out" / "store", embedder, workers=0)
+    encode_source(folder, folder / "out" / "store", embedder, workers=0)
     make_picture(50).save(folder / "out" / "store" / "samples.png")  # a training leaves such things there
-    result = encode_folder(folder, folder / "out" / "store", embedder, workers=0)
+    result = encode_source(folder, folder / "out" / "store", embedder, workers=0)
     assert (result.added, result.unchanged, len(result.store)) == (0, 4, 4)
 
 
 def test_folders_without_a_readable_picture_are_refused(tmp_path: Path, embedder: ClipEmbedder) -> None:
     out = tmp_path / "store"
     with pytest.raises(StoreError, match="nowhere is not a folder"):
-        encode_folder(tmp_path / "nowhere", out, embedder)
+        encode_source(tmp_path / "nowhere", out, embedder)
     folder = tmp_path / "photos"
     folder.mkdir()
     with pytest.raises(StoreError, match=r"no pictures there.*\.jpg"):
-        encode_folder(folder, out, embedder)
+        encode_source(folder, out, embedder)
     (folder / "a.jpg").touch()
     for codec in (None, FeatureCodec.fit(np.eye(2, embedder.dim, dtype=np.float32), embedder.space)):
         with pytest.raises(StoreError, match=r"none of 1 pictures can be read.*a\.jpg"):
-            encode_folder(folder, out, embedder, codec, workers=0)
+            encode_source(folder, out, embedder, codec, workers=0)
         assert contents(out) == {}
 
 
@@ -146,7 +146,7 @@ def test_a_batch_of_none_is_refused(
     photo_folder: PhotoFolder, tmp_path: Path, embedder: ClipEmbedder
 ) -> None:
     with pytest.raises(ConfigError, match="batch size"):
-        encode_folder(photo_folder(1), tmp_path / "store", embedder, batch_size=0)
+        encode_source(photo_folder(1), tmp_path / "store", embedder, batch_size=0)
 
 
 def test_workers_do_not_matter_and_batches_only_to_rounding(
@@ -155,9 +155,9 @@ def test_workers_do_not_matter_and_batches_only_to_rounding(
     folder = photo_folder(11)
     (folder / "broken.jpg").touch()
     alone, two, other = (tmp_path / name for name in ("alone", "two", "other"))
-    encode_folder(folder, alone, embedder, batch_size=4, workers=0)
-    encode_folder(folder, two, embedder, batch_size=4, workers=2)
-    encode_folder(folder, other, embedder, batch_size=3, workers=0)
+    encode_source(folder, alone, embedder, batch_size=4, workers=0)
+    encode_source(folder, two, embedder, batch_size=4, workers=2)
+    encode_source(folder, other, embedder, batch_size=3, workers=0)
     assert contents(alone) == contents(two)
     first, second = FeatureStore.open(alone), FeatureStore.open(other)
     assert [e.name for e in first.entries] == [e.name for e in second.entries]
@@ -171,7 +171,7 @@ def test_given_tables_are_used_for_a_new_store(
     photo_folder: PhotoFolder, tmp_path: Path, embedder: ClipEmbedder
 ) -> None:
     codec = FeatureCodec.fit(embedder.embed_images([make_picture(i) for i in range(9)]), embedder.space)
-    store = encode_folder(photo_folder(3), tmp_path / "store", embedder, codec, workers=0).store
+    store = encode_source(photo_folder(3), tmp_path / "store", embedder, codec, workers=0).store
     assert FeatureStore.open(store.folder).codec.tables_sha256 == codec.tables_sha256
 
 
@@ -179,5 +179,5 @@ def test_torchs_global_generator_is_left_alone(
     photo_folder: PhotoFolder, tmp_path: Path, embedder: ClipEmbedder
 ) -> None:
     before = torch.get_rng_state()
-    encode_folder(photo_folder(2), tmp_path / "store", embedder, workers=1)
+    encode_source(photo_folder(2), tmp_path / "store", embedder, workers=1)
     assert torch.equal(torch.get_rng_state(), before)

@@ -18,7 +18,7 @@ from encode_samples import PhotoFolder, contents, cosines
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.embed import ClipEmbedder
-from clip_feature_codec.encode import encode_folder
+from clip_feature_codec.encode import encode_source
 from clip_feature_codec.errors import StoreError
 from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.locking import exclusive
@@ -70,7 +70,7 @@ def encode_in_a_process(
     Manifest._commit = watched_commit  # type: ignore[method-assign]
     embedder = ClipEmbedder.load(str(clip), device="cpu")
     codec = FeatureCodec.load(tables) if tables else None
-    encode_folder(folder, out, embedder, codec, batch_size=3, workers=workers, packed=packed)
+    encode_source(folder, out, embedder, codec, batch_size=3, workers=workers, packed=packed)
 
 
 def start(*arguments: object) -> multiprocessing.process.BaseProcess:
@@ -114,8 +114,8 @@ def test_killed_at_any_moment_and_started_again_it_ends_as_if_made_in_one_go(
     assert process.exitcode == -signal.SIGKILL
     assert (tmp_path / "killed" / ".encode").exists()
 
-    killed = encode_folder(folder, tmp_path / "killed", embedder, batch_size=3, workers=0)
-    whole = encode_folder(folder, tmp_path / "whole", embedder, batch_size=3, workers=0)
+    killed = encode_source(folder, tmp_path / "killed", embedder, batch_size=3, workers=0)
+    whole = encode_source(folder, tmp_path / "whole", embedder, batch_size=3, workers=0)
 
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
     assert not (tmp_path / "killed" / ".encode").exists()
@@ -145,8 +145,8 @@ def test_killed_with_tables_that_are_known_it_ends_as_if_made_in_one_go(
     process = start(folder, tmp_path / "killed", tiny_clip, 0, kill, tables)
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
-    killed = encode_folder(folder, tmp_path / "killed", embedder, codec, batch_size=3, workers=0)
-    whole = encode_folder(folder, tmp_path / "whole", embedder, codec, batch_size=3, workers=0)
+    killed = encode_source(folder, tmp_path / "killed", embedder, codec, batch_size=3, workers=0)
+    whole = encode_source(folder, tmp_path / "whole", embedder, codec, batch_size=3, workers=0)
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
     assert killed.failures == whole.failures
     assert killed.added + killed.unchanged == whole.added == 10
@@ -181,8 +181,8 @@ def test_killed_over_and_over_at_random_it_gets_there(
             shutil.rmtree(out)  # it was quicker: once more from the start
         else:
             kills -= 1
-    encode_folder(folder, out, embedder, batch_size=3, workers=0, packed=packed)
-    encode_folder(folder, tmp_path / "whole", embedder, batch_size=3, workers=0, packed=packed)
+    encode_source(folder, out, embedder, batch_size=3, workers=0, packed=packed)
+    encode_source(folder, tmp_path / "whole", embedder, batch_size=3, workers=0, packed=packed)
     assert rows(out) == rows(tmp_path / "whole")
 
 
@@ -209,7 +209,7 @@ def test_what_was_embedded_before_the_kill_is_not_embedded_again(
         return embed_measured(self, pixels)
 
     monkeypatch.setattr(ClipEmbedder, "embed_measured", counted)
-    assert encode_folder(folder, tmp_path / "store", embedder, batch_size=3, workers=0).added == 10
+    assert encode_source(folder, tmp_path / "store", embedder, batch_size=3, workers=0).added == 10
     assert embedded == [3, 1]
 
 
@@ -226,13 +226,13 @@ def test_a_folder_that_changes_between_kill_and_restart(
     make_picture(80).save(folder / "p000.png")  # changed
     (folder / "p006.png").unlink()
     make_picture(81).save(folder / "a new one.png")
-    result = encode_folder(folder, tmp_path / "store", embedder, batch_size=3, workers=0)
+    result = encode_source(folder, tmp_path / "store", embedder, batch_size=3, workers=0)
     assert result.failures == []
     assert result.added + result.unchanged == 10
     store = FeatureStore.open(tmp_path / "store")
     assert {store.source_path(e).name for e in store.entries} == {p.name for p in folder.rglob("*.png")}
     assert (cosines(store, embedder) > 0.98).all()
-    assert encode_folder(folder, tmp_path / "store", embedder, workers=0).unchanged == 10
+    assert encode_source(folder, tmp_path / "store", embedder, workers=0).unchanged == 10
 
 
 def hold(folder: Path, ready: multiprocessing.synchronize.Event) -> None:
@@ -250,7 +250,7 @@ def test_of_two_processes_the_second_is_refused_until_the_first_has_ended(
     process.start()
     assert ready.wait(120)
     with pytest.raises(StoreError, match="another process"):
-        encode_folder(folder, out, embedder, workers=0)
+        encode_source(folder, out, embedder, workers=0)
     process.kill()
     process.join()
-    assert encode_folder(folder, out, embedder, workers=0).added == 2
+    assert encode_source(folder, out, embedder, workers=0).added == 2

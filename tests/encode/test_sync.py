@@ -11,14 +11,14 @@ from encode_samples import PhotoFolder, contents, cosines
 
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.embed.torch_tower import TorchTower
-from clip_feature_codec.encode import EncodeResult, encode_folder
+from clip_feature_codec.encode import EncodeResult, encode_source
 from clip_feature_codec.errors import StoreError
 from clip_feature_codec.store.feature_store import FeatureStore
 from samples import make_picture
 
 
 def sync(folder: Path, store: Path, embedder: ClipEmbedder | None) -> EncodeResult:
-    return encode_folder(folder, store, embedder, sync=True, workers=0)
+    return encode_source(folder, store, embedder, sync=True, workers=0)
 
 
 def names(store: Path) -> list[str]:
@@ -29,7 +29,7 @@ def names(store: Path) -> list[str]:
 def stored(photo_folder: PhotoFolder, tmp_path: Path, embedder: ClipEmbedder) -> tuple[Path, Path]:
     """A folder of five pictures and its store."""
     folder, out = photo_folder(5), tmp_path / "store"
-    encode_folder(folder, out, embedder, workers=0)
+    encode_source(folder, out, embedder, workers=0)
     assert names(out) == ["deep/p002", "p000", "p001", "p003", "p004"]
     return folder, out
 
@@ -40,7 +40,7 @@ def test_what_was_deleted_is_taken_out_with_its_stream(
     folder, out = stored
     shutil.rmtree(folder / "deep")
     (folder / "p001.png").unlink()
-    plain = encode_folder(folder, out, embedder, workers=0)
+    plain = encode_source(folder, out, embedder, workers=0)
     assert (len(plain.store), plain.removed) == (5, 0)
     result = sync(folder, out, embedder)
     assert (result.added, result.unchanged, result.moved, result.removed) == (0, 3, 0, 2)
@@ -95,7 +95,7 @@ def test_of_pictures_that_cannot_be_told_apart_none_is_followed(
     for name in ("p000.png", "p001.png"):
         (folder / name).write_bytes((folder / "p003.png").read_bytes())
         os.utime(folder / name, ns=(1, 1))
-    encode_folder(folder, out, embedder, workers=0)
+    encode_source(folder, out, embedder, workers=0)
     for name in ("p000", "p001"):
         (folder / f"{name}.png").rename(folder / f"new {name}.png")
     result = sync(folder, out, embedder)
@@ -121,7 +121,7 @@ def test_pictures_of_other_folders_are_left_alone(
     other = tmp_path / "photos and more"  # begins like the first one's name
     other.mkdir()
     make_picture(30).save(other / "q.png")
-    encode_folder(other, out, embedder, workers=0)
+    encode_source(other, out, embedder, workers=0)
     (other / "q.png").unlink()
     make_picture(31).save(other / "r.png")
     assert sync(folder, out, embedder).removed == 0
@@ -136,7 +136,7 @@ def test_a_store_inside_its_folder_is_synced_with_that_folder_alone(
     folder, other = photo_folder(2), photo_folder(1, "other")
     out = folder / "store"
     for pictures in (folder, other):
-        encode_folder(pictures, out, embedder, workers=0)
+        encode_source(pictures, out, embedder, workers=0)
     assert names(out) == ["p000", "p000.png", "p001"]
     (other / "p000.png").unlink()
     (folder / "p001.png").unlink()

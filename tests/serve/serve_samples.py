@@ -17,7 +17,7 @@ import numpy as np
 from clip_feature_codec import ClipCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
-from clip_feature_codec.encode import encode_folder
+from clip_feature_codec.encode import encode_source
 from clip_feature_codec.serve.endpoint import Service
 from clip_feature_codec.serve.finding import Finder
 from clip_feature_codec.serve.shelf import Shelf
@@ -42,7 +42,7 @@ def make_photos(folder: Path, count: int = 6) -> Path:
 
 
 def encoded(photos: Path, store: Path, codec: ClipCodec, *, packed: bool = False) -> Path:
-    encode_folder(
+    encode_source(
         photos, store, codec.embedder, codec.features, Rate(max_bytes=140), packed=packed, workers=0
     )
     return store

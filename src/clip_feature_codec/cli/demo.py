@@ -51,7 +51,7 @@ _BASELINES = ("layout", "jpeg", "webp", "avif", "jxl", "blurhash", "thumbhash")
 def demo(out: Path, device: str, quiet: bool, **options: Any) -> None:
     """Encode photographs, decode them again, measure them beside other codecs, and show it all on a page."""
     from clip_feature_codec.api import ClipCodec
-    from clip_feature_codec.encode import encode_folder
+    from clip_feature_codec.encode import encode_source
     from clip_feature_codec.evaluate.analysis.summary import summarise
     from clip_feature_codec.evaluate.codecs import Painter
     from clip_feature_codec.evaluate.comparison import Comparison
@@ -65,7 +65,7 @@ def demo(out: Path, device: str, quiet: bool, **options: Any) -> None:
     remark_on_model(codec.features.space, quiet)
     photos, page = _write_photos(out / "photos"), out / "index.html"
     with resumable(), ProgressBars(quiet) as progress:
-        encoded = encode_folder(photos, out / "store", codec.embedder, codec.features, progress=progress)
+        encoded = encode_source(photos, out / "store", codec.embedder, codec.features, progress=progress)
     comparison = Comparison(budgets=_BUDGETS, baselines=_BASELINES)
     evaluator = Evaluator.prepare(encoded.store, [Painter(codec.decoder)], codec.embedder, chosen, comparison)
     with resumable(), ProgressBars(quiet) as progress:

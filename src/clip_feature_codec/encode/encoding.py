@@ -127,10 +127,6 @@ def encode_source(
     )
 
 
-encode_folder = encode_source
-"""The same by its older name."""
-
-
 def _remove_gone(store: WritableStore, source: Source) -> int:
     """Take pictures out that are no longer in a source of archives, or on object storage; give their number.
 

@@ -53,7 +53,7 @@ def _photos(root: Path) -> Path:
 
 def _store(store: Path, photos: Path, model: str) -> Path:
     from clip_feature_codec.embed import load_embedder
-    from clip_feature_codec.encode import encode_folder
+    from clip_feature_codec.encode import encode_source
 
-    encode_folder(photos, store, load_embedder(model, device="cpu"), workers=0)
+    encode_source(photos, store, load_embedder(model, device="cpu"), workers=0)
     return store

@@ -18,7 +18,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from clip_feature_codec.decoders.options import PaintOptions
 from clip_feature_codec.embed import ClipEmbedder
-from clip_feature_codec.encode import encode_folder
+from clip_feature_codec.encode import encode_source
 from clip_feature_codec.errors import ConfigError, MetricError
 from clip_feature_codec.evaluate.codecs import Painter
 from clip_feature_codec.evaluate.evaluation import Evaluator
@@ -184,7 +184,7 @@ def test_distances_between_sets_from_a_hundred_pictures_on(embedder: ClipEmbedde
         path = tmp_path / f"photos/{seed:03}.png"
         path.parent.mkdir(exist_ok=True)
         make_picture(seed, (16, 16)).save(path)
-    store = encode_folder(tmp_path / "photos", tmp_path / "store", embedder, workers=0).store
+    store = encode_source(tmp_path / "photos", tmp_path / "store", embedder, workers=0).store
     decoder, judge = make_decoder(embedder.space), make_judge(tmp_path / "judge")
     options = PaintOptions(steps=1, size=16)
     evaluator = Evaluator.prepare(

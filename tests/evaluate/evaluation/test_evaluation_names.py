@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 from clip_feature_codec.decoders.options import PaintOptions
 from clip_feature_codec.embed import ClipEmbedder
-from clip_feature_codec.encode import encode_folder
+from clip_feature_codec.encode import encode_source
 from clip_feature_codec.evaluate.codecs import Painter
 from clip_feature_codec.evaluate.comparison import Comparison
 from clip_feature_codec.evaluate.evaluation import Evaluator
@@ -35,7 +35,7 @@ def evaluator(embedder: ClipEmbedder, tmp_path_factory: pytest.TempPathFactory) 
     (folder / "photos").mkdir(parents=True)
     for i, name in enumerate((CAFE, "plain")):
         make_picture(i).save(folder / "photos" / f"{name}.png", "PNG")
-    store = encode_folder(folder / "photos", folder / "store", embedder, workers=0).store
+    store = encode_source(folder / "photos", folder / "store", embedder, workers=0).store
     comparison = Comparison(budgets=(90, 600), baselines=("layout", "webp"))
     options = PaintOptions(steps=1, size=32)
     return Evaluator.prepare(store, [Painter(make_decoder(embedder.space))], embedder, options, comparison)
