@@ -3,7 +3,7 @@
 const MAX_LAYOUT = 255;
 const SPARE = 4; // bytes left over that are worth coding a layout again
 const ROOM_FOR_BOTH = 40;
-const USUAL_STEP = 107; // the step byte of vectors at the quality that is usual
+const ENOUGH_STEP = 117; // the step byte of quality 40: beside such a vector the layout has more use for a byte
 
 /**
  * The best payload of at most so many bytes: the finest step that fits; and at finer ones, the least weight.
@@ -47,7 +47,7 @@ export function codeToBudget(vectors, vector, layouts, layout, room) {
   const [codeVector, codeLayout] = [vectors.of(vector), layouts.of(layout)];
   const layoutWithin = (limit, least) =>
     limit >= least ? within(layouts, codeLayout, Math.min(limit, MAX_LAYOUT)) : null;
-  const enough = codeVector(USUAL_STEP, vectors.weight).payload.length;
+  const enough = codeVector(ENOUGH_STEP, vectors.weight).payload.length;
   const half = Math.max(Math.min((room - 1) >> 1, enough), vectors.smallest);
   const first = room < ROOM_FOR_BOTH ? null : layoutWithin(room - 1 - half, layouts.smallest);
   const semantic = within(vectors, codeVector, room - (first === null ? 0 : 1 + first.length));
