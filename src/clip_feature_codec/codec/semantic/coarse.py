@@ -191,7 +191,7 @@ class CoarseQuery:
 
     def sum_at(self, value: float) -> int:
         """A sum that stands for at most a value, as high as it may be."""
-        whole = np.floor((value - self.offset) / self.unit - 1) if np.isfinite(value) else -_MOST * 2
+        whole = np.floor((value - self.offset) / self.unit - 1) if np.isfinite(value) else -2 * _MOST
         return int(np.clip(whole, np.iinfo(np.int32).min, np.iinfo(np.int32).max))
 
 
