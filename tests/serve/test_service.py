@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,22 @@ def test_an_original_is_given_out_as_it_is_or_small(client: TestClient, folder: 
     small = client.get(f"/api/pictures/{picture}/original?size=40")
     assert small.headers["content-type"] == "image/jpeg"
     assert Image.open(io.BytesIO(small.content)).size == (40, 30)
+
+
+def test_an_original_in_an_archive_is_given_out(tmp_path: Path, codec: ClipCodec):
+    photos = make_photos(tmp_path / "photos", 2)
+    with tarfile.open(tmp_path / "shard.tar", "w") as tar:
+        tar.add(photos / "p1.png", "000.png")
+    store = encoded(tmp_path / "shard.tar", tmp_path / "store", codec)
+    with TestClient(make_app(make_service(store)), "http://localhost") as client:
+        (picture,) = pictures(client).values()
+        whole = client.get(f"/api/pictures/{picture['id']}/original")
+        assert whole.content == (photos / "p1.png").read_bytes()
+        assert whole.headers["content-type"] == "image/png"
+        small = client.get(f"/api/pictures/{picture['id']}/original?size=40")
+        assert Image.open(io.BytesIO(small.content)).size == (40, 30)
+        (tmp_path / "shard.tar").unlink()
+        assert client.get(f"/api/pictures/{picture['id']}/original").status_code == 404
 
 
 def test_an_original_that_is_another_one_is_not_given_out(tmp_path: Path, codec: ClipCodec):

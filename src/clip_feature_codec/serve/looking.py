@@ -122,7 +122,9 @@ async def original(ask: Ask) -> Response:
     entry = await asyncio.to_thread(ask.service.shelf.entry, ask["id"])
     found = await asyncio.to_thread(_original, ask, entry)
     if ask["size"] is None:
-        return FileResponse(found.path, media_type=found.media_type)
+        if isinstance(found.content, bytes):
+            return Response(found.content, media_type=found.media_type)
+        return FileResponse(found.content, media_type=found.media_type)
     small = await workshop.read(lambda: small_original(found, ask["size"], workshop.max_pixels))
     return Response(small, media_type=MEDIA_TYPES["JPEG"])
 

@@ -11,7 +11,10 @@ from PIL import Image
 
 from clip_feature_codec.errors import ImageError
 from clip_feature_codec.images import load_image, output_size, picture_kind, resize_to
+from clip_feature_codec.images.formats import HEAD, kind_of
+from clip_feature_codec.places import is_url, split_archive
 from clip_feature_codec.serve.refusals import Refusal
+from clip_feature_codec.sources.original import read_original
 from clip_feature_codec.store.manifest import Entry
 from clip_feature_codec.store.protocol import Store
 
@@ -30,34 +33,61 @@ MEDIA_TYPES = {
 """What each format that we read is called in HTTP."""
 
 
-class Original(NamedTuple):
-    """A picture's file, and what is in it by its first bytes, whatever it is called."""
+_FROM_ARCHIVE = 64 << 20
+"""Bytes that an original in an archive may have: it is read as a whole."""
 
-    path: Path
+
+class Original(NamedTuple):
+    """A picture's file, and what is in it by its first bytes, whatever it is called.
+
+    Attributes:
+        content: its path; its bytes where it is in an archive.
+        media_type: as HTTP calls it.
+    """
+
+    content: Path | bytes
     media_type: str
 
 
 def find_original(store: Store, entry: Entry) -> Original:
     """The file that an entry was made from.
 
-    Nothing but a picture is ever found, whatever a foreign store's manifest names.
+    Nothing but a picture on this machine is ever found, whatever a foreign store's manifest names.
 
     Raises:
-        Refusal: it is gone, is another one now, or is no picture.
+        Refusal: it is gone, is another one now, is on object storage, or is no picture.
     """
-    path = store.source_path(entry)
+    place = store.source_place(entry)
+    if is_url(place):
+        raise Refusal(404, "the original is on object storage: it is not fetched for others")
     try:
-        status = path.stat()
-        same = stat.S_ISREG(status.st_mode) and status.st_size == entry.source_bytes
-        kind = picture_kind(path) if same else None
-    except (OSError, ValueError):
-        same, kind = False, None
+        content = _content(place, entry.source_bytes)
+        kind = picture_kind(content) if isinstance(content, Path) else kind_of(content[:HEAD])
+    except (ImageError, OSError, ValueError):
+        raise Refusal(404, "the original is gone, or is another one now") from None
     if kind is None:
-        line = (
-            "what was the original is no picture" if same else "the original is gone, or is another one now"
-        )
-        raise Refusal(404, line)
-    return Original(path, MEDIA_TYPES[kind])
+        raise Refusal(404, "what was the original is no picture")
+    return Original(content, MEDIA_TYPES[kind])
+
+
+def _content(place: str, size: int) -> Path | bytes:
+    """The file of a picture, of the size that it had.
+
+    Raises:
+        ImageError: it has another one, or is too large to be taken out of its archive.
+        OSError: it cannot be read.
+    """
+    if split_archive(place)[1] and size > _FROM_ARCHIVE:
+        raise ImageError(f"{place}: too large")
+    content = read_original(place)
+    if isinstance(content, bytes):
+        found = len(content)
+    else:
+        status = content.stat()
+        found = status.st_size if stat.S_ISREG(status.st_mode) else -1
+    if found != size:
+        raise ImageError(f"{place}: another one now")
+    return content
 
 
 def small_original(original: Original, size: int, max_pixels: int) -> bytes:
@@ -67,7 +97,7 @@ def small_original(original: Original, size: int, max_pixels: int) -> bytes:
         Refusal: it cannot be read, or has more than ``max_pixels``.
     """
     try:
-        picture = load_image(original.path, max_pixels)
+        picture = load_image(original.content, max_pixels)
     except ImageError:  # whose words name the path
         raise Refusal(422, "the original is damaged, or too large to be shown") from None
     if max(picture.size) > size:
