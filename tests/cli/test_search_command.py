@@ -129,6 +129,7 @@ def test_another_model_and_an_index_of_another_space_are_refused_with_both_names
     store = FeatureStore.create(tmp_path / "other", FeatureCodec.fit(np.eye(32, dtype=np.float32), other))
     store.add(tmp_path, [NewPicture("x.jpg", 4, 3, 1, 1)], Layers(np.ones((1, 32), np.float32)))
     SearchIndex.open(store)
+    shutil.rmtree(work / "store" / INDEX_FOLDER, ignore_errors=True)
     shutil.copytree(store.folder / INDEX_FOLDER, work / "store" / INDEX_FOLDER)
     result = search(work / "store", "sky")
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)

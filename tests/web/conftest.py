@@ -10,9 +10,9 @@ import pytest
 from engines import BROWSER, ROOT, Call, in_node, served
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium; closed behind the last test of this folder, since there is one playwright at a time."""
+    """Chromium; closed behind the last test of a module, since there is one playwright at a time."""
     tools = pytest.importorskip("playwright.sync_api", reason="playwright is not installed here")
     if BROWSER is None:
         pytest.skip("chromium is not installed here")
@@ -22,7 +22,7 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def page(browser: Any) -> Iterator[Any]:
     """A page that shows an empty document of the checkout's server."""
     with served(ROOT) as address:

@@ -50,8 +50,8 @@ class Names(Catalogue):
             self._keys[column] = _followed([], self._shards, column)
         for keys in self._keys[column]:
             for shard, row in keys.places(text):
-                if row not in shard.dropped and fits(shard.entry(row)):
-                    return shard.entry(row)
+                if row not in shard.dropped and fits(entry := shard.entry(row)):
+                    return entry
         return None
 
 

@@ -31,6 +31,7 @@ SHARD_ROWS = 100_000
 GROUP_ROWS = 1024
 
 _GROUPS_KEPT = 16  # of one shard, in memory
+_FEW = 64  # rows of a group: each by itself is quicker, below that
 _DELTA = ("bytes", "semantic_bytes", "layout_bytes", "source_bytes", "source_mtime")
 _SEPARATE = ("stream", "sha256")  # nothing makes them smaller
 _SOURCE = ("source_before", "source_after")
@@ -186,10 +187,13 @@ class Shard:
         for group, some in groupby(rows, lambda row: bisect_right(self._starts, row) - 1):
             start, table = self._starts[group], self._facts_of(group)
             places = [row - start for row in some]
-            few = 4 * len(places) < table.num_rows
-            columns = [(table[name].take(places) if few else table[name]).to_pylist() for name in _FACTS]
-            for at, place in enumerate(places):
-                values = [column[at if few else place] for column in columns]
+            found: Iterator[list[Any]]
+            if len(places) < _FEW:
+                found = ([table[name][place].as_py() for name in _FACTS] for place in places)
+            else:
+                columns = [table[name].take(places).to_pylist() for name in _FACTS]
+                found = map(list, zip(*columns, strict=True))
+            for place, values in zip(places, found, strict=True):
                 yield _entry(self.path, values, (self.number, start + place))
 
     def stream(self, row: int) -> bytes:
