@@ -98,7 +98,9 @@ def class_figures(codec: ClipCodec, store: Store, labels: list[str], held_out: s
 
 def stream_figures(codec: ClipCodec, store: Store, title: str) -> None:
     """Print what coding takes from the vectors."""
-    originals = codec.embedder.embed_images([load_image(store.source_path(entry)) for entry in store.entries])
+    originals = codec.embedder.embed_images(
+        [load_image(Path(store.source_place(entry))) for entry in store.entries]
+    )
     decoded = store.vectors()
     cosines = (originals * decoded).sum(1)
     first = np.mean((originals @ decoded.T).argmax(0) == np.arange(len(decoded)))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from clip_feature_codec.decoders.diffusion import DiffusionDecoder
     from clip_feature_codec.embed import ClipEmbedder
     from clip_feature_codec.evaluate.metrics.judge import Judge
+    from clip_feature_codec.store.writing import WritableStore
 
 
 TINY_CLIP = {
@@ -96,3 +97,11 @@ def make_judge(folder: Path) -> Judge:
         network = timm.create_model("test_resnet", num_classes=3)
     save_for_hf(network, str(folder), safe_serialization=True)
     return Judge.load(folder)
+
+
+def is_current(store: WritableStore, path: Path) -> bool:
+    """Whether a picture is in a store as its file is now."""
+    if not path.exists():
+        return False
+    status = path.stat()
+    return store.has(path, status.st_size, status.st_mtime_ns)

@@ -1,4 +1,4 @@
-"""Take a picture of the viewer page for README.md: a photograph of scikit-image's, from its link.
+"""Take a picture of the viewer page for docs/looking.md: a photograph of scikit-image's, from its link.
 
 Needs what make_folder.py needs:
 

@@ -31,7 +31,12 @@ def link_to(page: str, blob: bytes) -> str:
     parts = urlsplit(page)
     if parts.scheme not in ("http", "https") or not parts.netloc or "#" in page or not page.isascii():
         raise ConfigError(f"page: found {page!r}, expected an address such as https://example.org/view/")
-    return f"{page}#{base64.urlsafe_b64encode(blob).rstrip(b'=').decode('ascii')}"
+    return f"{page}#{to_base64url(blob)}"
+
+
+def to_base64url(data: bytes) -> str:
+    """Bytes as text for addresses (RFC 4648, section 5), without padding."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
 def qr_code(text: str) -> Image.Image:

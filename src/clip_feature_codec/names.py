@@ -25,6 +25,8 @@ MANIFEST_FILES = (MANIFEST_FILE, OLD_MANIFEST_FILE, PACKED_FILE)
 INDEX_FOLDER = "search.index"
 """Where searching keeps what it has read of a store's streams."""
 EXPORT_FILE = "export.json"
+EXPORT_FORMATS = ("lance", "parquet", "npy")
+"""What a store can be exported to."""
 """What says of a folder that it is an export of a store."""
 DECODER_FILE = "diffusion_unet_final.pt"
 """The decoder that training puts into a store."""

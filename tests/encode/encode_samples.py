@@ -32,7 +32,7 @@ def contents(store: Path) -> dict[str, bytes]:
 
 def cosines(store: FeatureStore, embedder: ClipEmbedder) -> np.ndarray:
     """Between each decoded vector and that of its picture's file as it is now."""
-    pictures = [load_image(store.source_path(entry)) for entry in store.entries]
+    pictures = [load_image(Path(store.source_place(entry))) for entry in store.entries]
     own = np.concatenate([embedder.embed_images([picture]) for picture in pictures])
     cosines: np.ndarray = np.sum(store.vectors() * own, axis=1)
     return cosines

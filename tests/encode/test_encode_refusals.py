@@ -124,7 +124,7 @@ def test_long_names_are_stored_and_what_cannot_be_is_one_failure(
     ((path, reason),) = result.failures
     assert (path, result.added) == (str(folder / does_not), 4)
     assert "too long a name" in reason
-    assert {result.store.source_path(entry).name for entry in result.store.entries} == set(fits)
+    assert {Path(result.store.source_place(entry)).name for entry in result.store.entries} == set(fits)
     assert (cosines(FeatureStore.open(tmp_path / "store"), embedder) > 0.9).all()
     again = encode_source(folder, tmp_path / "store", embedder, workers=0)
     assert (again.added, again.unchanged, len(again.failures)) == (0, 4, 1)

@@ -95,7 +95,7 @@ def test_every_format_and_oddity_is_encoded_and_broken_files_are_listed(
     assert all(path in reason and "\n" not in reason for path, reason in result.failures)
     assert (result.added, result.unchanged) == (len(good), 0)
     store = FeatureStore.open(tmp_path / "store")
-    sources = {store.source_path(entry).resolve().relative_to(folder) for entry in store.entries}
+    sources = {Path(store.source_place(entry)).resolve().relative_to(folder) for entry in store.entries}
     assert sources | {Path("linked.png")} == good
     assert (cosines(store, embedder) > 0.99).all()
     sizes = {entry.name: (entry.width, entry.height) for entry in store.entries}
@@ -112,7 +112,7 @@ def test_pictures_of_one_name_do_not_collide(tmp_path: Path, embedder: ClipEmbed
     store = encode_source(folder, tmp_path / "store", embedder, workers=0).store
     streams = [store.stream_path(entry).relative_to(store.folder).as_posix() for entry in store.entries]
     assert streams == ["X.clp", "a/x.clp", "b/x.clp", "x.jpg.clp", "x.png.clp"]
-    assert [store.source_path(entry).relative_to(store.folder / ".." / "photos").as_posix()
+    assert [Path(store.source_place(entry)).relative_to(store.folder / ".." / "photos").as_posix()
             for entry in store.entries] == insides  # fmt: skip
     assert (cosines(store, embedder) > 0.99).all()
 

@@ -230,7 +230,9 @@ def test_a_folder_that_changes_between_kill_and_restart(
     assert result.failures == []
     assert result.added + result.unchanged == 10
     store = FeatureStore.open(tmp_path / "store")
-    assert {store.source_path(e).name for e in store.entries} == {p.name for p in folder.rglob("*.png")}
+    assert {Path(store.source_place(e)).name for e in store.entries} == {
+        p.name for p in folder.rglob("*.png")
+    }
     assert (cosines(store, embedder) > 0.98).all()
     assert encode_source(folder, tmp_path / "store", embedder, workers=0).unchanged == 10
 

@@ -17,6 +17,7 @@ from search_samples import brute_force, make_store, unit_vectors
 
 from clip_feature_codec.cli.main import main
 from clip_feature_codec.errors import OutputError
+from clip_feature_codec.names import EXPORT_FORMATS
 from clip_feature_codec.store import exporting
 from clip_feature_codec.store.exporting import export_store
 from clip_feature_codec.store.feature_store import FeatureStore
@@ -72,11 +73,11 @@ def test_numpy_reads_it(searched: FeatureStore, tmp_path: Path, codes: bool) -> 
 def test_duckdb_reads_parquet_files_of_so_many_rows(
     searched: FeatureStore, tmp_path: Path, codes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "_ROWS_AT_ONCE", 6)
+    monkeypatch.setattr(exporting, "_ROWS_AT_ONCE", 5)
     monkeypatch.setattr(exporting, "_ROWS_OF_A_FILE", 12)
     assert export_store(searched, tmp_path / "out", "parquet", codes=codes) == (40, [])
     files = sorted((tmp_path / "out").glob("rows-*.parquet"))
-    assert [parquet.read_metadata(file).num_rows for file in files] == [12, 12, 12, 4]
+    assert [parquet.read_metadata(file).num_rows for file in files] == [10, 10, 10, 10]
     column = "codes" if codes else "vector"
     found = duckdb.execute(
         f"SELECT name, stream, {column} FROM read_parquet(?) ORDER BY name", [str(tmp_path / "out/*.parquet")]
@@ -87,6 +88,18 @@ def test_duckdb_reads_parquet_files_of_so_many_rows(
     assert np.abs(vectors - exact(searched)).max() < (0.004 if codes else 0.0003)
 
 
+def test_exported_again_it_replaces_its_own_and_leaves_what_others_put_there(
+    searched: FeatureStore, tmp_path: Path
+) -> None:
+    export_store(searched, tmp_path / "out", "npy")
+    (tmp_path / "out/others.lance").mkdir()
+    (tmp_path / "out/others.lance/data").write_text("theirs")
+    export_store(searched, tmp_path / "out", "parquet")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"export.json", "rows-00000.parquet", "others.lance"}
+    assert (tmp_path / "out/others.lance/data").read_text() == "theirs"
+
+
 def test_damaged_streams_are_left_out_and_listed(searched: FeatureStore, tmp_path: Path) -> None:
     (searched.folder / "p0003.clp").write_bytes(b"\xc7")
     count, failures = export_store(searched, tmp_path / "out", "npy")
@@ -94,14 +107,14 @@ def test_damaged_streams_are_left_out_and_listed(searched: FeatureStore, tmp_pat
     assert np.load(tmp_path / "out/vectors.npy").shape == (39, 16)
 
 
-@pytest.mark.parametrize("to", exporting.FORMATS)
+@pytest.mark.parametrize("to", EXPORT_FORMATS)
 def test_an_empty_store_is_an_empty_export(tmp_path: Path, to: str) -> None:
     store = make_store(tmp_path / "store", unit_vectors(0))
     assert export_store(store, tmp_path / "out", to) == (0, [])
     assert json.loads((tmp_path / "out/export.json").read_text())["pictures"] == 0
 
 
-@pytest.mark.parametrize("to", exporting.FORMATS)
+@pytest.mark.parametrize("to", EXPORT_FORMATS)
 def test_interrupted_it_leaves_what_was_there(
     searched: FeatureStore, tmp_path: Path, to: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

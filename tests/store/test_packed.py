@@ -130,7 +130,7 @@ def test_missing_pictures_are_pruned_and_moved_ones_followed(tmp_path: Path, pac
     again = open_packed(packed)
     new = again.named("d1/new")
     assert new is not None
-    assert (again.blob(new), again.source_path(new)) == (
+    assert (again.blob(new), Path(again.source_place(new))) == (
         packed.blob(old),
         packed.folder / "../photos/d1/new.jpg",
     )
@@ -197,8 +197,8 @@ def test_a_copy_and_the_way_back_are_the_same_and_go_on(tmp_path: Path, searched
         store = open_store(tmp_path / name)
         assert is_packed(store.folder) == (name == "packed")
         assert [e.name for e in store.entries] == [e.name for e in searched.entries][:count]
-        sources = [searched.source_path(e).resolve() for e in searched.entries][:count]
-        assert [store.source_path(e).resolve() for e in store.entries] == sources
+        sources = [Path(searched.source_place(e)).resolve() for e in searched.entries][:count]
+        assert [Path(store.source_place(e)).resolve() for e in store.entries] == sources
         assert [store.blob(e) for e in store.entries] == [searched.blob(e) for e in searched.entries][:count]
     with pytest.raises(ConfigError, match="found a packed store, expected a folder of streams"):
         copy_store(searched, tmp_path / "packed", packed=False)

@@ -19,6 +19,7 @@ from clip_feature_codec.store.opening import open_store
 from clip_feature_codec.store.pruning import missing_pictures, prune_store
 from clip_feature_codec.store.search.nearest import SearchIndex
 from clip_feature_codec.store.writing import NewPicture
+from samples import is_current
 
 INSIDES = ["a.jpg", "deep/b.jpg", "deep/er/c.jpg", "d.jpg"]
 
@@ -181,5 +182,5 @@ def test_a_moved_picture_keeps_its_stream(store: FeatureStore, photos: Path, nam
     (moved,) = (e for e in again.entries if e.source.endswith(name))
     assert moved.name == Path(name).stem
     assert again.read(moved).blob == blob
-    assert again.is_current(photos / name)
+    assert is_current(again, photos / name)
     assert len(streams(store.folder)) == len(again) == 4

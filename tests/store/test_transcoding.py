@@ -58,8 +58,8 @@ def test_stores_with_pictures_of_the_same_names_keep_all_in_one_folder(
     ]
     old = np.concatenate([one.vectors(), two.vectors()])
     assert (np.sum(found.vectors() * old, axis=1) > 0.95).all()
-    sources = [(store.source_path(entry)).resolve() for store in (one, two) for entry in store.entries]
-    assert [found.source_path(entry).resolve() for entry in found.entries] == sources
+    sources = [(Path(store.source_place(entry))).resolve() for store in (one, two) for entry in store.entries]
+    assert [Path(found.source_place(entry)).resolve() for entry in found.entries] == sources
     before = files(both)
     for store in (two, one, two):
         transcode_store(store, both, Rate(quality=60))

@@ -16,14 +16,13 @@ from clip_feature_codec.cli.common import (
     write_json,
 )
 from clip_feature_codec.cli.paths import IN_FOLDER, OutputPath
+from clip_feature_codec.names import EXPORT_FORMATS
 from clip_feature_codec.outputs.kinds import EXPORT
-
-_FORMATS = ("lance", "parquet", "npy")  # of `store.exporting`, which takes its time to be imported
 
 
 @click.command("export", cls=Command)
 @click.argument("store_dir", metavar="STORE", type=IN_FOLDER)
-@click.option("--to", type=click.Choice(_FORMATS), required=True, help="The format.")
+@click.option("--to", type=click.Choice(EXPORT_FORMATS), required=True, help="The format.")
 @click.option("-o", "--out", type=OutputPath(EXPORT), required=True, help="The new folder.")
 @click.option(
     "--codes", is_flag=True, help="8-bit integers with a scale for each vector, instead of float16."

@@ -52,7 +52,7 @@ def run(
     """
     import ray.data
 
-    needed = max(stage.cores for stage in stages) + (finish is not None)
+    needed = max(stage.cores for stage in stages) + (finish is not None or spread is not None)
     if (cores := ray.cluster_resources().get("CPU", 0)) < needed:
         raise ClusterError(f"Ray cluster: found {cores:g} cores, expected at least {needed:g}")
     rows = [{"item": number, "step": 0, "last": True, "value": item} for number, item in enumerate(items)]

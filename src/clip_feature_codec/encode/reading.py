@@ -137,7 +137,7 @@ def _contents(found: Sequence[SourcePicture]) -> Sequence[bytes | Exception | No
     """What is in the pictures' files, of those that are not local; what is elsewhere is fetched at once."""
     urls = [one.place for one in found if one.content is None and is_url(one.place)]
     fetched = dict(zip(urls, read_files(urls), strict=True)) if urls else {}
-    return [one.content or fetched.get(one.place) for one in found]
+    return [fetched.get(one.place) if one.content is None else one.content for one in found]
 
 
 def _read(

@@ -44,8 +44,9 @@ def sources_of(store: Path) -> Iterator[Path]:
 
 
 def decoded_from(store: Path, folder: Path) -> Iterator[Path]:
-    """Give the pictures that the streams of a store become in ``folder``."""
-    return (folder / f"{entry.name}.png" for entry in _entries(store))
+    """Give the pictures that the streams of a store become in ``folder``; none where nothing is there yet."""
+    if folder.is_dir() and any(folder.iterdir()):
+        yield from (folder / f"{entry.name}.png" for entry in _entries(store))
 
 
 def foreign(folder: Path) -> list[str]:

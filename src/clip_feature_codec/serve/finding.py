@@ -9,6 +9,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_feature_codec.serve.refusals import busy
 from clip_feature_codec.serve.shelf import revision_of
 from clip_feature_codec.store.opening import open_store
 from clip_feature_codec.store.search.duplicates import Twin, find_duplicates
@@ -37,19 +38,26 @@ class Finder:
             return self._current().nearest(query, count)
 
     def duplicates(self, threshold: float) -> Sequence[Sequence[Twin]]:
-        """Groups of pictures with cosines at or above a threshold; kept until the store changes."""
-        with self._duplicates_lock:
+        """Groups of pictures with cosines at or above a threshold; kept until the store changes.
+
+        Raises:
+            Refusal: somebody else's are being looked for.
+        """
+        if not self._duplicates_lock.acquire(blocking=False):
+            raise busy()
+        try:
             wanted = revision_of(self._folder), threshold
             if self._groups is None or self._groups[0] != wanted:
                 # With a store of its own: others search meanwhile.
                 index = SearchIndex.open(open_store(self._folder))
                 self._groups = wanted, find_duplicates(index, threshold)
             return self._groups[1]
+        finally:
+            self._duplicates_lock.release()
 
     def _current(self) -> SearchIndex:
         """The index; only under the lock."""
         now = revision_of(self._folder)
         if self._index is None or now != self._revision:
-            store = open_store(self._folder) if self._index is None else self._index.store
-            self._index, self._revision = SearchIndex.open(store), now
+            self._index, self._revision = SearchIndex.open(open_store(self._folder)), now
         return self._index

@@ -11,13 +11,14 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from clip_feature_codec.bundle import Bundle
 from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.files import encodable
+from clip_feature_codec.links import to_base64url
 from clip_feature_codec.packs import DEFAULT_PACK
 from clip_feature_codec.serve.endpoint import PNG, STREAM, Answer, Ask, Endpoint
 from clip_feature_codec.serve.originals import MEDIA_TYPES, Original, find_original, small_original
 from clip_feature_codec.serve.painting import OPTIONS, SIZE, painted, previewed
 from clip_feature_codec.serve.parameters import Parameter
 from clip_feature_codec.serve.refusals import Refusal, told
-from clip_feature_codec.serve.shelf import picture_of, to_base64url
+from clip_feature_codec.serve.shelf import picture_of
 from clip_feature_codec.store.manifest import Entry
 
 _ID = Parameter("id", "string", "A picture's id.", 1, 8192, place="path")
@@ -91,7 +92,8 @@ async def picture(ask: Ask) -> Response:
         "semantic_bytes": len(stream.semantic or b""),
         "layout_bytes": len(stream.layout or b""),
         "stream": to_base64url(stream.blob),
-        "original": ask.service.originals and await asyncio.to_thread(_has_original, ask, entry),
+        "original": ask.service.originals
+        and await ask.service.workshop.read(lambda: _has_original(ask, entry)),
     }
     return JSONResponse(found)
 
@@ -120,7 +122,7 @@ async def original(ask: Ask) -> Response:
     """The picture that a stream was made from."""
     workshop = ask.service.workshop
     entry = await asyncio.to_thread(ask.service.shelf.entry, ask["id"])
-    found = await asyncio.to_thread(_original, ask, entry)
+    found = await workshop.read(lambda: _original(ask, entry))
     if ask["size"] is None:
         if isinstance(found.content, bytes):
             return Response(found.content, media_type=found.media_type)

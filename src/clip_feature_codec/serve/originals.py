@@ -79,7 +79,7 @@ def _content(place: str, size: int) -> Path | bytes:
     """
     if split_archive(place)[1] and size > _FROM_ARCHIVE:
         raise ImageError(f"{place}: too large")
-    content = read_original(place)
+    content = read_original(place, _FROM_ARCHIVE)
     if isinstance(content, bytes):
         found = len(content)
     else:

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from clip_feature_codec.errors import ConfigError
 
 _HEAD_SECONDS = 10.0
+_READ_SECONDS = 60.0
 _IDLE_SECONDS = 15
 _END_SECONDS = 3
 _CONNECTIONS = 256
@@ -90,12 +91,13 @@ def serve(app: ASGIApp, listener: socket.socket) -> None:
 
 
 class PunctualProtocol(H11Protocol):
-    """HTTP for clients that send a request's head within some seconds; others are hung up on.
+    """HTTP for clients that send a request's head within some seconds, and read; others are hung up on.
 
-    uvicorn itself waits for it forever, so that a few idle connections would keep everybody else out.
+    uvicorn itself waits for either forever, so that a few idle connections would keep everybody else out.
     """
 
     _hangs_up: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head."""
@@ -111,6 +113,22 @@ class PunctualProtocol(H11Protocol):
         """Wait no longer."""
         super().connection_lost(exc)
         self._stop_watching()
+        self._reads()
+
+    def pause_writing(self) -> None:
+        """Hang up on who reads nothing for a while."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(_READ_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: it reads."""
+        super().resume_writing()
+        self._reads()
+
+    def _reads(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def _watch(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:

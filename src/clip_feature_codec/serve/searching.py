@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from starlette.responses import JSONResponse, Response
 
 from clip_feature_codec.codec.bitstream import MAGIC
+from clip_feature_codec.links import to_base64url
 from clip_feature_codec.serve.batching import unless_gone
 from clip_feature_codec.serve.endpoint import ANY_PICTURE, STREAM, Answer, Ask, Endpoint
 from clip_feature_codec.serve.parameters import Parameter
 from clip_feature_codec.serve.refusals import Refusal, told
-from clip_feature_codec.serve.shelf import Shelf, picture_of, to_base64url
+from clip_feature_codec.serve.shelf import Shelf, picture_of
 from clip_feature_codec.serve.threads import in_background
 from clip_feature_codec.store.manifest import Entry
 from clip_feature_codec.store.search.duplicates import DEFAULT_THRESHOLD

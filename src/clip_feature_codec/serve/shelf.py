@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from clip_feature_codec.codec.bitstream import Stream
 from clip_feature_codec.errors import BitstreamError, StoreError
 from clip_feature_codec.files import encodable
+from clip_feature_codec.links import to_base64url
 from clip_feature_codec.names import MANIFEST_FILE, OLD_MANIFEST_FILE, PACKED_FILE
 from clip_feature_codec.serve.refusals import Refusal
 from clip_feature_codec.store.manifest import Entry, Totals
@@ -181,11 +182,6 @@ def _name_of(picture_id: str) -> str | None:
         return base64.b64decode(padded, b"-_", validate=True).decode("utf-8", "surrogatepass")
     except (binascii.Error, ValueError):
         return None
-
-
-def to_base64url(data: bytes) -> str:
-    """Bytes as text for addresses (RFC 4648, section 5), without padding."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def revision_of(folder: Path) -> str:

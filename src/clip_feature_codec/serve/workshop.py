@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -59,7 +60,7 @@ class Workshop:
         self.embed = Batcher(self._embed, _EMBEDDED_TOGETHER, _WAITING)
         self.embed_text = Batcher(self._embed_text, _EMBEDDED_TOGETHER, _WAITING)
         self.paint = Batcher(self._paint, _PAINTED_TOGETHER, _WAITING)
-        self._slots = asyncio.Semaphore(_READ_TOGETHER)
+        self._readers = ThreadPoolExecutor(_READ_TOGETHER)
 
     @property
     def embedder(self) -> Embedder:
@@ -74,8 +75,7 @@ class Workshop:
 
     async def read(self, function: Callable[[], R]) -> R:
         """Call what holds a picture at its full size, together with few others."""
-        async with self._slots:
-            return await asyncio.to_thread(function)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, function)
 
     async def embed_picture(self, data: bytes) -> NDArray[np.float32]:
         """The vector (D,) of a picture's file.

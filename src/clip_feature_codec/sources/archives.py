@@ -32,6 +32,7 @@ class ArchivesSource:
         self.name, self._files = name, sorted(files)
         self.skipped, self.failures = skipped, failures
         self.root = _common_folder([file.place for file in files])
+        self._exists = lru_cache(_exists)
 
     def parts(self, size: int, known: Known | None = None) -> Iterator[TarPart | ParquetPart]:
         """The archives, or parts of them, that are not known as they are (see `protocol.Source`)."""
@@ -49,7 +50,7 @@ class ArchivesSource:
         """
         archive, name = split_archive(place)
         listed = self._times.get(_same(archive))
-        return not name or (_exists(archive) if listed is None else listed == mtime_ns)
+        return not name or (self._exists(archive) if listed is None else listed == mtime_ns)
 
     @cached_property
     def _times(self) -> dict[str, int]:
@@ -63,7 +64,6 @@ def _common_folder(places: Sequence[str]) -> str:
     return before + posixpath.commonpath([posixpath.dirname(place.removeprefix(before)) for place in places])
 
 
-@lru_cache
 def _exists(place: str) -> bool:
     """Whether a file is there; what cannot be reached may be."""
     try:

@@ -13,7 +13,7 @@ from clip_feature_codec.sources.storage import open_file, read_files, stat_file,
 from clip_feature_codec.sources.tar import members
 
 
-def read_original(place: str) -> Path | bytes:
+def read_original(place: str, most: int | None = None) -> Path | bytes:
     """A picture's file: its path, or its content where that is on object storage or in an archive.
 
     Of a local tar, the table of what lies where is kept, so that the next one is read at once; a compressed
@@ -21,6 +21,7 @@ def read_original(place: str) -> Path | bytes:
 
     Args:
         place: see `places`.
+        most: bytes that a picture in a tar may have.
 
     Raises:
         ImageError: it is not there any more, or cannot be read.
@@ -29,7 +30,7 @@ def read_original(place: str) -> Path | bytes:
     if not name or (not is_url(archive) and Path(archive).is_dir()):
         return _file(place) if is_url(place) else Path(place)
     try:
-        found = read_row(archive, name) if archive.lower().endswith(PARQUET) else _member(archive, name)
+        found = read_row(archive, name) if archive.lower().endswith(PARQUET) else _member(archive, name, most)
     except Exception as error:  # damage, or whatever a library of some provider raises
         raise ImageError(f"{place}: cannot be read: {why(error)}") from error
     if found is None:
@@ -44,15 +45,16 @@ def _file(url: str) -> bytes:
     return found
 
 
-def _member(archive: str, name: str) -> bytes | None:
+def _member(archive: str, name: str, most: int | None) -> bytes | None:
     if not is_url(archive) and archive.lower().endswith(".tar"):
         where = _table(archive, stat_file(archive).mtime_ns).get(name)
-        if where is None:
+        if where is None or (most is not None and where[1] > most):
             return None
         with open_file(archive) as file:
             file.seek(where[0])
             return file.read(where[1])
-    return next((stream.read() for inside, _, stream in members(archive) if inside == name), None)
+    fits = (stream for inside, size, stream in members(archive) if inside == name and size <= (most or size))
+    return next((stream.read() for stream in fits), None)
 
 
 @lru_cache(maxsize=8)

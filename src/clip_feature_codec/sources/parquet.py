@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from clip_feature_codec.errors import StoreError
+from clip_feature_codec.errors import MissingExtraError, StoreError
 from clip_feature_codec.extras import extra
 from clip_feature_codec.places import place_in, safe_name
 from clip_feature_codec.sources.protocol import Notes, SourcePicture
@@ -72,6 +72,8 @@ class ParquetPart:
                         if found is not None:
                             yield found
                     row += batch.num_rows
+        except MissingExtraError:
+            raise
         except StoreError as error:
             notes.failures.append((place, str(error)))
         except Exception as error:  # damage, or whatever a library of some provider raises  # noqa: BLE001

@@ -88,12 +88,10 @@ def read_files(urls: Sequence[str]) -> list[bytes | Exception]:
     try:
         storage, _ = _storage(urls[0])
         paths = [storage._strip_protocol(url) for url in urls]
-        found = storage.cat(paths, on_error="return")
+        # Not ``cat``, which takes names with brackets for patterns.
+        return list(storage.cat_ranges(paths, None, None, on_error="return"))
     except Exception as error:  # whatever a library of some provider raises  # noqa: BLE001
         return [error for _ in urls]
-    # One path alone may come back as its content.
-    contents = found if isinstance(found, dict) else {paths[0]: found}
-    return [contents[path] for path in paths]
 
 
 def full_url(url: str) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from clip_feature_codec.errors import ConfigError, OutputError, reason
 from clip_feature_codec.extras import extra
 from clip_feature_codec.files import MAKER
-from clip_feature_codec.names import EXPORT_FILE
+from clip_feature_codec.names import EXPORT_FILE, EXPORT_FORMATS
 from clip_feature_codec.progress import Progress, silent
 from clip_feature_codec.store.manifest import Entry
 from clip_feature_codec.store.protocol import Store
@@ -25,12 +25,15 @@ from clip_feature_codec.store.search.indexing import Streams
 if TYPE_CHECKING:
     import pyarrow
 
-FORMATS = ("lance", "parquet", "npy")
-"""What a store can be exported to."""
-
 _ROWS_AT_ONCE = 1024
 _ROWS_OF_A_FILE = 100_000
 _LARGEST_CODE = 127
+_OURS = (
+    EXPORT_FILE,
+    *("rows.lance", "rows-*.parquet", "rows.jsonl"),
+    *("streams.bin", "ends.npy", "vectors.npy", "codes.npy", "scales.npy"),
+)
+"""What an export may leave in its folder; the next one takes it away."""
 
 
 class _Block(NamedTuple):
@@ -57,7 +60,7 @@ def export_store(
     Args:
         store: the store.
         out: a folder; an export that is there is replaced.
-        to: one of `FORMATS`. ``lance``: a table ``rows`` of a LanceDB database; ``parquet``: files
+        to: one of `EXPORT_FORMATS`. ``lance``: a table ``rows`` of a LanceDB database; ``parquet``: files
             ``rows-00000.parquet`` of some 100,000 rows; ``npy``: ``vectors.npy``, ``rows.jsonl``, and
             ``streams.bin`` with ``ends.npy``.
         codes: instead of float16, int8 codes with a scale for each vector: the vector is code * scale.
@@ -70,8 +73,8 @@ def export_store(
         ConfigError: another format.
         OutputError: it cannot be written.
     """
-    if to not in FORMATS:
-        raise ConfigError(f"format: found {to!r}, expected {', '.join(FORMATS)}")
+    if to not in EXPORT_FORMATS:
+        raise ConfigError(f"format: found {to!r}, expected {', '.join(EXPORT_FORMATS)}")
     failures: list[tuple[str, str]] = []
     try:
         with _replacing(out) as folder:
@@ -128,6 +131,9 @@ def _replacing(out: Path) -> Iterator[Path]:
             if out.exists():
                 out.rename(old)
             new.rename(out)
+            for path in list(old.iterdir()) if old.exists() else []:
+                if not any(path.match(pattern) for pattern in _OURS):
+                    path.rename(out / path.name)
             return
         for path in list(new.iterdir()):
             there = out / path.name
@@ -167,13 +173,14 @@ def _write_parquet(folder: Path, blocks: Iterator[_Block], dim: int, codes: bool
     with extra("packed", "an export to Parquet"):
         from pyarrow import parquet
 
-    schema, count, within = _schema(dim, codes), 0, _ROWS_OF_A_FILE
+    schema, count, within, files = _schema(dim, codes), 0, 0, 0
     texts = ["name", "source"]
     with ExitStack() as stack:
         for block in blocks:
-            if within + len(block.entries) > _ROWS_OF_A_FILE or not count:
+            if within + len(block.entries) > _ROWS_OF_A_FILE or not files:
                 stack.close()
-                path = folder / f"rows-{count // _ROWS_OF_A_FILE:05}.parquet"
+                path = folder / f"rows-{files:05}.parquet"
+                files += 1
                 options = {name: "zstd" if name in texts else "none" for name in schema.names}
                 writer = stack.enter_context(parquet.ParquetWriter(path, schema, compression=options))
                 within = 0

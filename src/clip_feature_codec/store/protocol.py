@@ -71,10 +71,6 @@ class Store(Protocol):
     def source_place(self, entry: Entry) -> str:
         """Where an entry's picture was when it was coded: a path, a URL, or in an archive (see `places`)."""
 
-    def source_path(self, entry: Entry) -> Path:
-        """The same as a path; nothing is there where the picture is in an archive or elsewhere."""
-        return Path(self.source_place(entry))
-
     def __len__(self) -> int:
         return self.totals().pictures
 
@@ -124,9 +120,9 @@ class Store(Protocol):
             else:
                 yield entry, stream
 
-    def whole_blocks(self, entries: Sequence[Entry], count: int) -> Iterator[ReadBlock]:
-        """The streams of so many entries at a time (see `whole_streams`), with the failures of those."""
-        for start in range(0, len(entries), count):
+    def whole_blocks(self, entries: Sequence[Entry], count: int, first: int = 0) -> Iterator[ReadBlock]:
+        """The streams of so many entries at a time, from the ``first`` on, with the failures of those."""
+        for start in range(first, len(entries), count):
             failures: list[tuple[str, str]] = []
             yield list(self.whole_streams(failures, entries[start : start + count])), failures
 

@@ -101,7 +101,7 @@ def transcode_store(
         if elsewhere:
             target, coded = elsewhere.writer(target), elsewhere.coded(store, work.done, rate, codec)
         else:
-            coded = _coded(store, entries[work.done :], rate, codec)
+            coded = _coded(store, entries, work.done, rate, codec)
         for block, failures, blobs in coded:
             failed = dict(target.add_from(store, block, blobs))
             work.add(store, block, blobs, failures, failed)
@@ -119,13 +119,15 @@ def code_block(read: ReadBlock, rate: Rate, old: FeatureCodec, new: FeatureCodec
     return [entry for entry, _ in block], failures, transcode([stream for _, stream in block], rate, old, new)
 
 
-def _coded(store: Store, entries: Sequence[Entry], rate: Rate, codec: FeatureCodec) -> Iterator[Coded]:
+def _coded(
+    store: Store, entries: Sequence[Entry], first: int, rate: Rate, codec: FeatureCodec
+) -> Iterator[Coded]:
     """Blocks of streams, in order, with what cannot be read of them, and what they were coded to."""
 
     def code(read: ReadBlock) -> Coded:
         return code_block(read, rate, store.codec, codec)
 
-    return in_order(code, store.whole_blocks(entries, STREAMS_AT_ONCE))
+    return in_order(code, store.whole_blocks(entries, STREAMS_AT_ONCE, first))
 
 
 class _Work:

@@ -133,14 +133,6 @@ class WritableStore(Store):
             return False
         return self.has_stream(entry)
 
-    def is_current(self, path: Path) -> bool:
-        """Whether a picture is in the store as its file is now, by size and time, and its stream is there."""
-        try:
-            source = path.stat()
-        except OSError:
-            return False
-        return self.has(path, source.st_size, source.st_mtime_ns)
-
     def done_part(self, key: str) -> DonePart | None:
         """What is kept of an archive or a part of one, by its place, if it was encoded to its end."""
         return self._manifest.part(self._catalogue.source(key))

@@ -181,6 +181,9 @@ class StoreDataset:
         pictures = torch.from_numpy(told.layouts).permute(0, 3, 1, 2)
         return Example(image, vectors, layout_planes(pictures, torch.from_numpy(told.present)))
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_opened": (0, None, ())}  # opened again where it is unpickled
+
     def _here(self) -> tuple[Store, Sequence[Entry]]:
         """The store and its pictures, opened by this very process: a database is not shared with a parent."""
         process, store, entries = self._opened

@@ -196,7 +196,7 @@ def test_distances_between_sets_from_a_hundred_pictures_on(embedder: ClipEmbedde
     assert "fid" in result.unavailable
     over_sets = {metric for metric in result.metrics if result.metrics[metric].over == "set"}
     assert over_sets == values.keys()
-    originals = [Image.open(store.source_path(entry)) for entry in store.entries]
+    originals = [Image.open(Path(store.source_place(entry))) for entry in store.entries]
     shown = list(paint([store.read(entry) for entry in store.entries], store.codec, decoder, options, 32))
     expected = cmmd(embedder.embed_images(originals), embedder.embed_images(shown))
     assert values["cmmd"].value == pytest.approx(expected, rel=1e-3)

@@ -61,7 +61,7 @@ async function follow() {
   const wanted = addressOf(rest);
   const mine = ++turn;
   try {
-    if (wanted !== shown || "photo" in rest) {
+    if (wanted !== shown) {
       const found = await find(rest);
       if (mine !== turn) return;
       showWall(rest, found);
@@ -237,6 +237,7 @@ function searchWith(file) {
     return;
   }
   photo = file;
+  shown = null;
   go({ photo: "" });
 }
 
