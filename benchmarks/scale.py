@@ -195,6 +195,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
     """Processor seconds of each command against the number of pictures."""
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 5))
@@ -208,7 +209,8 @@ def plot(results: Sequence[dict[str, Any]], path: Path) -> None:
                 if result["kind"] == kind and name in result["commands"]
             ]
             label = name if kind == "packed" else None
-            axes.plot(*zip(*points, strict=True), style, color=f"C{number}", marker=".", label=label)
+            colour = colormaps["tab20"](number)
+            axes.plot(*zip(*points, strict=True), style, color=colour, marker=".", label=label)
     axes.set(xscale="log", yscale="log", xlabel="pictures", ylabel="processor seconds, start-up included")
     axes.set_title("packed stores (lines) and folders of streams (dashes)")
     axes.legend(fontsize=7, loc="upper left")
