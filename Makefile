@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-NPM_FLAGS := --no-package-lock --no-audit --no-fund --loglevel=error
+NPM_FLAGS := --no-package-lock --no-audit --no-fund --loglevel=error --fetch-retries=0 --fetch-timeout=60000
 LOOPS := hatch_build.py $(shell find src -name '*.[ch]')
 
 .PHONY: demo test test-install test-all lint bench clean
