@@ -18,7 +18,7 @@ from test_killed import start
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.encode import encode_source, job
 from clip_feature_codec.errors import StoreError
-from clip_feature_codec.sources import archives, storage, tar
+from clip_feature_codec.sources import storage, tar
 from clip_feature_codec.sources.original import read_original
 from clip_feature_codec.store.opening import open_store
 from clip_feature_codec.store.pruning import missing_pictures, prune_store
@@ -131,7 +131,6 @@ def test_a_changed_archive_is_coded_again_and_sync_takes_out_what_is_gone(
 def test_sync_of_some_archives_leaves_others_alone(
     shards: Path, tmp_path: Path, embedder: ClipEmbedder
 ) -> None:
-    archives._exists.cache_clear()
     out = tmp_path / "store"
     encode_source(shards, out, embedder, workers=0)
     assert encode_source(f"{shards}/s{{0..1}}.tar", out, embedder, workers=0, sync=True).removed == 0
