@@ -143,7 +143,7 @@ HOSTILE = {
     "NUL": b"GET /page/%00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "not UTF-8": b"GET /api/pictures/%ff%fe?limit=%ff HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "long path": b"GET /api/pictures/" + b"A" * 12_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    "long head": b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: " + b"y" * 100_000 + b"\r\n\r\n",
+    "long head": b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: " + b"y" * 1_000_000 + b"\r\n\r\n",
     "many fields": b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X-A: b\r\n" * 20_000 + b"\r\n",
     "length of minus one": POST + b"Content-Length: -1\r\n\r\n",
     "length of a planet": POST + b"Content-Length: 9999999999999\r\n\r\nx",
