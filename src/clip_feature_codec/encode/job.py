@@ -140,8 +140,8 @@ class EncodingJob:
         else:
             tables, coded = self._fitted(batches, known)
         store = self._stored(store, tables, coded, known, done)
-        if store is not None:
-            store.finish()  # before the work is thrown away: what a kill leaves here is then found, too
+        if store is not None and not store.is_kept:
+            store.finish()
         self._chunks.remove()
         done.unchanged += known.unchanged
         done.failures += known.failures

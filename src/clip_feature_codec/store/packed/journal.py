@@ -92,9 +92,10 @@ class Journal(Manifest):
         super().keep()
 
     def strays(self) -> Iterator[Path]:
-        """Shards that were written and never became the store's, or are no longer."""
+        """Shards that were begun or written and never became the store's, or are no longer."""
         known = set(self.shards())
-        return (path for path in self._shards_folder.glob(SHARDS) if path.name not in known)
+        yield from (path for path in self._shards_folder.glob(SHARDS) if path.name not in known)
+        yield from self._shards_folder.glob(".*.parquet.tmp")
 
     def _write_schema(self) -> None:
         super()._write_schema()

@@ -144,8 +144,9 @@ class PackedStore(WritableStore):
     def finish(self) -> None:
         """Seal what waits, and write the shards again that rows were dropped from."""
         self._seal(all_changes=True)
-        for stray in list(self._journal.strays()):
-            stray.unlink(missing_ok=True)
+        with self._changing():  # so that nobody is writing a shard that is not the store's yet
+            for stray in list(self._journal.strays()):
+                stray.unlink(missing_ok=True)
         self._journal.shrink()
 
     def _write(self, streams: Iterable[NewStream]) -> list[tuple[str, str]]:
