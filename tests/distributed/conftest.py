@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
+from clip_feature_codec.bundle import Bundle
+from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.distributed.cluster import connected
+
+
+@pytest.fixture(scope="module")
+def mini() -> FeatureCodec:
+    return Bundle.find("mini").codec
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from ray_samples import BATCH, Killer, encode, make_photos, rows, run
 
-from clip_feature_codec.bundle import Bundle
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.distributed import pipeline
 from clip_feature_codec.distributed.blocks import StoreReader
@@ -21,11 +20,6 @@ from clip_feature_codec.store.opening import open_store
 from clip_feature_codec.store.packed import bulk
 
 pytestmark = pytest.mark.timeout(600)
-
-
-@pytest.fixture(scope="module")
-def mini() -> FeatureCodec:
-    return Bundle.find("mini").codec
 
 
 @pytest.fixture(scope="module")

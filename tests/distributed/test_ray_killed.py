@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from ray_samples import Killer, encode, make_photos, rows, titles_of
 
-from clip_feature_codec.bundle import Bundle
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.distributed.transcoding import RayTranscoding
@@ -23,11 +22,6 @@ from clip_feature_codec.store.opening import open_store
 from clip_feature_codec.store.transcoding import transcode_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-
-
-@pytest.fixture(scope="module")
-def mini() -> FeatureCodec:
-    return Bundle.find("mini").codec
 
 
 @pytest.fixture(scope="module")

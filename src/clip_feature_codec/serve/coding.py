@@ -6,7 +6,7 @@ import asyncio
 
 from starlette.responses import Response
 
-from clip_feature_codec.codec.bitstream import MAX_STREAM_BYTES
+from clip_feature_codec.codec.bitstream import MAX_STREAM_BYTES, Stream
 from clip_feature_codec.codec.rate import CHOICES, Rate
 from clip_feature_codec.serve.batching import unless_gone
 from clip_feature_codec.serve.endpoint import ANY_PICTURE, PNG, STREAM, Answer, Ask, Endpoint
@@ -34,20 +34,24 @@ async def encode(ask: Ask) -> Response:
 
 async def decode(ask: Ask) -> Response:
     """A stream to a painted picture."""
-    features = ask.service.workshop.codec.features
     with told():
-        async with ask.service.uploads.body(ask.request) as data:
-            stream = await asyncio.to_thread(features.parse, data)
-        return await painted(ask, stream)
+        return await painted(ask, await _sent(ask))
 
 
 async def preview(ask: Ask) -> Response:
     """A stream to its layout layer."""
-    features = ask.service.workshop.codec.features
     with told():
-        async with ask.service.uploads.body(ask.request) as data:
-            stream = await asyncio.to_thread(features.parse, data)
-        return await previewed(ask, stream)
+        return await previewed(ask, await _sent(ask))
+
+
+async def _sent(ask: Ask) -> Stream:
+    """The stream that is sent.
+
+    Raises:
+        BitstreamError: it is none of the store's codec.
+    """
+    async with ask.service.uploads.body(ask.request) as data:
+        return await asyncio.to_thread(ask.service.workshop.codec.features.parse, data)
 
 
 ENDPOINTS = (
