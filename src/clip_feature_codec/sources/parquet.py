@@ -16,6 +16,7 @@ from typing import Any
 from clip_feature_codec.errors import MissingExtraError, StoreError
 from clip_feature_codec.extras import extra
 from clip_feature_codec.places import place_in, safe_name
+from clip_feature_codec.sources.part import ArchivePart
 from clip_feature_codec.sources.protocol import Notes, SourcePicture
 from clip_feature_codec.sources.storage import StoredFile, open_file, why
 
@@ -29,33 +30,19 @@ _BUFFER = 1 << 20  # bytes of a column chunk that are read at once: without a bu
 
 
 @dataclass(frozen=True)
-class ParquetPart:
+class ParquetPart(ArchivePart):
     """The pictures of some row groups of a Parquet file.
 
     Attributes:
-        file: the file.
-        name: what it is called inside the source, without its ending; its pictures' names begin with it.
         groups: the first row group, and the one behind the last; None: all of them.
     """
 
-    file: StoredFile
-    name: str
     groups: tuple[int, int] | None = None
 
     @property
     def key(self) -> str:
         """The file's place, and which row groups of it."""
         return self.file.place + ("" if self.groups is None else "#{}-{}".format(*self.groups))
-
-    @property
-    def state(self) -> str:
-        """The file's size and time."""
-        return f"{self.file.bytes} {self.file.mtime_ns}"
-
-    @property
-    def count(self) -> None:
-        """The file's footer would have to be read for it."""
-        return
 
     def pictures(self, notes: Notes) -> Iterator[SourcePicture]:
         """The pictures in order, each with its content; rows without one are skipped."""
@@ -208,12 +195,20 @@ def read_row(place: str, name: str) -> bytes | None:
     with _opened(place) as parquet:
         columns = Columns.find(place, parquet.schema_arrow)
         for group, row in _candidates(parquet, columns, name):
-            table = parquet.read_row_group(group, columns=columns.names)
             start = sum(parquet.metadata.row_group(before).num_rows for before in range(group))
-            for number, content, text in columns.rows(table.slice(row, 1).to_batches()[0], start + row):
+            for number, content, text in columns.rows(_row(parquet, group, row, columns.names), start + row):
                 if columns.name(number, text) == name:
                     return content
     return None
+
+
+def _row(parquet: Any, group: int, row: int, columns: list[str]) -> Any:
+    """One row of a row group, as a batch; no more is held than what comes with it."""
+    for batch in _batches(parquet, range(group, group + 1), columns):
+        if row < batch.num_rows:
+            return batch.slice(row, 1)
+        row -= batch.num_rows
+    raise IndexError(f"row {row}: not in row group {group}")
 
 
 def _candidates(parquet: Any, columns: Columns, name: str) -> Iterator[tuple[int, int]]:

@@ -6,14 +6,14 @@ import lzma
 import tarfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO
 
 from clip_feature_codec.images.formats import HEAD, READ_SUFFIXES, kind_of
 from clip_feature_codec.places import place_in, safe_name
+from clip_feature_codec.sources.part import ArchivePart
 from clip_feature_codec.sources.protocol import Notes, SourcePicture
-from clip_feature_codec.sources.storage import StoredFile, open_file, why
+from clip_feature_codec.sources.storage import open_file, why
 
 LARGEST = 1 << 30
 """Bytes of the largest file that is taken for a picture: it has to be in memory."""
@@ -21,32 +21,8 @@ DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OverflowError
 """What reading a damaged tar raises; anything else is taken for trouble on the way to it."""
 
 
-@dataclass(frozen=True)
-class TarPart:
-    """The pictures of one tar.
-
-    Attributes:
-        file: the tar.
-        name: what it is called inside the source, without its ending; its pictures' names begin with it.
-    """
-
-    file: StoredFile
-    name: str
-
-    @property
-    def key(self) -> str:
-        """The tar's place."""
-        return self.file.place
-
-    @property
-    def state(self) -> str:
-        """Its size and time."""
-        return f"{self.file.bytes} {self.file.mtime_ns}"
-
-    @property
-    def count(self) -> None:
-        """Nobody knows before it has been read."""
-        return
+class TarPart(ArchivePart):
+    """The pictures of one tar."""
 
     def pictures(self, notes: Notes) -> Iterator[SourcePicture]:
         """Its pictures in order, each with its content; what follows a damaged place is lost."""
