@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def attempt(folder: Path, work: Callable[[Sequence[int]], object]) -> object:
     return in_a_process(lambda: Attempts(folder).run("key", "read", PLACES, work))
 
 
-def until_it_survives(folder: Path, work: Callable[[Sequence[int]], object]) -> tuple[object, int]:
+def until_it_survives(folder: Path, work: Callable[[Sequence[int]], object]) -> tuple[Any, int]:
     """What comes out in the end, and how many processes died before."""
     for deaths in range(100):
         if (given := attempt(folder, work)) is not None:
@@ -58,7 +59,7 @@ def test_pictures_that_processes_die_of_are_left_out(tmp_path: Path, fatal: set[
             os.kill(os.getpid(), signal.SIGKILL)
         return list(numbers)
 
-    (result, failures), deaths = until_it_survives(tmp_path, work)  # type: ignore[misc]
+    (result, failures), deaths = until_it_survives(tmp_path, work)
     assert result == [number for number in range(4) if number not in fatal]
     assert [place for place, _ in failures] == [f"p{number}" for number in sorted(fatal)]
     assert all("cannot be read: 3 processes died of it" in reason for _, reason in failures)
@@ -69,7 +70,7 @@ def test_pictures_that_processes_die_of_are_left_out(tmp_path: Path, fatal: set[
 
 
 def test_what_is_killed_from_outside_leaves_nothing_out(tmp_path: Path) -> None:
-    for killed_at in (None, None, None, 0, 3, 2):
+    for killed_at in (None, None, None, 0, 2, 3):
 
         def work(numbers: Sequence[int], killed_at: int | None = killed_at) -> list[int]:
             if killed_at is None or list(numbers) == [killed_at]:
