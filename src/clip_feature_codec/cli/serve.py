@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import webbrowser
 from contextlib import suppress
@@ -27,6 +28,13 @@ _UPLOAD_MB = 32
 _UPLOAD_SECONDS = 30
 _UPLOADS = 4
 _MAX_PIXELS = 50_000_000
+_TOKEN = re.compile("[A-Za-z0-9._~-]{16,}")  # in a header and in an address as it is
+
+
+def _check_token(_: click.Context, __: click.Parameter, token: str | None) -> str | None:
+    if token is not None and not _TOKEN.fullmatch(token):
+        raise click.BadParameter("expected 16 letters, digits and -._~ at least, hard to guess")
+    return token
 
 
 @click.command("serve", cls=Command, needs="serve")
@@ -39,6 +47,14 @@ _MAX_PIXELS = 50_000_000
 )
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=_PORT, show_default=True, help="0: any that is free."
+)
+@click.option(
+    "--token",
+    envvar="CLIP_CODEC_TOKEN",
+    show_envvar=True,
+    callback=_check_token,
+    help="Ask clients for this token, for use behind a proxy that others reach. "
+    "[default: a new one, beyond this machine]",
 )
 @click.option("--open", "opens", is_flag=True, help="Show the page in a browser.")
 @click.option(
@@ -69,6 +85,7 @@ def serve(
     store_dir: Path,
     host: str,
     port: int,
+    token: str | None,
     opens: bool,
     web: Path | None,
     no_originals: bool,
@@ -105,7 +122,8 @@ def serve(
         originals=not no_originals,
     )
     with listen(host, port) as listener:
-        token = None if is_loopback(listener) else secrets.token_urlsafe(16)
+        if token is None and not is_loopback(listener):
+            token = secrets.token_urlsafe(16)
         link = address_of(listener) + (f"#token={token}" if token else "")
         remark_on_model(codec.features.space, quiet)
         remark(f"{store_dir}: {shelf.totals().pictures:,} pictures; Ctrl-C ends it", quiet)
