@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 
 from clip_feature_codec.sources.storage import StoredFile
@@ -33,3 +34,8 @@ class ArchivePart:
     def count(self) -> None:
         """Nobody knows before it has been read."""
         return
+
+
+def normal(name: str) -> str:
+    """A name in the one form (NFC) that a file system may take two forms of it for."""
+    return unicodedata.normalize("NFC", name)
