@@ -106,26 +106,23 @@ def encode_source(
         out_dir, embedder, codec, rate, packed, batch_size, workers, max_pixels, progress, elsewhere
     )
     with exclusive(out_dir):
-        store = job.open_store()
-        moved = removed = 0
-        in_folder = False
-        if isinstance(listed, FilesSource) and not is_url(listed.root):
-            in_folder = True
-            if sync and store is not None:
-                moved, removed = sync_store(store, Path(listed.root), listed.names)
-        store, done = job.run(store, listed)
-        if sync and not in_folder and done.complete:
-            removed = _remove_gone(store, listed, done.failures)
-        store.finish()
+        return _encode(job, listed, sync)
+
+
+def _encode(job: EncodingJob, source: Source, sync: bool) -> EncodeResult:
+    """Bring a store up to its source, while no other process writes to it."""
+    folder = source if isinstance(source, FilesSource) and not is_url(source.root) else None
+    store = job.open_store()
+    moved = removed = 0
+    if sync and folder is not None and store is not None:
+        moved, removed = sync_store(store, Path(folder.root), folder.names)
+    store, done = job.run(store, source)
+    if sync and folder is None and done.complete:
+        removed = _remove_gone(store, source, done.failures)
+    store.finish()
+    failures = source.failures + done.failures
     return EncodeResult(
-        store,
-        done.added,
-        done.unchanged,
-        listed.failures + done.failures,
-        listed.skipped,
-        done.skipped,
-        moved,
-        removed,
+        store, done.added, done.unchanged, failures, source.skipped, done.skipped, moved, removed
     )
 
 
