@@ -94,7 +94,8 @@ def test_a_name_that_no_file_can_have_costs_its_picture_alone(work: Path, ok: Ru
     with tarfile.open(work / "names.tar", "w") as archive:
         for name in ("p0.png", "x" * 400 + ".png", "p1.png"):
             archive.add(work / "photos/p0.png", name)
-    ok(
+    line = ("encode", work / "names.tar", "-o", work / "named", "--codec", "mini", "--layers", "layout")
+    ok(*line, "--packed")
         "encode",
         work / "names.tar",
         "-o",

@@ -134,16 +134,17 @@ def _check_files(files: Iterable[tuple[Path, FileKind]], inputs: Sequence[Path])
     if not there:
         return
     read = {_identity(path): path for path in inputs if path.is_file()}
-    pictures: dict[_Id, Path] | None = None  # asked of the system for each, and so only if it matters
+    pictures = _pictures_of(inputs)
     for path, kind in there:
-        if _identity(path) in read:
-            why = f"this is {read[_identity(path)]}, which is read by the same command"
+        identity = _identity(path)
+        if identity in read:
+            why = f"this is {read[identity]}, which is read by the same command"
+        elif identity in pictures:
+            why = f"the store {pictures[identity]} was made from this picture"
         elif path.is_fifo() or path.is_char_device() or not path.stat().st_size:
             continue  # nothing to lose
-        elif not (why := _reason_to_keep(path, kind)):
-            pictures = _pictures_of(inputs) if pictures is None else pictures
-            store = pictures.get(_identity(path))
-            why = f"the store {store} was made from this picture" if store else ""
+        else:
+            why = _reason_to_keep(path, kind)
         if why:
             raise OutputError(f"{path}: not replaced, since {why}: {_REMEDY}")
 
