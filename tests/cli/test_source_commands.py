@@ -96,16 +96,6 @@ def test_a_name_that_no_file_can_have_costs_its_picture_alone(work: Path, ok: Ru
             archive.add(work / "photos/p0.png", name)
     line = ("encode", work / "names.tar", "-o", work / "named", "--codec", "mini", "--layers", "layout")
     ok(*line, "--packed")
-        "encode",
-        work / "names.tar",
-        "-o",
-        work / "named",
-        "--codec",
-        "mini",
-        "--layers",
-        "layout",
-        "--packed",
-    )
     result = run("decode", work / "named", "-o", work / "out", "--preview", "--quiet")
     assert result.exit_code == 1, result.output
     assert "xxx.png: cannot be written: File name too long" in result.stderr
