@@ -14,11 +14,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from clip_feature_codec.codec.layers import Layers
+from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.encode.attempts import DEATHS, Attempts
 from clip_feature_codec.encode.batches import Batch
 from clip_feature_codec.encode.reading import BatchReader, ReadChunk, read_batches
+from clip_feature_codec.encode.work import BatchWork
 from clip_feature_codec.errors import WorkerError
 from clip_feature_codec.sources.protocol import SourcePicture
+from clip_feature_codec.store.writing import NewPicture
 from samples import make_picture
 
 PLACES = [f"p{i}" for i in range(4)]
@@ -146,3 +150,43 @@ def test_a_command_that_dies_of_a_picture_goes_on_when_it_is_run_again(tmp_path:
     assert died == 2  # once for each; then another process reads that batch
     chunks = list(read_batches(found, read, 0))
     assert widths(chunks) == EXPECTED
+
+
+class Deadly:
+    """A model, and tables, that kill the process for a picture of one colour."""
+
+    def __init__(self, at: float) -> None:
+        self._at = at
+
+    def embed_batch(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._at in pixels[:, 0, 0, 0]:
+            os._exit(1)
+        return pixels[:, :, 0, 0]
+
+    def encode(self, layers: Layers, rate: Rate) -> list[bytes]:
+        assert layers.semantic is not None
+        if self._at in layers.semantic[:, 0]:
+            os._exit(1)
+        return [bytes([int(row[0])]) for row in layers.semantic]
+
+
+@pytest.mark.parametrize("done", ["embedded", "coded"])
+def test_the_others_of_a_batch_are_embedded_and_coded(tmp_path: Path, done: str) -> None:
+    colours = np.arange(1, 5, dtype=np.float32)
+    pixels = np.broadcast_to(colours[:, None, None, None], (4, 3, 2, 2))
+    pictures = [NewPicture(f"{i}.png", 10 + i, 10, 100, 1, f"/in/{i}.png") for i in range(4)]
+    work: Any = BatchWork(None, Rate(layers="semantic"), None, None, Attempts(tmp_path))  # type: ignore[arg-type]
+    model, tables = Deadly(3 if done == "embedded" else 0), Deadly(3 if done == "coded" else 0)
+
+    def run() -> list[object]:
+        chunk = work.embed(model, Batch("key"), ReadChunk(pictures, pixels, None, [("/in/x", "no picture")]))
+        _, coded, blobs = work.encode(tables, (Batch("key"), chunk))
+        return [[new.inside for new in coded.pictures], b"".join(blobs).hex(), coded.failures]
+
+    given: Any = None
+    while given is None:
+        given = in_a_process(run)
+    names, blobs, failures = given
+    assert (names, blobs) == (["0.png", "1.png", "3.png"], "010204")
+    assert [place for place, _ in failures] == ["/in/x", "/in/2.png"]
+    assert failures[1][1].startswith(f"/in/2.png: cannot be {done}: 3 processes died of it")
