@@ -70,6 +70,7 @@ class Attempts:
                     note.passes(f"{number}")
             rest = [number for number in range(len(places)) if number not in fatal]
             if note.deaths("rest") >= DEATHS:
+                note.remove()  # run again, it may have more memory
                 raise WorkerError(
                     f"{DEATHS} processes died when {len(rest)} pictures were {done} together, and of none "
                     "alone: there may be too little memory for so many at once"
