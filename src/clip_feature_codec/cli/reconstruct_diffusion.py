@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from clip_feature_codec.store.manifest import Entry
     from clip_feature_codec.store.protocol import Store
 
-_decode_options = stack(decoder_option, paint_options, batch_option, device_option, quiet_option)
-
 
 class _Decoded(OutputPath):
     """The picture of a stream, or a folder of those of a store that are asked for."""
@@ -57,6 +55,9 @@ class _Decoded(OutputPath):
         """Give the kind that the path becomes."""
         kind = super().kind(params)
         return decoded(params["names"]) if kind is DECODED else kind
+
+
+_decode_options = stack(decoder_option, paint_options, batch_option, device_option, quiet_option)
 
 
 @click.command("decode", cls=Command)
