@@ -59,9 +59,9 @@ def test_limits_are_narrow_for_vectors_like_those_that_were_fitted() -> None:
     around = rng.normal(size=(3000, 512)) * np.arange(1, 513) ** -0.5
     vectors = unit(rng.normal(size=512) * 0.15 + around)  # a mean as long as what lies around it
     frame = CoarseFrame.fit(vectors, 512)
-    assert frame.row_words == [25, 33, 41, 41]
+    assert frame.row_words == [25, 33, 41, 65]
     query, codes = frame.query(vectors[0]), frame.encode(vectors)
-    for stages, above in ((1, 0.25), (2, 0.15), (3, 0.08), (4, 0.06)):
+    for stages, above in ((1, 0.25), (2, 0.15), (3, 0.08), (4, 0.04)):
         limits = first_stages(query, stages).scan(codes[:stages])[1]
         assert np.median(limits - vectors @ vectors[0]) < above
         assert (codes[stages - 1][:, -1] & 255 < 255).all()

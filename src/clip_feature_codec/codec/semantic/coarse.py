@@ -1,11 +1,11 @@
-"""Vectors in 4.4 bits a channel that can be searched as they are, and how far each lies from its code.
+"""Vectors in 5.1 bits a channel that can be searched as they are, and how far each lies from its code.
 
 A vector is turned into axes that fit its like, and coded in four stages, each of which adds to those before:
 
 1. of D coefficients, D / 32 in 8 bits, and D / 8 in 4;
 2. D / 4 in 4;
 3. the rest in 2;
-4. what the third stage has missed of these, in 2.
+4. what these have missed of all but the first, in 2.
 
 Codes are levels of a step for each axis. After each stage, two bytes say how far the coefficients so far are
 from their levels, in steps, and how long the rest of the vector is, which no stage has coded yet. By Cauchy
@@ -38,10 +38,10 @@ Codes: TypeAlias = tuple[NDArray[np.uint16], ...]
 _BITS = (8, 4, 2)
 _TOGETHER = 8  # words: the levels of each number of bits take a multiple of these
 _SPREADS = {8: 0.05, 4: 0.38, 2: 1.1}  # a step, in standard deviations
-_AGAIN = 0.33  # a step of what is coded again, in steps of before
+_AGAIN = 0.3  # a step of what is coded again, in steps of before
 _PRIOR_VECTORS = 8  # weight of the prior variance 1 / D, counted in vectors
 _LARGEST_TURNED = 2048  # channels: finding axes takes seconds there, minutes at four times as many
-_MISSED = 16  # what is missing of coefficients counts in 16ths of a step
+_MISSED = 12  # what is missing of coefficients counts in 12ths of a step
 _UNCODED = 256  # and of vectors in 256ths of their length
 _UNKNOWN = 255  # a length that is not known
 _MARGIN = 1.001  # of lengths, for their rounding
@@ -292,7 +292,7 @@ def _stages(dim: int) -> list[list[_Field]]:
         [_Field(slice(0, first), 8, 1.0), _Field(head, 4, 1.0)],
         [_Field(more, 4, 1.0)],
         [_Field(rest, 2, 1.0)],
-        [_Field(rest, 2, _AGAIN)],
+        [_Field(slice(first, dim), 2, _AGAIN)],
     ]
 
 

@@ -19,13 +19,17 @@ looked up for results alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clip_feature_codec.codec.semantic.coarse import products
+from clip_feature_codec.devices import usable_cores
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.parallel import in_order
 from clip_feature_codec.progress import Progress, silent
@@ -41,9 +45,6 @@ _ROWS_TOGETHER = 4
 _FOLLOWED = 5  # times that a search begins again where the store has changed under it
 _SLACK = 1e-9  # above all rounding of float64 sums over 8192 channels
 _FLOAT32 = 2.0**-23
-
-_Scanned = tuple[int, NDArray[np.int32], NDArray[np.float64]]
-"""The number of a segment, some of its rows (n,), and what their cosines are not above, (n,)."""
 
 
 @dataclass(frozen=True)
@@ -226,14 +227,7 @@ class SearchIndex:
         # What int16 misses of a query, and of a vector; nothing else is rounded.
         error = float(np.linalg.norm(unit - rough / FINE)) * 1.001 + self._distance
         found = _Candidates(count, 2 * error)
-
-        def scanned(number: int) -> _Scanned:
-            """Rows of a segment that may be among the best, as far as is known by now."""
-            rows, limits = coarse.scan(self._segments[number].codes, found.floor)
-            if number in self._gone:
-                live = ~np.isin(rows, list(self._gone[number]))
-                rows, limits = rows[live], limits[live]
-            return number, rows, limits
+        left: list[tuple[int, NDArray[np.int32], NDArray[np.float64]]] = []
 
         def refine(number: int, rows: NDArray[np.int32]) -> None:
             """Add what the fine codes say of some of a segment's rows."""
@@ -242,21 +236,29 @@ class SearchIndex:
                 found.add(self._starts[number] + rows, cosines + error)
                 self._segments[number].let_go()
 
-        left: list[_Scanned] = []
-        for number, rows, limits in self._each(scanned):
-            # The best first, so that it is known what is high enough for the others.
+        def scan(number: int) -> None:
+            """Look at the most likely rows of a segment, from which all learn what is high enough."""
+            rows, limits = coarse.scan(self._segments[number].codes, found.floor)
+            if number in self._gone:
+                live = ~np.isin(rows, list(self._gone[number]))
+                rows, limits = rows[live], limits[live]
             first = min(len(rows), count + _BEST_FIRST)
-            order = np.argpartition(-limits, first - 1) if first else np.zeros(0, np.intp)
+            order = np.argpartition(-limits, first - 1) if first < len(rows) else np.arange(first)
             refine(number, rows[order[:first]])
             left.append((number, rows[order[first:]], limits[order[first:]]))
+
+        numbers = iter(range(len(self._segments)))
+
+        def share(most: int) -> None:
+            """Go through so many segments, or as many as there are left."""
+            for number in islice(numbers, most):
+                scan(number)
+
+        share(1)  # by itself, for what is learnt from it
+        deque(in_order(share, [len(self._segments)] * usable_cores()), maxlen=0)
         for number, rows, limits in left:
             refine(number, rows[limits >= found.floor])
         return found.best_first()
-
-    def _each(self, scanned: Callable[[int], _Scanned]) -> Iterator[_Scanned]:
-        """What is found in each segment; in the first one before any other, for what is learnt from it."""
-        yield from map(scanned, range(min(1, len(self._segments))))
-        yield from in_order(scanned, range(1, len(self._segments)))
 
     def _best(
         self,
@@ -311,16 +313,18 @@ class _Candidates:
     count: int
     spread: float
     floor: float = -np.inf
+    _lock: Lock = field(default_factory=Lock)
     _rows: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
     _limits: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def add(self, rows: NDArray[np.intp], limits: NDArray[np.float64]) -> None:
-        """Add rows (n,) whose cosines are not above limits (n,)."""
-        rows, limits = np.concatenate([self._rows, rows]), np.concatenate([self._limits, limits])
-        if len(limits) >= self.count > 0:
-            self.floor = float(np.partition(limits, -self.count)[-self.count]) - self.spread
-        kept = limits >= self.floor
-        self._rows, self._limits = rows[kept], limits[kept]
+        """Add rows (n,) whose cosines are not above limits (n,); from any thread."""
+        with self._lock:
+            rows, limits = np.concatenate([self._rows, rows]), np.concatenate([self._limits, limits])
+            if len(limits) >= self.count > 0:
+                self.floor = float(np.partition(limits, -self.count)[-self.count]) - self.spread
+            kept = limits >= self.floor
+            self._rows, self._limits = rows[kept], limits[kept]
 
     def best_first(self) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """All rows, and their limits."""

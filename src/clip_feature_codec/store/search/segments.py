@@ -11,6 +11,7 @@ import json
 import mmap
 import secrets
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +90,20 @@ class Segment:
         The kernel has it still; but it maps sixteen pages around any that is touched, so that after some
         searches a process would seem to hold nearly all of the file.
         """
+        for begin, size in self._rarely_read:
+            self.mapping.madvise(mmap.MADV_DONTNEED, begin, size)  # type: ignore[union-attr]
+
+    @cached_property
+    def _rarely_read(self) -> list[tuple[int, int]]:
+        """Where these pages are in the mapping: (begin, size)."""
         if self.mapping is None or not hasattr(self.mapping, "madvise"):
-            return
-        begin = _address(np.frombuffer(self.mapping, np.uint8))
-        for array in (*self.codes[_ALWAYS_READ:], self.fine):
-            first = _address(array) - begin
-            page = first - first % mmap.PAGESIZE
-            if array.nbytes:
-                self.mapping.madvise(mmap.MADV_DONTNEED, page, first + array.nbytes - page)
+            return []
+        found, zero = [], _address(np.frombuffer(self.mapping, np.uint8))
+        for array in filter(len, (*self.codes[_ALWAYS_READ:], self.fine)):
+            first = _address(array) - zero
+            begin = first - first % mmap.PAGESIZE
+            found.append((begin, first + array.nbytes - begin))
+        return found
 
     def sliced(self, size: int) -> list[Segment]:
         """The same vectors in segments of at most so many."""
