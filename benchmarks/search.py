@@ -34,7 +34,7 @@ from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.evaluate.provenance import describe_machine
-from clip_feature_codec.names import CODEC_FILE
+from clip_feature_codec.names import CODEC_FILE, INDEX_FOLDER
 from clip_feature_codec.store.opening import create_store, open_store
 from clip_feature_codec.store.search.duplicates import DEFAULT_THRESHOLD, find_duplicates
 from clip_feature_codec.store.search.nearest import SearchIndex
@@ -133,7 +133,8 @@ def measure(what: str, folder: Path, count: int) -> dict[str, Any]:
     with Watch() as found:
         if what == "make":
             with timed(found, "index"):
-                SearchIndex.open(open_store(folder))
+                index = SearchIndex.open(open_store(folder))
+            found["bytes_a_vector"] = round(_size(folder / INDEX_FOLDER) / max(1, len(index)), 1)
         elif what == "grow":
             add(open_store(folder), 10**7 + int(time.time()), 1000)
             with timed(found, "seal"):
@@ -148,6 +149,10 @@ def measure(what: str, folder: Path, count: int) -> dict[str, Any]:
         else:
             _search(what, folder, count, found)
     return found
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 def _search(kind: str, folder: Path, count: int, found: dict[str, Any]) -> None:

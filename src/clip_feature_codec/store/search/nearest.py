@@ -234,7 +234,7 @@ class SearchIndex:
             if len(rows):
                 cosines = products(self._segments[number].fine, rows, rough) / FINE**2
                 found.add(self._starts[number] + rows, cosines + error)
-                self._segments[number].let_go()
+            self._segments[number].let_go()
 
         def scan(number: int) -> None:
             """Look at the most likely rows of a segment, from which all learn what is high enough."""

@@ -11,7 +11,6 @@ import json
 import mmap
 import secrets
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,6 @@ SEGMENT_ROWS = 16_384
 ENDING = ".safetensors"
 FINE = 32767
 _CODES = tuple(f"codes{number}" for number in range(STAGES))
-_ALWAYS_READ = 2  # stages that a search goes through for most vectors
 _TYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
     "U8": np.dtype("u1"),
@@ -85,25 +83,9 @@ class Segment:
         return named | {"fine": self.fine, "keys": self.keys, "numbers": self.numbers}
 
     def let_go(self) -> None:
-        """Take out of the process's memory what a search reads of a few vectors only.
-
-        The kernel has it still; but it maps sixteen pages around any that is touched, so that after some
-        searches a process would seem to hold nearly all of the file.
-        """
-        for begin, size in self._rarely_read:
-            self.mapping.madvise(mmap.MADV_DONTNEED, begin, size)  # type: ignore[union-attr]
-
-    @cached_property
-    def _rarely_read(self) -> list[tuple[int, int]]:
-        """Where these pages are in the mapping: (begin, size)."""
-        if self.mapping is None or not hasattr(self.mapping, "madvise"):
-            return []
-        found, zero = [], _address(np.frombuffer(self.mapping, np.uint8))
-        for array in filter(len, (*self.codes[_ALWAYS_READ:], self.fine)):
-            first = _address(array) - zero
-            begin = first - first % mmap.PAGESIZE
-            found.append((begin, first + array.nbytes - begin))
-        return found
+        """Take what has been read out of the process's memory; the kernel has it still, for the next time."""
+        if self.mapping is not None and hasattr(self.mapping, "madvise"):
+            self.mapping.madvise(mmap.MADV_DONTNEED)
 
     def sliced(self, size: int) -> list[Segment]:
         """The same vectors in segments of at most so many."""
@@ -139,11 +121,6 @@ class Segment:
 def _segment(arrays: dict[str, NDArray[Any]], mapping: mmap.mmap | None = None, name: str = "") -> Segment:
     codes = tuple(arrays[key] for key in _CODES)
     return Segment(codes, arrays["fine"], arrays["keys"], arrays["numbers"], name, mapping)
-
-
-def _address(array: NDArray[Any]) -> int:
-    where: int = array.__array_interface__["data"][0]
-    return where
 
 
 def joined(segments: list[Segment]) -> Segment:
