@@ -61,7 +61,8 @@ class _Field(NamedTuple):
     @property
     def words(self) -> int:
         """What they take of a row."""
-        return -(-(self.axes.stop - self.axes.start) * self.bits // (16 * _TOGETHER)) * _TOGETHER
+        count: int = self.axes.stop - self.axes.start
+        return -(-count * self.bits // (16 * _TOGETHER)) * _TOGETHER
 
     @property
     def places(self) -> int:
@@ -138,11 +139,10 @@ class CoarseFrame:
         for stage in self._stages:
             packed = []
             for field in stage:
-                axes, bits, step = field
-                half = 2 ** (bits - 1)
-                levels = np.clip(np.floor(missing[:, axes] / np.float32(step)) + half, 0, 2 * half - 1)
-                missing[:, axes] -= (levels - np.float32(half - 0.5)) * np.float32(step)
-                steps[axes] = step
+                half, step = 2 ** (field.bits - 1), np.float32(field.step)
+                levels = np.clip(np.floor(missing[:, field.axes] / step) + half, 0, 2 * half - 1)
+                missing[:, field.axes] -= (levels - np.float32(half - 0.5)) * step
+                steps[field.axes] = step
                 packed.append(_packed(levels.astype(np.uint16), field))
             coded = stage[-1].axes.stop
             missed = _length(missing[:, :coded] / steps[:coded], _MISSED)
@@ -155,32 +155,16 @@ class CoarseFrame:
         turned = self.axes.astype(np.float64) @ unit
         stages, steps = [], self.steps.astype(np.float64)
         for fields in self._stages:
-            weights, most = [], []
-            for field in fields:
-                axes, bits, step = field
+            for axes, _, step in fields:
                 steps[axes] = step * self.steps[axes]
-                padded = np.zeros(field.places)
-                padded[: axes.stop - axes.start] = turned[axes] * steps[axes]
-                weights.append(padded)
-                most.append(np.full(field.places, 2**bits - 1))
             coded = fields[-1].axes.stop
             missed = float(np.linalg.norm(turned[:coded] * steps[:coded])) / _MISSED
             uncoded = float(np.linalg.norm(turned[coded:])) / _UNCODED
-            stages.append((np.concatenate(weights), np.concatenate(most), missed, uncoded))
-        largest = sum(
-            float(np.abs(w) @ m) + _UNKNOWN * (missed + uncoded) for w, m, missed, uncoded in stages
-        )
-        highest = max(float(np.abs(weights).max(initial=0)) for weights, *_ in stages)
-        value = max(highest / _WEIGHTS, largest / _MOST, 1e-30)
-        ready = []
-        for fields, (weights, most, missed, uncoded) in zip(self._stages, stages, strict=True):
-            whole = np.rint(weights / value)
-            # Levels count from the middle, half the highest; what weights are rounded by may go either way.
-            base = (np.abs(weights / value - whole) @ most - whole @ most) / 2
-            sizes = [sum(field.words for field in fields if field.bits == bits) for bits in _BITS]
-            lengths = np.ceil([missed / value, uncoded / value])
-            ready.append(_StageQuery(sizes, whole.astype(np.int16), int(np.ceil(base)), *map(int, lengths)))
-        return CoarseQuery(ready, value, float(unit @ self.mean) + _ROUNDING * (self.dim + 16))
+            stages.append(_Weights.of(fields, turned * steps, missed, uncoded))
+        heaviest = max(float(np.abs(stage.weights).max(initial=0)) for stage in stages)
+        value = max(heaviest / _WEIGHTS, sum(stage.largest for stage in stages) / _MOST, 1e-30)
+        offset = float(unit @ self.mean) + _ROUNDING * (self.dim + 16)
+        return CoarseQuery([stage.whole(value) for stage in stages], value, offset)
 
 
 class _StageQuery(NamedTuple):
@@ -198,6 +182,48 @@ class _StageQuery(NamedTuple):
     base: int
     missed: int
     uncoded: int
+
+
+class _Weights(NamedTuple):
+    """The same before it is made integers.
+
+    Attributes:
+        sizes: as there.
+        weights: float64 (n,).
+        most: the highest level of each field, (n,).
+        missed, uncoded: as there.
+    """
+
+    sizes: list[int]
+    weights: NDArray[np.float64]
+    most: NDArray[np.float64]
+    missed: float
+    uncoded: float
+
+    @classmethod
+    def of(
+        cls, fields: list[_Field], weights: NDArray[np.float64], missed: float, uncoded: float
+    ) -> _Weights:
+        """Those of a stage, from weights of all axes (D,)."""
+        padded = [np.zeros(field.places) for field in fields]
+        for some, field in zip(padded, fields, strict=True):
+            some[: field.axes.stop - field.axes.start] = weights[field.axes]
+        most = [np.full(field.places, 2.0**field.bits - 1) for field in fields]
+        sizes = [sum(field.words for field in fields if field.bits == bits) for bits in _BITS]
+        return cls(sizes, np.concatenate(padded), np.concatenate(most), missed, uncoded)
+
+    @property
+    def largest(self) -> float:
+        """What no part of a sum is above."""
+        return float(np.abs(self.weights) @ self.most) + _UNKNOWN * (self.missed + self.uncoded)
+
+    def whole(self, value: float) -> _StageQuery:
+        """The stage in integers, of which one stands for a value."""
+        whole = np.rint(self.weights / value)
+        # Levels count from the middle, half the highest; what weights are rounded by may go either way.
+        base = (np.abs(self.weights / value - whole) @ self.most - whole @ self.most) / 2
+        missed, uncoded = (int(np.ceil(length / value)) for length in (self.missed, self.uncoded))
+        return _StageQuery(self.sizes, whole.astype(np.int16), int(np.ceil(base)), missed, uncoded)
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,22 +246,22 @@ class CoarseQuery:
         Returns:
             The rows, int32 (n,) ascending, and what their products are not above, float64 (n,).
         """
-        count, words = len(codes[0]), []
-        for (sizes, weights, base, missed, uncoded), rows in zip(self.stages, codes, strict=True):
-            where = address(rows, np.uint16, count, sum(sizes) + 1)
+        count, words = len(codes[0]), list[int]()
+        for (sizes, weights, base, missed, uncoded), packed in zip(self.stages, codes, strict=True):
+            where = address(packed, np.uint16, count, sum(sizes) + 1)
             words += [where, *sizes, address(weights, np.int16, weights.size), base, missed, uncoded]
-        rows, limits = np.empty(count, np.int32), np.empty(count, np.int32)
+        rows, sums = np.empty(count, np.int32), np.empty(count, np.int32)
         found = loops().coarse_scan(
             record(*words),
             len(codes),
             count,
             self._sum_at(floor),
             place(rows, np.int32, count),
-            place(limits, np.int32, count),
+            place(sums, np.int32, count),
         )
-        values = limits[:found] * self.unit + self.offset
-        values[limits[:found] == _HIGHEST] = np.inf
-        return rows[:found].copy(), values
+        limits = sums[:found].astype(np.float64) * self.unit + self.offset
+        limits[sums[:found] == _HIGHEST] = np.inf
+        return rows[:found].copy(), limits
 
     def _sum_at(self, value: float) -> int:
         """A sum that stands for at most a value, as high as it may be."""
@@ -296,7 +322,7 @@ def _stages(dim: int) -> list[list[_Field]]:
     ]
 
 
-def _length(rows: NDArray[np.float32], unit: int) -> NDArray[np.uint16]:
+def _length(rows: NDArray[np.floating[Any]], unit: int) -> NDArray[np.uint16]:
     """Lengths of rows (N, n) in so many parts of one, rounded up; 255 for more than that."""
     lengths = np.ceil(unit * _MARGIN * np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1)))
     return np.minimum(lengths, _UNKNOWN).astype(np.uint16)
@@ -306,7 +332,8 @@ def _packed(levels: NDArray[np.uint16], field: _Field) -> NDArray[np.uint16]:
     """Levels (N, n) as words (N, w): of the first w levels the lowest bits, and so on."""
     padded = np.zeros((len(levels), field.places), np.uint16)
     padded[:, : levels.shape[1]] = levels
-    words: NDArray[Any] = np.zeros((len(levels), field.words), np.uint16)
-    for number, some in enumerate(np.split(padded, 16 // field.bits, axis=1)):
+    parts = np.split(padded, 16 // field.bits, axis=1)
+    words: NDArray[Any] = parts[0].copy()
+    for number, some in enumerate(parts[1:], 1):
         words |= some << np.uint16(number * field.bits)
     return words
