@@ -325,15 +325,15 @@ def _stages(dim: int) -> list[list[_Field]]:
 def _length(rows: NDArray[np.floating[Any]], unit: int) -> NDArray[np.uint16]:
     """Lengths of rows (N, n) in so many parts of one, rounded up; 255 for more than that."""
     lengths = np.ceil(unit * _MARGIN * np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1)))
-    return np.minimum(lengths, _UNKNOWN).astype(np.uint16)
+    whole: NDArray[np.uint16] = np.minimum(lengths, _UNKNOWN).astype(np.uint16)
+    return whole
 
 
 def _packed(levels: NDArray[np.uint16], field: _Field) -> NDArray[np.uint16]:
     """Levels (N, n) as words (N, w): of the first w levels the lowest bits, and so on."""
     padded = np.zeros((len(levels), field.places), np.uint16)
     padded[:, : levels.shape[1]] = levels
-    parts = np.split(padded, 16 // field.bits, axis=1)
-    words: NDArray[Any] = parts[0].copy()
-    for number, some in enumerate(parts[1:], 1):
-        words |= some << np.uint16(number * field.bits)
+    words = np.zeros((len(levels), field.words), np.uint16)
+    for number, some in enumerate(np.split(padded, 16 // field.bits, axis=1)):
+        np.bitwise_or(words, some << np.uint16(number * field.bits), out=words)
     return words
