@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.errors import ConfigError
+from clip_feature_codec.names import INDEX_FOLDER
 from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.search import indexing
 from clip_feature_codec.store.search.nearest import SearchIndex
@@ -76,6 +79,25 @@ def test_limits_are_never_below_the_cosines(searched: FeatureStore) -> None:
             assert (limits >= cosines[candidates]).all()
             assert (limits <= cosines[candidates] + 4.1 * index.fine_error).all()
             assert set(np.argsort(-cosines)[:count].tolist()) <= set(candidates.tolist())
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="the kernel says which pages a process holds on Linux alone"
+)
+def test_what_a_search_has_gone_through_is_not_held(searched: FeatureStore) -> None:
+    index = SearchIndex.open(searched)
+    (segment,) = index._segments
+    path = re.escape(str(searched.folder / INDEX_FOLDER / segment.name))
+
+    def held() -> int:
+        smaps = Path("/proc/self/smaps").read_text("ascii", "replace")
+        return sum(map(int, re.findall(rf"{path}\n(?:[A-Z].*\n)*?Rss: +(\d+)", smaps)))
+
+    assert segment.fine.any()
+    assert held() > 0
+    candidates = index._candidates(np.eye(DIM)[0], 5)[0]
+    assert held() == 0
+    assert len(candidates) >= 5
 
 
 def test_a_query_may_have_any_length_and_count_any_size(searched: FeatureStore) -> None:

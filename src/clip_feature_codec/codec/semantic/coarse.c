@@ -90,8 +90,8 @@ INLINED sums with_fields(sums sums, const uint16_t *words, const int16_t *weight
 }
 #endif
 
-/* Take `count` rows through a stage: add to what is `known` of their products, and keep those whose limits are at least
-   `floor`, in front. How many these are. */
+/* Take `count` rows through a stage: add to what is `known` of their products, lower their `limits`, and keep those
+   where these are at least `floor`, in front. How many these are. */
 static int64_t passed(const struct stage *stage, int64_t count, int32_t floor, int32_t *places, int32_t *known,
                       int32_t *limits)
 {
@@ -106,8 +106,9 @@ static int64_t passed(const struct stage *stage, int64_t count, int32_t floor, i
         sums = with_fields(sums, row + wholes + halves, by_quarter, quarters, 2);
         int32_t sum = known[i] + (int32_t)stage->base + total(sums);
         int32_t missed = row[words] & 255, uncoded = row[words] >> 8;
-        bool bounded = missed != UNKNOWN && uncoded != UNKNOWN;
-        int32_t limit = bounded ? sum + (int32_t)stage->missed * missed + (int32_t)stage->uncoded * uncoded : INT32_MAX;
+        int32_t limit = sum + (int32_t)stage->missed * missed + (int32_t)stage->uncoded * uncoded;
+        bool known_lengths = missed != UNKNOWN && uncoded != UNKNOWN;
+        limit = known_lengths ? least_32(limit, limits[i]) : limits[i];
         places[kept] = places[i];
         known[kept] = sum;
         limits[kept] = limit;
@@ -116,9 +117,9 @@ static int64_t passed(const struct stage *stage, int64_t count, int32_t floor, i
     return kept;
 }
 
-/* Take `count` rows through some stages, one after the other: those whose limits, (sum of weight * field) + (sum of
-   what lengths may add), are at least `floor` in all of them, as `places` and the last stage's `limits`; INT32_MAX
-   where a length is not known. How many they are. The caller sees to it that no sum leaves int32. */
+/* Take `count` rows through some stages, one after the other. The limit after each is (sum of weight * field) + (sum of
+   what lengths may add), if these are known. Those rows are found where it is at least `floor` after all of them, as
+   `places` and the lowest of their `limits`. How many they are. The caller sees to it that no sum leaves int32. */
 EXPORT int64_t coarse_scan(const struct stage *stages, int64_t stages_count, int64_t count, int64_t floor,
                            int32_t *places, int32_t *limits)
 {
@@ -126,8 +127,10 @@ EXPORT int64_t coarse_scan(const struct stage *stages, int64_t stages_count, int
     for (int64_t first = 0; first < count; first += BLOCK) {
         int64_t left = least(BLOCK, count - first);
         int32_t known[BLOCK] = {0};
-        for (int64_t i = 0; i < left; i++)
+        for (int64_t i = 0; i < left; i++) {
             places[found + i] = (int32_t)(first + i);
+            limits[found + i] = INT32_MAX;
+        }
         for (int64_t k = 0; k < stages_count; k++)
             left = passed(stages + k, left, (int32_t)floor, places + found, known, limits + found);
         found += left;
