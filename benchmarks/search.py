@@ -93,7 +93,7 @@ def memory() -> dict[str, float]:
 
 
 class Watch:
-    """The largest own and mapped memory of the process beyond what it was, looked at every 2 ms."""
+    """The largest own and mapped memory of the process beyond what it was, looked at every 20 ms."""
 
     def __init__(self) -> None:
         self.before, self.most, self._over = memory(), dict.fromkeys(MEMORY, 0.0), False
@@ -103,7 +103,7 @@ class Watch:
         while not self._over:
             now = memory()
             self.most = {name: max(self.most[name], now[name] - self.before[name]) for name in MEMORY}
-            time.sleep(0.002)
+            time.sleep(0.02)
 
     def __enter__(self) -> dict[str, Any]:
         self._thread.start()
