@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,6 +33,7 @@ from numpy.typing import NDArray
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
+from clip_feature_codec.codec.semantic.coarse import STAGES
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.evaluate.provenance import describe_machine
 from clip_feature_codec.names import CODEC_FILE, INDEX_FOLDER
@@ -172,6 +174,25 @@ def _search(kind: str, folder: Path, count: int, found: dict[str, Any]) -> None:
     found["median_processor_ms"] = round(median(processor), 2)
 
 
+def left(folder: Path, count: int) -> dict[str, Any]:
+    """How many vectors each stage of the coarse codes leaves, median and most of the queries of each kind."""
+    index, found = SearchIndex.open(open_store(folder)), {}
+    for kind in ("pictures", "words"):
+        every = []
+        for query in queries(kind, count, index.file.frame.dim):
+            tenth = index.nearest(query, 10)[-1].cosine
+            whole = index.file.frame.query(
+                query.astype(np.float64) / np.linalg.norm(query.astype(np.float64))
+            )
+            stages = [replace(whole, stages=whole.stages[:number]) for number in range(1, STAGES + 1)]
+            parts = [part for one in index.file.parts.values() for part in one.segments]
+            every.append(
+                [sum(len(s.scan(p.codes[: len(s.stages)], tenth)[0]) for p in parts) for s in stages]
+            )
+        found[kind] = {"median": np.median(every, axis=0).tolist(), "most": np.max(every, axis=0).tolist()}
+    return found
+
+
 def wrong(folder: Path, count: int) -> dict[str, Any]:
     """Cosines of the first ten that are not those of a search in float64 through all decoded vectors."""
     store = open_store(folder)
@@ -195,7 +216,7 @@ def in_process(what: str, folder: Path, count: int) -> dict[str, Any]:
 
 
 def steps(duplicates: bool, exact: bool) -> Iterator[str]:
-    yield from ("make", "pictures", "words")
+    yield from ("make", "pictures", "words", "left")
     if exact:
         yield "wrong"
     if duplicates:
@@ -216,7 +237,7 @@ def main() -> None:
     parser.add_argument("--only", help="one measurement, in this process; for the program")
     args = parser.parse_args()
     if args.only:
-        work = wrong if args.only == "wrong" else None
+        work = {"left": left, "wrong": wrong}.get(args.only)
         found = work(args.work, args.queries) if work else measure(args.only, args.work, args.queries)
         print(json.dumps(found))
         return
