@@ -29,7 +29,7 @@ _ROOM = 1 << 17  # pairs that are found at a time
 
 
 class Stretch(NamedTuple):
-    """What is left of comparing the points of one tile with others: from a step and a point of the tile on."""
+    """What is left of comparing the points of a tile with others: from a step and a point of the tile on."""
 
     tile: int
     step: int = 0
