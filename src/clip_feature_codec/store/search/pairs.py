@@ -87,8 +87,10 @@ class _Axes:
         sample -= mean
         dim = sample.shape[1]
         axes = np.random.default_rng(0).normal(size=(dim, min(AXES - 1, dim)))
-        for _ in range(4):
-            axes = np.linalg.qr(sample.T @ (sample @ axes))[0]
+        for step in range(1, 5):
+            axes = sample.T @ (sample @ axes)
+            if step % 2 == 0:
+                axes = np.linalg.qr(axes)[0]
         order = np.argsort(-np.square(sample @ axes).sum(axis=0))
         self._mean, self._axes = mean.astype(np.float32), axes[:, order].astype(np.float32)
         # Whoever is further out is drawn in: that takes no two further apart.
