@@ -9,10 +9,10 @@ Vectors of three kinds, since nobody has a million real ones at hand:
   all have their mean and their covariance;
 - crowds: each of a hundred alike, all of whose pairs are results.
 
-How many pairs there are that cannot be told apart along a few axes is what the cost depends on: it is printed for
-1,000 vectors of each kind and for the real ones. Vectors lie in FOLDER as an index has them; no streams
-are made, so that opening a store and looking up names are not measured (benchmarks/search.py does). Each
-measurement is a process of its own.
+The cost depends on how many pairs cannot be told apart along a few axes: their share is printed for 1,000
+vectors of each kind and for the real ones. Vectors lie in FOLDER as an index has them; no streams are made,
+so that opening a store and looking up names are not measured (benchmarks/search.py does). Each measurement
+is a process of its own.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from search import Watch, clip_like, timed
 
 from clip_feature_codec.evaluate.provenance import describe_machine
 from clip_feature_codec.progress import silent
 from clip_feature_codec.store.search.duplicates import DEFAULT_THRESHOLD
 from clip_feature_codec.store.search.pairs import close_pairs
+from search import Watch, clip_like, timed
 
 AT_ONCE = 20_000
 NOISE = 0.42  # of a photograph's vector, in parts of its length
@@ -41,7 +41,8 @@ AXES = (8, 16, 32, 64, 191)
 
 
 def unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    found: NDArray[np.float64] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return found
 
 
 def drawn(kind: str, count: int, seed: int, real: NDArray[np.float64] | None) -> NDArray[np.float64]:
@@ -68,9 +69,11 @@ class Index(SimpleNamespace):
         self.fine_error = np.sqrt(512) * 0.5001 / FINE + 528 * 2.0**-23
 
     def fine(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """The vectors of rows (n,), nearly: float32 (n, D)."""
         return self.vectors[rows].astype(np.float32) / np.float32(FINE)
 
     def decode_rows(self, rows: NDArray[np.intp]) -> tuple[dict[int, Any], NDArray[np.float64]]:
+        """Those of ascending rows (n,), without entries: float64 (n, D)."""
         return dict.fromkeys(rows.tolist()), unit(self.vectors[rows].astype(np.float64))
 
 
@@ -120,7 +123,8 @@ def main() -> None:
     print(describe_machine())
     real = unit(np.load(args.real).astype(np.float64)) if args.real else None
     kinds = [kind for kind in args.kinds if kind != "photographs" or real is not None]
-    print(f"| 1,000 vectors | cosines | 1 in 10,000 above | {' | '.join(f'near by {a} axes' for a in AXES)} |")
+    heads = " | ".join(f"near by {count} axes" for count in AXES)
+    print(f"| 1,000 vectors | cosines | 1 in 10,000 above | {heads} |")
     print("|---" * (3 + len(AXES)) + "|")
     if real is not None:
         print(f"| real | {hardness(real[:1000])} |")
