@@ -64,7 +64,7 @@ def find_duplicates(
     links = _Links(len(vectors))
     for left, right, cosines in close_pairs(index, vectors.first, threshold, progress):
         links.add(left, right, cosines)
-    groups = [g for g in links.groups() if sum(len(vectors.rows(v)) for v in g[:2].tolist()) > 1]
+    groups = list(links.groups(vectors.pictures))
     found = (sorted(group, key=lambda one: one[0]) for group in _twins(index, vectors, groups, links))
     several = sorted((group for group in found if len(group) > 1), key=lambda group: group[0][0])
     return [[twin for _, twin in group] for group in several]
@@ -90,6 +90,11 @@ class _Vectors:
 
     def __len__(self) -> int:
         return len(self.first)
+
+    @property
+    def pictures(self) -> NDArray[np.intp]:
+        """How many rows each has, (N,)."""
+        return np.diff(self._starts)
 
     def rows(self, vector: int) -> NDArray[np.intp]:
         """The rows of a vector, (n,), ascending."""
@@ -128,11 +133,14 @@ class _Links:
         self._group = _connected(len(self._group), left, right)[self._group]
         self._waiting = []
 
-    def groups(self) -> Iterator[NDArray[np.intp]]:
-        """Every group as its rows, (n,); most are of one."""
+    def groups(self, pictures: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+        """Every group as its rows, (n,), that has two pictures or more, of so many for each row (N,)."""
         self._join()
         order = np.argsort(self._group, kind="stable")
-        yield from np.split(order, np.flatnonzero(np.diff(self._group[order])) + 1)
+        starts = np.flatnonzero(np.diff(self._group[order], prepend=-1))
+        ends = np.append(starts[1:], len(order))
+        for group in np.flatnonzero(np.add.reduceat(pictures[order], starts) > 1).tolist():
+            yield order[starts[group] : ends[group]]
 
 
 def _connected(count: int, left: NDArray[np.intp], right: NDArray[np.intp]) -> NDArray[np.intp]:
