@@ -232,7 +232,7 @@ from clip_feature_codec.codec import native
 native._PATH = Path(sys.argv[1])
 sys.path.insert(0, sys.argv[2])
 from test_fuzz import GOLDEN, FeatureCodec, hammer
-import test_golden, test_native, test_trellis
+import test_golden, test_native, test_near_pairs, test_trellis
 for profile in ("int8", "klt"):
     for name in test_golden.CASES:
         test_golden.test_files_decode(profile, name)
@@ -241,6 +241,7 @@ for profile in ("int8", "klt"):
     hammer(FeatureCodec.load(GOLDEN / profile / "codec.json"), files, 100_000, slowest=10)
 test_trellis.test_any_targets_come_back_near()
 test_trellis.test_any_bytes_decode_or_are_refused()
+test_near_pairs.test_pairs_are_those_of_all()
 test_native.test_addresses_are_those_that_layouts_are_coded_with()
 test_native.test_addresses_are_those_that_vectors_are_coded_with()
 print("clean")

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
+from clip_feature_codec.codec.semantic import near_pairs
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.store.feature_store import FeatureStore
-from clip_feature_codec.store.search import duplicates
+from clip_feature_codec.store.search import duplicates, pairs
 from clip_feature_codec.store.search.duplicates import find_duplicates
 from clip_feature_codec.store.search.nearest import SearchIndex
 from clip_feature_codec.store.writing import NewPicture
@@ -90,28 +91,28 @@ def test_groups_are_those_of_all_pairs(
             assert twin.cosine >= cosines[me].max() - 1e-3
 
 
-def test_blocks_miss_no_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "_BLOCK", 16)
-    monkeypatch.setattr(duplicates, "_AXES", 3)
-    index = make_index(tmp_path / "store", clustered(300, 12, 0.1, 3))
+def test_tiles_and_batches_miss_no_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_pairs, "_ROOM", near_pairs.TILE + 500)
+    monkeypatch.setattr(pairs, "_CHANNELS_TOGETHER", 12 * 300)
+    monkeypatch.setattr(duplicates, "_PAIRS_TOGETHER", 100)
+    index = make_index(tmp_path / "store", clustered(1200, 12, 0.1, 3))
     cosines = cosines_of(index)
-    for threshold in (0.9, 0.99, 0.999):
-        groups = find_duplicates(index, threshold)
+    for threshold in (0.97, 0.999):
+        told: list[tuple[str, int, int]] = []
+        groups = find_duplicates(index, threshold, lambda *now, told=told: told.append(now))
         found = {frozenset(int(twin.entry.name[1:]) for twin in group) for group in groups}
         assert found == brute_force(cosines, threshold)
+        differ = told[0][2]
+        assert told[-3:] == [("comparing", done, differ) for done in (0, near_pairs.TILE, differ)]
 
 
-def test_most_pairs_are_ruled_out_in_a_few_dimensions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_most_pairs_are_ruled_out_by_their_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[int] = []
-    plain = duplicates._confirmed
-    monkeypatch.setattr(
-        duplicates, "_confirmed", lambda i, r, a, b, t: compared.append(len(a)) or plain(i, r, a, b, t)
-    )
+    plain = pairs._confirmed
+    monkeypatch.setattr(pairs, "_confirmed", lambda i, r, p, t: compared.append(len(p)) or plain(i, r, p, t))
     index = make_index(tmp_path / "store", clustered(400, 128, 0.05, 3))
     assert find_duplicates(index, 0.95)
-    assert sum(compared) < 400 * 399 / 2 / 20
+    assert sum(compared) <= 1.1 * np.count_nonzero(cosines_of(index) >= 0.95) / 2
 
 
 def test_equal_streams_are_a_group_whatever_their_number(tmp_path: Path) -> None:

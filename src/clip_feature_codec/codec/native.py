@@ -33,6 +33,7 @@ _SIGNATURES: dict[str, tuple[type[Any] | None, str]] = {
     "arithmetic_decode": (ctypes.c_bool, "aiaia"),
     "coarse_scan": (ctypes.c_int64, "aiiiaa"),
     "coarse_products": (None, "aiaiaa"),
+    "near_pairs": (ctypes.c_int64, "aaaaiiiiaai"),
     "semantic_search_size": (ctypes.c_int64, "i"),
     "semantic_code_size": (ctypes.c_int64, "i"),
     "semantic_fill_gains": (ctypes.c_int64, "aiaa"),
