@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from clip_feature_codec.codec.feature_codec import FeatureCodec
 
 
-@click.command("info", cls=Command)
+@click.command("info", cls=Command, large_products=False)
 @click.argument("source", type=IN_PATH)
 @codec_option
 @click.option(
