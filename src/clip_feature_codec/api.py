@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import islice
 from os import PathLike
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -196,6 +195,8 @@ class ClipCodec:
         Raises:
             HubError: the hub cannot be reached, or does not allow it.
         """
+        from tempfile import TemporaryDirectory
+
         from clip_feature_codec.hub import upload
         from clip_feature_codec.sharing import save_pack
 
