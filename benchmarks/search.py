@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,9 +33,10 @@ from numpy.typing import NDArray
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
+from clip_feature_codec.codec.semantic.coarse import STAGES
 from clip_feature_codec.codec.space import ClipSpace
 from clip_feature_codec.evaluate.provenance import describe_machine
-from clip_feature_codec.names import CODEC_FILE
+from clip_feature_codec.names import CODEC_FILE, INDEX_FOLDER
 from clip_feature_codec.store.opening import create_store, open_store
 from clip_feature_codec.store.search.duplicates import DEFAULT_THRESHOLD, find_duplicates
 from clip_feature_codec.store.search.nearest import SearchIndex
@@ -93,7 +95,7 @@ def memory() -> dict[str, float]:
 
 
 class Watch:
-    """The largest own and mapped memory of the process beyond what it was, looked at every 2 ms."""
+    """The largest own and mapped memory of the process beyond what it was, looked at every 20 ms."""
 
     def __init__(self) -> None:
         self.before, self.most, self._over = memory(), dict.fromkeys(MEMORY, 0.0), False
@@ -103,7 +105,7 @@ class Watch:
         while not self._over:
             now = memory()
             self.most = {name: max(self.most[name], now[name] - self.before[name]) for name in MEMORY}
-            time.sleep(0.002)
+            time.sleep(0.02)
 
     def __enter__(self) -> dict[str, Any]:
         self._thread.start()
@@ -133,7 +135,8 @@ def measure(what: str, folder: Path, count: int) -> dict[str, Any]:
     with Watch() as found:
         if what == "make":
             with timed(found, "index"):
-                SearchIndex.open(open_store(folder))
+                index = SearchIndex.open(open_store(folder))
+            found["bytes_a_vector"] = round(_size(folder / INDEX_FOLDER) / max(1, len(index)), 1)
         elif what == "grow":
             add(open_store(folder), 10**7 + int(time.time()), 1000)
             with timed(found, "seal"):
@@ -148,6 +151,10 @@ def measure(what: str, folder: Path, count: int) -> dict[str, Any]:
         else:
             _search(what, folder, count, found)
     return found
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 def _search(kind: str, folder: Path, count: int, found: dict[str, Any]) -> None:
@@ -165,6 +172,25 @@ def _search(kind: str, folder: Path, count: int, found: dict[str, Any]) -> None:
         processor.append(1e3 * (time.process_time() - used))
     found |= {"median_ms": round(median(times), 2), "slowest_ms": round(max(times), 2)}
     found["median_processor_ms"] = round(median(processor), 2)
+
+
+def left(folder: Path, count: int) -> dict[str, Any]:
+    """How many vectors each stage of the coarse codes leaves, median and most of the queries of each kind."""
+    index, found = SearchIndex.open(open_store(folder)), {}
+    for kind in ("pictures", "words"):
+        every = []
+        for query in queries(kind, count, index.file.frame.dim):
+            tenth = index.nearest(query, 10)[-1].cosine
+            whole = index.file.frame.query(
+                query.astype(np.float64) / np.linalg.norm(query.astype(np.float64))
+            )
+            stages = [replace(whole, stages=whole.stages[:number]) for number in range(1, STAGES + 1)]
+            parts = [part for one in index.file.parts.values() for part in one.segments]
+            every.append(
+                [sum(len(s.scan(p.codes[: len(s.stages)], tenth)[0]) for p in parts) for s in stages]
+            )
+        found[kind] = {"median": np.median(every, axis=0).tolist(), "most": np.max(every, axis=0).tolist()}
+    return found
 
 
 def wrong(folder: Path, count: int) -> dict[str, Any]:
@@ -190,7 +216,7 @@ def in_process(what: str, folder: Path, count: int) -> dict[str, Any]:
 
 
 def steps(duplicates: bool, exact: bool) -> Iterator[str]:
-    yield from ("make", "pictures", "words")
+    yield from ("make", "pictures", "words", "left")
     if exact:
         yield "wrong"
     if duplicates:
@@ -211,7 +237,7 @@ def main() -> None:
     parser.add_argument("--only", help="one measurement, in this process; for the program")
     args = parser.parse_args()
     if args.only:
-        work = wrong if args.only == "wrong" else None
+        work = {"left": left, "wrong": wrong}.get(args.only)
         found = work(args.work, args.queries) if work else measure(args.only, args.work, args.queries)
         print(json.dumps(found))
         return

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from clip_feature_codec.codec.bitstream import Stream
+from clip_feature_codec.errors import ImageError
 from clip_feature_codec.images import note_of, save_image
 from clip_feature_codec.parallel import in_order
 from clip_feature_codec.progress import Progress, silent
@@ -48,7 +50,7 @@ def decode_store(
         progress: told of the pictures that are written.
 
     Returns:
-        (path, reason) of the streams that cannot be decoded.
+        (path, reason) of the streams that cannot be decoded, and of files that cannot have their names.
     """
     failures: list[tuple[str, str]] = []
     done = 0
@@ -66,14 +68,27 @@ def decode_store(
             for (entry, _), picture in zip(whole, shown, strict=True):
                 yield _file(out_dir, entry), _note(entry, made_with), picture
 
-    def save(made: tuple[Path, str, Deferred]) -> None:
+    def save(made: tuple[Path, str, Deferred]) -> tuple[str, str] | None:
         path, note, picture = made
-        save_image(picture(), path, note=note)
+        try:
+            save_image(picture(), path, note=note)
+        except ImageError as error:
+            if not _is_of_the_name(error.__cause__):
+                raise
+            return str(path), str(error)
+        return None
 
-    for _ in in_order(save, pictures()):
+    for failure in in_order(save, pictures()):
         done += 1
+        failures += [failure] if failure else []
         progress("decoding", done, len(entries), len(failures))
     return failures
+
+
+def _is_of_the_name(error: BaseException | None) -> bool:
+    """Whether a file cannot be written since it has this name, where others can."""
+    of_names = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EINVAL, errno.EILSEQ)
+    return isinstance(error, OSError) and error.errno in of_names
 
 
 def _file(out_dir: Path, entry: Entry) -> Path:

@@ -63,6 +63,10 @@ class ClusterError(CodecError):
     """A Ray cluster cannot be reached, lacks what work on it needs, or cannot do it."""
 
 
+class WorkerError(CodecError):
+    """The processes that do the work end before it is done, whichever do it."""
+
+
 class MissingExtraError(CodecError):
     """Something needs a package that comes with an extra, and that is not installed."""
 

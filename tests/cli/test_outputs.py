@@ -20,6 +20,7 @@ from clip_feature_codec.cli.paths import OutputPath
 from clip_feature_codec.embed import ClipEmbedder
 from clip_feature_codec.encode import encode_source
 from clip_feature_codec.images import save_image
+from clip_feature_codec.outputs import check
 from clip_feature_codec.store.feature_store import FeatureStore
 from samples import make_picture
 
@@ -278,3 +279,24 @@ def test_an_interrupted_store_is_gone_on_with(pair: Path, type_in: Run):
     for store in ("begun", "tables", "s"):
         done = type_in(f"encode d -o {store} --codec store --quiet")
         assert done.exit_code == 0, done.output
+
+
+def test_of_a_store_only_the_names_that_are_asked_for_are_looked_at(pair: Path, type_in: Run):
+    out, theirs = pair / "chosen", pair / "chosen/p1.png"
+    put_photo(theirs, pair)
+    before = theirs.read_bytes()
+    for _ in range(2):
+        done = type_in("decode store -o chosen --preview --name p0")
+        assert done.exit_code == 0, done.output
+    assert {path.name for path in out.iterdir()} == {"p0.png", "p1.png"}
+    refused(type_in("decode store -o chosen --preview --name p1"), "p1.png", "--force")
+    refused(type_in("decode store -o chosen --preview"), "p1.png", "--force")
+    assert theirs.read_bytes() == before
+
+
+def test_what_was_decoded_before_is_no_reason_to_look_at_all_sources(
+    pair: Path, type_in: Run, monkeypatch: pytest.MonkeyPatch
+):
+    assert type_in("decode store -o decoded --preview").exit_code == 0
+    monkeypatch.setattr(check, "_pictures_of", lambda inputs: pytest.fail("looked at"))
+    assert type_in(f"decode store -o decoded {QUICK}").exit_code == 0

@@ -88,3 +88,16 @@ def test_what_is_no_source_ends_in_a_line(run: Run, work: Path) -> None:
         assert len(result.stderr.splitlines()) <= 2, result.stderr  # one may be a remark on the model
         assert "Traceback" not in result.stderr
     assert "--sync is for a folder" in run("encode", work / "photos/p0.png", "-o", "x.clp", "--sync").stderr
+
+
+def test_a_name_that_no_file_can_have_costs_its_picture_alone(work: Path, ok: Run, run: Run) -> None:
+    with tarfile.open(work / "names.tar", "w") as archive:
+        for name in ("p0.png", "x" * 400 + ".png", "p1.png"):
+            archive.add(work / "photos/p0.png", name)
+    line = ("encode", work / "names.tar", "-o", work / "named", "--codec", "mini", "--layers", "layout")
+    ok(*line, "--packed")
+    result = run("decode", work / "named", "-o", work / "out", "--preview", "--quiet")
+    assert result.exit_code == 1, result.output
+    assert "xxx.png: cannot be written: File name too long" in result.stderr
+    assert "1 of 3 pictures failed; the rest is done" in result.stderr
+    assert {path.name for path in (work / "out").rglob("*.png")} == {"p0.png", "p1.png"}

@@ -69,7 +69,9 @@ def test_transcoding_while_workers_are_killed(
     here = transcode_store(store, work / "small", rate, packed=True)
     monkeypatch.setattr("clip_feature_codec.distributed.transcoding.STREAMS_AT_ONCE", 4)
     with Killer([cluster.head_node, *cluster.worker_nodes], count=3, pause=0.5) as killer:
-        there = transcode_store(store, work / "small-there", rate, packed=True, elsewhere=RayTranscoding())
+        there = transcode_store(
+            store, work / "small-there", rate, packed=True, elsewhere=RayTranscoding(work / "small-there")
+        )
     assert killer.killed
     assert there == here
     assert rows(work / "small-there") == rows(work / "small")

@@ -128,6 +128,41 @@ def test_a_changed_archive_is_coded_again_and_sync_takes_out_what_is_gone(
     assert encode_source(shards, out, embedder, workers=0, sync=True).removed == 0
 
 
+def test_sync_keeps_what_lay_behind_a_place_where_an_archive_is_damaged_now(
+    shards: Path, tmp_path: Path, embedder: ClipEmbedder
+) -> None:
+    out, whole = tmp_path / "store", (shards / "s0.tar").read_bytes()
+    encode_source(shards, out, embedder, batch_size=2, workers=0)
+    before = set(names(out))
+    (shards / "s0.tar").write_bytes(whole[: whole.index(jpeg(2)) + 100])
+    (shards / "s2.tar").unlink()
+    for _ in range(2):  # the second run finds all done
+        result = encode_source(shards, out, embedder, batch_size=2, workers=0, sync=True)
+        assert any("s0.tar: the tar is damaged from here on" in reason for _, reason in result.failures)
+    assert set(names(out)) == {name for name in before if not name.startswith("s2/")}
+    (shards / "s0.tar").write_bytes(whole)
+    result = encode_source(shards, out, embedder, batch_size=2, workers=0, sync=True)
+    assert (len(result.failures), result.removed) == (1, 0)
+
+
+def test_an_archive_of_the_same_size_is_another_one_by_its_time(
+    shards: Path, tmp_path: Path, embedder: ClipEmbedder
+) -> None:
+    out = tmp_path / "store"
+    files = {"a.jpg": jpeg(0).ljust(4096, b"\0"), "b.jpg": jpeg(1).ljust(4096, b"\0")}
+    tar = write_tar(tmp_path / "t.tar", files)
+    encode_source(tar, out, embedder, workers=0)
+    before = {entry.name: entry.sha256 for entry in open_store(out).entries}
+    status = tar.stat()
+    write_tar(tar, {"a.jpg": files["a.jpg"], "b.jpg": jpeg(7).ljust(4096, b"\0")})
+    os.utime(tar, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert tar.stat().st_size == status.st_size
+    assert encode_source(tar, out, embedder, workers=0).added == 2
+    after = {entry.name: entry.sha256 for entry in open_store(out).entries}
+    assert (after["t/a"], len(after)) == (before["t/a"], 2)
+    assert after["t/b"] != before["t/b"]
+
+
 def test_sync_of_some_archives_leaves_others_alone(
     shards: Path, tmp_path: Path, embedder: ClipEmbedder
 ) -> None:

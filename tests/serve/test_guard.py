@@ -83,3 +83,14 @@ def test_with_a_token_nothing_of_the_store_is_told_without_it(locked: TestClient
     assert locked.get("/api/store", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
     assert locked.get("/").status_code == 200  # the page, which knows nothing
     assert "token" in locked.get("/openapi.json").json()["components"]["securitySchemes"]
+
+
+def test_with_a_token_a_proxy_may_be_called_as_it_likes(locked: TestClient):
+    knows = {"Authorization": f"Bearer {TOKEN}", "Host": "photos.example.org"}
+    ours = {"Origin": "https://photos.example.org"}
+    assert locked.get("/", headers={"Host": "photos.example.org"}).status_code == 200
+    assert locked.get("/api/store", headers=knows).status_code == 200
+    assert locked.post("/api/preview", headers=knows | ours, content=b"no stream").status_code == 422
+    assert locked.get("/api/store", headers={"Host": "photos.example.org"}).status_code == 401
+    for foreign in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        assert locked.get("/api/store", headers=knows | foreign).status_code == 403

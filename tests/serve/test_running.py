@@ -82,7 +82,13 @@ def test_a_port_in_use_is_one_line(store: Path):
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"), [(["--host", "192.0.2.1"], "cannot listen"), ([], "is not a store")]
+    ("options", "expected"),
+    [
+        (["--host", "192.0.2.1"], "cannot listen"),
+        ([], "is not a store"),
+        (["--token", "short"], "expected 16"),
+        (["--token", "with a space in it"], "expected 16"),
+    ],
 )
 def test_what_cannot_be_served_is_one_line(store: Path, tmp_path: Path, options: list[str], expected: str):
     result = CliRunner().invoke(command, ["serve", str(store if options else tmp_path), *options, "--quiet"])
@@ -91,11 +97,13 @@ def test_what_cannot_be_served_is_one_line(store: Path, tmp_path: Path, options:
     )
 
 
-def test_beyond_this_machine_the_link_has_a_token(store: Path):
-    with serving(store, "--host", "0.0.0.0", "--port", 0) as (_, link):
+@pytest.mark.parametrize("options", [["--host", "0.0.0.0"], ["--token", "one.of-my_own~17"]])
+def test_beyond_this_machine_or_where_one_is_named_the_link_has_a_token(store: Path, options: list[str]):
+    with serving(store, *options, "--port", 0) as (_, link):
         address, _, token = link.partition("#token=")
         here = f"http://127.0.0.1:{urlsplit(address).port}/"
         assert len(token) >= 16
+        assert token == options[1] or "--host" in options
         assert get(here, "api/store")[0] == 401
         assert get(here, "api/store", headers={"Authorization": f"Bearer {token}"})[0] == 200
 

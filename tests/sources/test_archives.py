@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -183,6 +184,26 @@ def test_a_large_parquet_file_is_several_parts_that_give_the_same(
     assert apart == whole
     assert notes.failures == whole_notes.failures
     assert len(notes.failures) == 1
+
+
+def test_a_row_group_is_read_a_page_at_a_time(tmp_path: Path) -> None:
+    """pyarrow itself makes pages of up to 1,024 rows, unless it is asked for smaller ones."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    rows = [b"\xff\xd8\xff" + random.Random(i).randbytes(100_000) for i in range(240)]
+    table = pa.table({"key": [f"{i:03}" for i in range(240)], "jpg": pa.array(rows, pa.binary())})
+    parquet.write_table(table, tmp_path / "t.parquet", max_rows_per_page=5)
+    assert parquet.ParquetFile(tmp_path / "t.parquet").num_row_groups == 1
+    usual, watched = pa.default_memory_pool(), pa.proxy_memory_pool(pa.system_memory_pool())
+    pa.set_memory_pool(watched)
+    try:
+        (part,) = open_source(str(tmp_path / "t.parquet")).parts(4)
+        assert [picture.content for picture in part.pictures(Notes())] == rows
+        assert read_original(f"{tmp_path}/t.parquet/077.jpg") == rows[77]
+    finally:
+        pa.set_memory_pool(usual)
+    assert 100_000 < watched.max_memory() < sum(map(len, rows)) / 2
 
 
 def test_several_archives_by_a_pattern_or_a_folder(tmp_path: Path) -> None:

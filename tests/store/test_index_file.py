@@ -71,7 +71,7 @@ def first_segment(record: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda record: record.update(format="clip-feature-codec search index, version 2"),
+        lambda record: record.update(format="clip-feature-codec search index, version 3"),
         lambda record: record.update(fitted="6"),
         lambda record: record.update(space=5),
         lambda record: record.update(frame="../codec.json"),
@@ -102,8 +102,8 @@ def test_a_list_that_makes_no_sense_is_made_again(searched: FeatureStore, change
     [
         ("keys", np.zeros((40, 32), np.uint8)),
         ("keys", np.zeros((39, 16), np.uint8)),
-        ("levels", np.zeros((40, 6), np.int8)),
-        ("radii", np.zeros((40, 4), np.uint8)),
+        ("codes0", np.zeros((40, 9), np.int16)),
+        ("codes3", np.zeros((40, 8), np.uint16)),
         ("fine", np.zeros((40, DIM + 1), np.int16)),
         ("fine", None),
         ("numbers", np.zeros(40, np.int16)),

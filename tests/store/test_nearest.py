@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.errors import ConfigError
+from clip_feature_codec.names import INDEX_FOLDER
 from clip_feature_codec.store.feature_store import FeatureStore
 from clip_feature_codec.store.search import indexing
 from clip_feature_codec.store.search.nearest import SearchIndex
@@ -57,8 +60,8 @@ def test_few_candidates_are_left_after_the_codes(tmp_path: Path, large: float) -
     for query in vectors[:100:10] + 0.1 * unit_vectors(10, 2, 128):
         unit = query.astype(np.float64) / np.linalg.norm(query.astype(np.float64))
         coarse = index.file.frame.query(unit)
-        limits = np.concatenate([coarse.value(coarse.limits(s.codes)) for s in index._segments])
-        assert (limits >= index.nearest(query, 3)[-1].cosine).sum() <= 100
+        third = index.nearest(query, 3)[-1].cosine
+        assert sum(len(coarse.scan(segment.codes, third)[0]) for segment in index._segments) <= 40
         assert_exact(index, query, 3)
 
 
@@ -74,8 +77,27 @@ def test_limits_are_never_below_the_cosines(searched: FeatureStore) -> None:
             candidates, limits = index._candidates(unit, count)
             cosines = vectors @ unit
             assert (limits >= cosines[candidates]).all()
-            assert (limits <= cosines[candidates] + 2.1 * index.fine_error).all()
+            assert (limits <= cosines[candidates] + 4.1 * index.fine_error).all()
             assert set(np.argsort(-cosines)[:count].tolist()) <= set(candidates.tolist())
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="the kernel says which pages a process holds on Linux alone"
+)
+def test_what_a_search_has_gone_through_is_not_held(searched: FeatureStore) -> None:
+    index = SearchIndex.open(searched)
+    (segment,) = index._segments
+    path = re.escape(str(searched.folder / INDEX_FOLDER / segment.name))
+
+    def held() -> int:
+        smaps = Path("/proc/self/smaps").read_text("ascii", "replace")
+        return sum(map(int, re.findall(rf"{path}\n(?:[A-Z].*\n)*?Rss: +(\d+)", smaps)))
+
+    assert segment.fine.any()
+    assert held() > 0
+    candidates = index._candidates(np.eye(DIM)[0], 5)[0]
+    assert held() == 0
+    assert len(candidates) >= 5
 
 
 def test_a_query_may_have_any_length_and_count_any_size(searched: FeatureStore) -> None:
@@ -137,8 +159,7 @@ def test_a_large_store_is_read_a_block_at_a_time(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(indexing, "_STREAMS_AT_ONCE", 7)
     monkeypatch.setattr(indexing, "_SAMPLE", 64)
     monkeypatch.setattr(indexing, "SEGMENT_ROWS", 30)
-    monkeypatch.setattr("clip_feature_codec.store.search.nearest._ROWS_AT_ONCE", 7)
-    monkeypatch.setattr("clip_feature_codec.store.search.nearest._FIRST_CANDIDATES", 5)
+    monkeypatch.setattr("clip_feature_codec.store.search.nearest._BEST_FIRST", 2)
     vectors = np.repeat(unit_vectors(60), 2, axis=0)
     index = SearchIndex.open(make_store(tmp_path / "store", vectors))
     assert [len(segment) for segment in index._segments] == [30] * 4

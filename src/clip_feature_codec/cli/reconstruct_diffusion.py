@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,8 @@ from clip_feature_codec.cli.streams import open_stream
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.files import STDIO, file_sha256
 from clip_feature_codec.lazy import lazy
-from clip_feature_codec.outputs.kinds import DECODED, PIPED_PICTURE
+from clip_feature_codec.outputs import FileKind, FolderKind
+from clip_feature_codec.outputs.kinds import DECODED, PIPED_PICTURE, decoded
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -46,6 +47,16 @@ if TYPE_CHECKING:
     from clip_feature_codec.store.manifest import Entry
     from clip_feature_codec.store.protocol import Store
 
+
+class _Decoded(OutputPath):
+    """The picture of a stream, or a folder of those of a store that are asked for."""
+
+    def kind(self, params: Mapping[str, Any]) -> FileKind | FolderKind:
+        """Give the kind that the path becomes."""
+        kind = super().kind(params)
+        return decoded(params["names"]) if kind is DECODED else kind
+
+
 _decode_options = stack(decoder_option, paint_options, batch_option, device_option, quiet_option)
 
 
@@ -54,7 +65,7 @@ _decode_options = stack(decoder_option, paint_options, batch_option, device_opti
 @click.option(
     "-o",
     "--out",
-    type=OutputPath(PIPED_PICTURE, DECODED, by="source"),
+    type=_Decoded(PIPED_PICTURE, DECODED, by="source"),
     required=True,
     help="The picture (- is PNG to standard output), or a folder.",
 )

@@ -25,6 +25,16 @@ _UPLOAD_MB = 32
 _UPLOAD_SECONDS = 30
 _UPLOADS = 4
 _MAX_PIXELS = 50_000_000
+_SHORTEST_TOKEN = 16
+
+
+def _check_token(_: click.Context, __: click.Parameter, token: str | None) -> str | None:
+    """Take a token that can stand in a header and in an address as it is."""
+    if token is not None:
+        plain = token.isascii() and all(letter.isalnum() or letter in "-._~" for letter in token)
+        if not plain or len(token) < _SHORTEST_TOKEN:
+            raise click.BadParameter(f"expected {_SHORTEST_TOKEN} letters, digits and -._~ at least")
+    return token
 
 
 @click.command("serve", cls=Command, needs="serve")
@@ -37,6 +47,14 @@ _MAX_PIXELS = 50_000_000
 )
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=_PORT, show_default=True, help="0: any that is free."
+)
+@click.option(
+    "--token",
+    envvar="CLIP_CODEC_TOKEN",
+    show_envvar=True,
+    callback=_check_token,
+    help="Ask clients for this token, for use behind a proxy that others reach. "
+    "[default: a new one, beyond this machine]",
 )
 @click.option("--open", "opens", is_flag=True, help="Show the page in a browser.")
 @click.option(
@@ -67,6 +85,7 @@ def serve(
     store_dir: Path,
     host: str,
     port: int,
+    token: str | None,
     opens: bool,
     web: Path | None,
     no_originals: bool,
@@ -106,7 +125,8 @@ def serve(
         originals=not no_originals,
     )
     with listen(host, port) as listener:
-        token = None if is_loopback(listener) else secrets.token_urlsafe(16)
+        if token is None and not is_loopback(listener):
+            token = secrets.token_urlsafe(16)
         link = address_of(listener) + (f"#token={token}" if token else "")
         remark_on_model(codec.features.space, quiet)
         remark(f"{store_dir}: {shelf.totals().pictures:,} pictures; Ctrl-C ends it", quiet)

@@ -112,7 +112,8 @@ def _transcode_store(
         from clip_feature_codec.distributed.transcoding import RayTranscoding
 
         with connected(ray_address):
-            return transcode_store(store, out, rate, codec, progress, packed=True, elsewhere=RayTranscoding())
+            elsewhere = RayTranscoding(out)
+            return transcode_store(store, out, rate, codec, progress, packed=True, elsewhere=elsewhere)
 
 
 def _transcode_file(source: Path, out: Path, rate: Rate, codec: FeatureCodec | None) -> tuple[int, int]:

@@ -65,6 +65,12 @@ class Layers:
 
         return [part(first, end) for first, end in pairwise(ends)]
 
+    def some(self, numbers: Sequence[int]) -> Layers:
+        """What the pictures of some numbers are coded from."""
+        chosen = list(numbers)
+        rows = {name: None if (all_ := self.rows(name)) is None else all_[chosen] for name in LAYERS}
+        return Layers(**rows, aspects=[self.shapes[number] for number in chosen])
+
     def only(self, layers: str) -> Layers:
         """Without the layers that are not wanted.
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
+from clip_feature_codec.encode.attempts import Attempts
 from clip_feature_codec.errors import StoreError
 from clip_feature_codec.store.manifest import Entry
 from clip_feature_codec.store.opening import open_store
+
+T = TypeVar("T")
+
+NOTES = ".attempts"
+"""The folder of `Attempts` in the folder that is written to."""
 
 
 def blocks(count: int, size: int, start: int = 0) -> list[range]:
@@ -32,6 +39,21 @@ class StoreReader:
         if len(self._entries) != count:
             raise StoreError(f"{folder}: was changed while it was read: start again")
 
-    def entries(self, block: range) -> Sequence[Entry]:
-        """The entries of a block."""
-        return self._entries[block.start : block.stop]
+    def attempt(
+        self, attempts: Attempts, block: range, done: str, work: Callable[[Sequence[Entry]], T]
+    ) -> tuple[T, list[tuple[str, str]]]:
+        """Work on the entries of a block.
+
+        Args:
+            attempts: notes of what was begun.
+            block: the numbers of the entries.
+            done: what is done with them, as a participle.
+            work: does it with some of them.
+
+        Returns:
+            What ``work`` gave, and (path, reason) of the streams that processes die of, which it left out.
+        """
+        entries = self._entries[block.start : block.stop]
+        key = [entry.sha256 for entry in entries]
+        paths = [str(self.store.stream_path(entry)) for entry in entries]
+        return attempts.run(key, done, paths, lambda numbers: work([entries[i] for i in numbers]))

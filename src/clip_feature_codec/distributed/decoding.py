@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from clip_feature_codec.decoding import Show, decode_store
-from clip_feature_codec.distributed.blocks import StoreReader, blocks
+from clip_feature_codec.distributed.blocks import NOTES, StoreReader, blocks
 from clip_feature_codec.distributed.cluster import network_stage
 from clip_feature_codec.distributed.pipeline import Stage, run
+from clip_feature_codec.encode.attempts import Attempts
 from clip_feature_codec.progress import Progress, silent
+from clip_feature_codec.store.manifest import Entry
 from clip_feature_codec.store.protocol import Store
 
 _STREAMS_AT_ONCE = 64
@@ -40,11 +42,13 @@ def decode_on_ray(
         progress: told of the pictures that are written.
 
     Returns:
-        (path, reason) of the streams that cannot be decoded.
+        (path, reason) of the streams that cannot be decoded, or that processes die of.
     """
     count, done = len(store), 0
     failures: Failures = []
-    make = partial(_painter, store.folder.resolve(), count, out_dir.resolve(), show, made_with, layer)
+    out_dir = out_dir.resolve()
+    attempts = Attempts(out_dir / NOTES)
+    make = partial(_painter, store.folder.resolve(), count, out_dir, show, made_with, layer, attempts)
     progress("decoding", 0, count)
     work = blocks(count, _STREAMS_AT_ONCE)
     stage = network_stage(make, device) if device else Stage(make)
@@ -52,15 +56,26 @@ def decode_on_ray(
         failures += failed
         done += len(block)
         progress("decoding", done, count, len(failures))
+    attempts.remove()
     return failures
 
 
 def _painter(
-    folder: Path, count: int, out_dir: Path, show: Show, made_with: str, layer: str | None
+    folder: Path,
+    count: int,
+    out_dir: Path,
+    show: Show,
+    made_with: str,
+    layer: str | None,
+    attempts: Attempts,
 ) -> Callable[[range], Failures]:
     reader = StoreReader(folder, count)
 
-    def paint(block: range) -> Failures:
-        return decode_store(reader.store, reader.entries(block), out_dir, show, made_with, layer=layer)
+    def paint(entries: Sequence[Entry]) -> Failures:
+        return decode_store(reader.store, entries, out_dir, show, made_with, layer=layer)
 
-    return paint
+    def paint_what_can_be(block: range) -> Failures:
+        failures, died = reader.attempt(attempts, block, "decoded", paint)
+        return failures + died
+
+    return paint_what_can_be

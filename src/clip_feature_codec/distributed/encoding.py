@@ -62,7 +62,7 @@ def _read(work: BatchWork, batches: Run) -> Iterator[_Read]:
         if work.chunks.current(batch.key, batch.pictures) and (chunk := work.chunks.load(batch.key)):
             yield without, chunk
         else:
-            yield without, work.read(batch.pictures)
+            yield without, work.read(batch)
 
 
 def _embedder(work: BatchWork, load: Callable[[], Embedder] | None) -> Callable[[_Read], tuple[Batch, Chunk]]:
@@ -70,7 +70,7 @@ def _embedder(work: BatchWork, load: Callable[[], Embedder] | None) -> Callable[
 
     def embed(read: _Read) -> tuple[Batch, Chunk]:
         batch, found = read
-        return batch, found if isinstance(found, Chunk) else work.embed(model, found)
+        return batch, found if isinstance(found, Chunk) else work.embed(model, batch, found)
 
     return embed
 

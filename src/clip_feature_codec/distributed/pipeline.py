@@ -40,6 +40,9 @@ def run(
 ) -> Iterator[Any]:
     """What items become, in order, on the cluster that is connected.
 
+    Ray begins work again whose process has died, without end: the functions see to it that no value kills
+    every one (see `encode.attempts`).
+
     Args:
         items: small values.
         stages: what each value goes through, in processes that stay.

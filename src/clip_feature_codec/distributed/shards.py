@@ -13,6 +13,8 @@ from clip_feature_codec.store.writing import WritableStore
 if TYPE_CHECKING:
     import pyarrow
 
+_DEATHS = 100
+
 
 def bulk_writer(store: WritableStore) -> WritableStore:
     """A packed store whose shards are written by tasks; a store of another kind is given back."""
@@ -20,8 +22,8 @@ def bulk_writer(store: WritableStore) -> WritableStore:
 
 
 def _write(path: Path, table: pyarrow.Table, codec_id: str) -> None:
-    """Have a task write a shard, whole or not at all; one that is lost is started again."""
+    """Have a task write a shard, whole or not at all; one that is lost is started again, so many times."""
     import ray
 
-    task = ray.remote(max_retries=-1)(write_shard)
+    task = ray.remote(max_retries=_DEATHS)(write_shard)
     ray.get(task.remote(path.resolve(), table, codec_id))

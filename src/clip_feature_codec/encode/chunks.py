@@ -41,6 +41,16 @@ class Chunk:
         """The pictures' CLIP vectors, (N, D), where they have been embedded."""
         return self.layers.semantic if self.layers else None
 
+    def only(self, numbers: Sequence[int]) -> Chunk:
+        """The same with some of its pictures."""
+        if len(numbers) == len(self.pictures):
+            return self
+        chosen = list(numbers)
+        pictures = [self.pictures[i] for i in chosen]
+        layers = self.layers.some(chosen) if self.layers and pictures else None
+        lengths = None if self.lengths is None else self.lengths[chosen]
+        return Chunk(pictures, layers, self.failures, lengths)
+
 
 class Chunks:
     """The chunks in a folder, each under the key of its batch.

@@ -9,6 +9,7 @@ over the source wait on disk until there are enough to fit on. A run that finds 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from clip_feature_codec.encode.job import EncodingJob
 from clip_feature_codec.encode.work import Elsewhere
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.images import MAX_PIXELS
-from clip_feature_codec.places import is_url
+from clip_feature_codec.places import is_url, split_archive
 from clip_feature_codec.progress import Progress, silent
+from clip_feature_codec.sources.archives import same_place
 from clip_feature_codec.sources.files import FilesSource
 from clip_feature_codec.sources.opening import open_source
 from clip_feature_codec.sources.protocol import Source
@@ -104,38 +106,38 @@ def encode_source(
         out_dir, embedder, codec, rate, packed, batch_size, workers, max_pixels, progress, elsewhere
     )
     with exclusive(out_dir):
-        store = job.open_store()
-        moved = removed = 0
-        in_folder = False
-        if isinstance(listed, FilesSource) and not is_url(listed.root):
-            in_folder = True
-            if sync and store is not None:
-                moved, removed = sync_store(store, Path(listed.root), listed.names)
-        store, done = job.run(store, listed)
-        if sync and not in_folder and done.complete:
-            removed = _remove_gone(store, listed)
-        store.finish()
+        return _encode(job, listed, sync)
+
+
+def _encode(job: EncodingJob, source: Source, sync: bool) -> EncodeResult:
+    """Bring a store up to its source, while no other process writes to it."""
+    folder = source if isinstance(source, FilesSource) and not is_url(source.root) else None
+    store = job.open_store()
+    moved = removed = 0
+    if sync and folder is not None and store is not None:
+        moved, removed = sync_store(store, Path(folder.root), folder.names)
+    store, done = job.run(store, source)
+    if sync and folder is None and done.complete:
+        removed = _remove_gone(store, source, done.failures)
+    store.finish()
+    failures = source.failures + done.failures
     return EncodeResult(
-        store,
-        done.added,
-        done.unchanged,
-        listed.failures + done.failures,
-        listed.skipped,
-        done.skipped,
-        moved,
-        removed,
+        store, done.added, done.unchanged, failures, source.skipped, done.skipped, moved, removed
     )
 
 
-def _remove_gone(store: WritableStore, source: Source) -> int:
+def _remove_gone(store: WritableStore, source: Source, failures: Sequence[tuple[str, str]]) -> int:
     """Take pictures out that are no longer in a source of archives, or on object storage; give their number.
 
     What an archive has now has been read, and so has the archive's time; what has another is no longer in it.
+    But of one that is damaged, and of a picture that is, nobody knows.
     """
-    gone = [
-        entry
-        for entry in store.entries_below(source.root)
-        if not source.holds(store.source_place(entry), entry.source_mtime_ns)
-    ]
+    unknown = {same_place(place) for place, _ in failures}
+    gone = []
+    for entry in store.entries_below(source.root):
+        place = store.source_place(entry)
+        places = {same_place(place), same_place(split_archive(place)[0])}
+        if unknown.isdisjoint(places) and not source.holds(place, entry.source_mtime_ns):
+            gone.append(entry)
     store.remove(gone)
     return len(gone)

@@ -15,6 +15,7 @@ from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.devices import usable_cores
 from clip_feature_codec.embed import Embedder
+from clip_feature_codec.encode.attempts import Attempts
 from clip_feature_codec.encode.batches import ArchiveBatches, Batch, Batches, Run, StoreKnown, digest
 from clip_feature_codec.encode.chunks import Chunk, Chunks
 from clip_feature_codec.encode.plan import Plan
@@ -107,8 +108,9 @@ class EncodingJob:
     def _work(self) -> BatchWork:
         """How batches are done; made when there are any, since it loads the model's preprocessing."""
         preprocess = self._embedder.preprocess if self._embedder else None
-        reader = BatchReader(preprocess, self._rate.layers != "semantic", self._max_pixels)
-        return BatchWork(reader, self._rate, self._limits, self._chunks)
+        attempts = Attempts(self._folder)
+        reader = BatchReader(preprocess, self._rate.layers != "semantic", self._max_pixels, attempts)
+        return BatchWork(reader, self._rate, self._limits, self._chunks, attempts)
 
     def open_store(self) -> WritableStore | None:
         """Open the store that is there, without what a killed run has left in it."""
@@ -270,7 +272,7 @@ class EncodingJob:
                 kept.remove(batch.key)
                 yield batch, self._load(batch)
             else:
-                yield batch, self._work.embed(self._embedder, read)
+                yield batch, self._work.embed(self._embedder, batch, read)
 
     def _told(self, items: Iterable[Item], total: int | None, stage: str = "encoding") -> Iterator[Item]:
         """The same items, and progress is told of the pictures in them, first of all that none is done."""

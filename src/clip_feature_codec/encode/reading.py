@@ -6,9 +6,11 @@ import multiprocessing
 import os
 import signal
 import stat
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
@@ -18,8 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clip_feature_codec.embed import Preprocess
+from clip_feature_codec.encode.attempts import DEATHS, Attempts
 from clip_feature_codec.encode.batches import Batch
-from clip_feature_codec.errors import ImageError
+from clip_feature_codec.errors import ImageError, WorkerError
 from clip_feature_codec.images import load_image
 from clip_feature_codec.places import is_url
 from clip_feature_codec.preview import analyse
@@ -47,11 +50,26 @@ class ReadChunk:
     layouts: NDArray[np.float32] | None
     failures: list[tuple[str, str]]
 
+    def only(self, numbers: Sequence[int]) -> ReadChunk:
+        """The same with some of its pictures."""
+        if len(numbers) == len(self.pictures):
+            return self
+        chosen = list(numbers)
+        return ReadChunk(
+            [self.pictures[i] for i in chosen],
+            None if self.pixels is None else self.pixels[chosen],
+            None if self.layouts is None else self.layouts[chosen],
+            self.failures,
+        )
+
 
 def read_batches(
     batches: Iterable[Batch], read: BatchReader, workers: int
 ) -> Iterator[tuple[Batch, ReadChunk]]:
     """Read batches of pictures, in order, ahead of whoever takes them.
+
+    A process that dies is replaced, and a picture that it dies of over and over is a failure (see
+    `attempts`). Without processes it is this one that dies; run again, it leaves that batch to another.
 
     Args:
         batches: what is to be read; given back without their pictures.
@@ -60,30 +78,86 @@ def read_batches(
     """
     if not workers:
         for batch in batches:
-            yield replace(batch, pictures=[]), read(batch.pictures)
+            yield replace(batch, pictures=[]), _survived(batch, read) if read.died(batch) else read(batch)
         return
-    pool = ProcessPoolExecutor(workers, initializer=_begin_worker)
-    waiting: deque[tuple[Batch, int, Future[ReadChunk]]] = deque()
+    pool = _Pool(workers)
+    waiting: deque[tuple[Batch, Future[ReadChunk]]] = deque()
     held = 0
+
+    def first() -> tuple[Batch, ReadChunk]:
+        nonlocal held
+        batch, future = waiting.popleft()
+        held -= _bytes(batch)
+        try:
+            chunk = future.result()
+        except BrokenProcessPool:  # one has died, and so all were ended: whose work it was, nobody knows
+            chunk = _survived(batch, read)
+        return replace(batch, pictures=[]), chunk
+
     try:
         for batch in batches:
-            size = sum(len(picture.content or b"") for picture in batch.pictures)
-            held += size
-            waiting.append((replace(batch, pictures=[]), size, pool.submit(read, batch.pictures)))
+            held += _bytes(batch)
+            waiting.append((batch, pool.submit(read, batch)))
             del batch  # or its pictures stay
             while len(waiting) > _AHEAD * workers or (held > _BYTES_AHEAD and waiting):
-                first, size, future = waiting.popleft()
-                held -= size
-                yield first, future.result()
-        for first, _, future in waiting:
-            yield first, future.result()
+                yield first()
+        while waiting:
+            yield first()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown()
+
+
+class _Pool:
+    """Processes that read; others, when one of them has died.
+
+    Args:
+        workers: how many.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._pool = ProcessPoolExecutor(workers, initializer=_begin_worker)
+
+    def submit(self, read: BatchReader, batch: Batch) -> Future[ReadChunk]:
+        """Have a batch read. The result raises `BrokenProcessPool` where a process dies, whichever."""
+        try:
+            return self._pool.submit(read, batch)
+        except BrokenProcessPool:
+            self._pool = ProcessPoolExecutor(self._workers, initializer=_begin_worker)
+            return self._pool.submit(read, batch)
+
+    def shutdown(self) -> None:
+        """End them, whatever they do."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _survived(batch: Batch, read: BatchReader) -> ReadChunk:
+    """What is read of a batch by a process that survives it: it is given to one after another.
+
+    Raises:
+        WorkerError: they die of something else than its pictures.
+    """
+    pool = _Pool(1)
+    try:
+        for _ in range(DEATHS * (len(batch.pictures) + 3)):  # more than can be the pictures' doing
+            try:
+                return pool.submit(read, batch).result()
+            except BrokenProcessPool:
+                continue
+    finally:
+        pool.shutdown()
+    raise WorkerError("processes that read pictures die, whatever they read: there may be too little memory")
+
+
+def _bytes(batch: Batch) -> int:
+    return sum(len(picture.content or b"") for picture in batch.pictures)
 
 
 def _begin_worker() -> None:
     """Let a worker end with the process that it works for, and not before it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all: the other one decides
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)  # the threads that the other one may have used by now were not forked
     Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -101,14 +175,30 @@ class BatchReader:
         preprocess: from a picture to what the CLIP model sees, (3, S, S); None when it need not.
         with_layouts: whether pictures are analysed.
         max_pixels: pictures with more pixels are failures.
+        attempts: notes of what was begun.
     """
 
-    def __init__(self, preprocess: Preprocess | None, with_layouts: bool, max_pixels: int) -> None:
+    def __init__(
+        self, preprocess: Preprocess | None, with_layouts: bool, max_pixels: int, attempts: Attempts
+    ) -> None:
         self._preprocess = preprocess
         self._with_layouts, self._max_pixels = with_layouts, max_pixels
+        self._attempts = attempts
 
-    def __call__(self, found: Sequence[SourcePicture]) -> ReadChunk:
-        """Read pictures of one part."""
+    def __call__(self, batch: Batch) -> ReadChunk:
+        """Read the pictures of a batch; those that processes die of are failures."""
+        found = batch.pictures
+        places = [picture.place for picture in found]
+        read, died = self._attempts.run(
+            _state(batch), "read", places, lambda numbers: self._read([found[i] for i in numbers])
+        )
+        return replace(read, failures=read.failures + died)
+
+    def died(self, batch: Batch) -> bool:
+        """Whether a process has ended while it read a batch."""
+        return self._attempts.died(_state(batch), "read")
+
+    def _read(self, found: Sequence[SourcePicture]) -> ReadChunk:
         pictures, pixels, layouts, failures = [], [], [], []
         for one, content in zip(found, _contents(found), strict=True):
             place = one.place
@@ -131,6 +221,11 @@ class BatchReader:
             np.stack(layouts) if layouts else None,
             failures,
         )
+
+
+def _state(batch: Batch) -> list[object]:
+    """Which batch, and its pictures as they are now."""
+    return [batch.key, [(picture.size, picture.mtime_ns) for picture in batch.pictures]]
 
 
 def _contents(found: Sequence[SourcePicture]) -> Sequence[bytes | Exception | None]:

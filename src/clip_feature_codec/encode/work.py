@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias, TypeVar
 
 from clip_feature_codec.codec.budget import require_budget
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.embed import Embedder, measured
+from clip_feature_codec.encode.attempts import Attempts
 from clip_feature_codec.encode.batches import Batch, Run
 from clip_feature_codec.encode.chunks import Chunk, Chunks
 from clip_feature_codec.encode.reading import BatchReader, ReadChunk
-from clip_feature_codec.store.writing import WritableStore
+from clip_feature_codec.store.writing import NewPicture, WritableStore
+
+T = TypeVar("T")
 
 CodedBatch: TypeAlias = tuple[Batch, Chunk, list[bytes]]
 """A batch, without its pictures; what it has become; and the streams of the pictures that could be read."""
@@ -29,19 +32,40 @@ class BatchWork:
         rate: how large or how good their streams should be, and their layers.
         limits: tables that can do at least what those can that they are coded with.
         chunks: those that are done already.
+        attempts: notes of what was begun.
     """
 
     read: BatchReader
     rate: Rate
     limits: FeatureCodec
     chunks: Chunks
+    attempts: Attempts
 
-    def embed(self, embedder: Embedder | None, read: ReadChunk) -> Chunk:
-        """Embed a batch that was read.
+    def embed(self, embedder: Embedder | None, batch: Batch, read: ReadChunk) -> Chunk:
+        """Embed a batch that was read; pictures that processes die of are failures.
 
         Raises:
             ConfigError: the byte budget is too small for one of its pictures.
         """
+        chunk, died = self._attempt(
+            batch, "embedded", read.pictures, lambda numbers: self._embed(embedder, read.only(numbers))
+        )
+        return replace(chunk, failures=chunk.failures + died)
+
+    def encode(self, tables: FeatureCodec, item: tuple[Batch, Chunk]) -> CodedBatch:
+        """Code a batch that was embedded; pictures that processes die of are failures."""
+        batch, chunk = item
+        if chunk.layers is None:
+            return batch, chunk, []
+
+        def code(numbers: Sequence[int]) -> tuple[Chunk, list[bytes]]:
+            some = chunk.only(numbers)
+            return some, [] if some.layers is None else tables.encode(some.layers, self.rate)
+
+        (coded, blobs), died = self._attempt(batch, "coded", chunk.pictures, code)
+        return batch, replace(coded, failures=coded.failures + died), blobs
+
+    def _embed(self, embedder: Embedder | None, read: ReadChunk) -> Chunk:
         aspects = [picture.aspect for picture in read.pictures]
         require_possible(self.rate, self.limits, aspects)
         vectors = lengths = None
@@ -50,10 +74,12 @@ class BatchWork:
         layers = Layers(vectors, read.layouts, aspects) if read.pictures else None
         return Chunk(read.pictures, layers, read.failures, lengths)
 
-    def encode(self, tables: FeatureCodec, item: tuple[Batch, Chunk]) -> CodedBatch:
-        """Code a batch that was embedded."""
-        batch, chunk = item
-        return batch, chunk, [] if chunk.layers is None else tables.encode(chunk.layers, self.rate)
+    def _attempt(
+        self, batch: Batch, done: str, pictures: Sequence[NewPicture], work: Callable[[Sequence[int]], T]
+    ) -> tuple[T, list[tuple[str, str]]]:
+        """Work on a batch's pictures, as they were read (see `Attempts.run`)."""
+        state = [(picture.inside, picture.source_bytes, picture.source_mtime_ns) for picture in pictures]
+        return self.attempts.run([batch.key, state], done, [picture.place for picture in pictures], work)
 
 
 def require_possible(rate: Rate, limits: FeatureCodec, aspects: Sequence[float | None]) -> None:

@@ -84,9 +84,14 @@ def _decoder(folder: Path, inputs: Sequence[Path]) -> Iterator[tuple[Path, FileK
     yield folder / DECODER_FILE, _DECODER
 
 
-def _decoded(folder: Path, inputs: Sequence[Path]) -> Iterator[tuple[Path, FileKind]]:
-    for store in filter(stores.is_store, inputs):
-        yield from ((path, PICTURE) for path in stores.decoded_from(store, folder))
+def decoded(names: Sequence[str] = ()) -> FolderKind:
+    """A folder of the pictures of a store, or of those of some names."""
+
+    def files(folder: Path, inputs: Sequence[Path]) -> Iterator[tuple[Path, FileKind]]:
+        for store in filter(stores.is_store, inputs):
+            yield from ((path, PICTURE) for path in stores.decoded_from(store, folder, names))
+
+    return FolderKind("a folder of pictures", files)
 
 
 def _all_png(folder: Path, inputs: Sequence[Path]) -> Iterator[tuple[Path, FileKind]]:
@@ -116,7 +121,7 @@ def _not_exported(folder: Path) -> list[str]:
 STORE = FolderKind("a store, a folder", _store, stores.foreign)
 EXPORT = FolderKind("an export, a folder", lambda folder, inputs: iter(()), _not_exported)
 TRAINED_STORE = FolderKind("a store, a folder", _decoder)
-DECODED = FolderKind("a folder of pictures", _decoded)
+DECODED = decoded()
 FIGURES = FolderKind("a folder of curves", _all_png)
 CACHE = FolderKind("a folder of pictures at their training size", _cached)
 WORK = FolderKind("a folder for unfinished work", _searches)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,10 +43,19 @@ def sources_of(store: Path) -> Iterator[Path]:
         last = place
 
 
-def decoded_from(store: Path, folder: Path) -> Iterator[Path]:
-    """Give the pictures that the streams of a store become in ``folder``; none where nothing is there yet."""
-    if folder.is_dir() and any(folder.iterdir()):
-        yield from (folder / f"{entry.name}.png" for entry in _entries(store))
+def decoded_from(store: Path, folder: Path, names: Sequence[str] = ()) -> Iterator[Path]:
+    """Give the files in a folder that the pictures of a store, or those of some names, take the place of.
+
+    What the same stream became there before is none: it can be made again.
+    """
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    from clip_feature_codec.images import note_of
+
+    for entry in _entries(store, names):
+        path = folder / f"{entry.name}.png"
+        if path.exists() and not note_of(path).startswith(f"{entry.sha256} "):
+            yield path
 
 
 def foreign(folder: Path) -> list[str]:
@@ -60,7 +69,9 @@ def foreign(folder: Path) -> list[str]:
     return [name for name in names if not name.startswith(".") and name != CODEC_FILE]
 
 
-def _entries(store: Path) -> Sequence[Entry]:
+def _entries(store: Path, names: Sequence[str] = ()) -> Iterable[Entry]:
+    """The entries of a store, or those of some names."""
     from clip_feature_codec.store.opening import open_store
 
-    return open_store(store).entries
+    opened = open_store(store)
+    return filter(None, map(opened.named, names)) if names else opened.entries

@@ -31,8 +31,9 @@ _HEADERS = {
 class Guard:
     """Stands before an application.
 
-    - ``Host`` must be an address or a name of this machine: a page elsewhere whose name is suddenly ours (DNS
-      rebinding) has another one.
+    - ``Host`` must be an address or a name of this machine, where there is no token: a page elsewhere whose
+      name is suddenly ours (DNS rebinding) has another one. The token it does not have, either; and a proxy
+      in front may be called as it likes.
     - What another site's page makes a browser ask for is refused, but for opening a page of ours.
     - Where there is a token, nothing under ``/api/`` is answered without it. It travels in ``Authorization``,
       which no browser sends by itself.
@@ -67,11 +68,15 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)
-        if not self._is_ours(headers.get("host", "")):
+        if self._token is None and not self._is_ours(headers.get("host", "")):
             return _refused(421, "Host: found a name that is not this machine's")
         if _is_foreign(headers, scope):
             return _refused(403, "Origin: found another site's page, expected one of ours")
-        if self._token and _is_data(scope["path"]) and not self._knows(headers.get("authorization", "")):
+        if (
+            self._token is not None
+            and _is_data(scope["path"])
+            and not self._knows(headers.get("authorization", ""))
+        ):
             refusal = _refused(401, "Authorization: expected Bearer and the token that the server printed")
             refusal.headers["WWW-Authenticate"] = "Bearer"
             return refusal

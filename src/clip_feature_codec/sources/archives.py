@@ -49,12 +49,12 @@ class ArchivesSource:
         Of an archive that this source does not name, whether there is such a file.
         """
         archive, name = split_archive(place)
-        listed = self._times.get(_same(archive))
+        listed = self._times.get(same_place(archive))
         return not name or (self._exists(archive) if listed is None else listed == mtime_ns)
 
     @cached_property
     def _times(self) -> dict[str, int]:
-        return {_same(file.place): file.mtime_ns for file in self._files}
+        return {same_place(file.place): file.mtime_ns for file in self._files}
 
 
 def _common_folder(places: Sequence[str]) -> str:
@@ -74,6 +74,6 @@ def _exists(place: str) -> bool:
 
 
 @lru_cache
-def _same(place: str) -> str:
+def same_place(place: str) -> str:
     """A place in the one form that two names of a file share."""
     return place if is_url(place) else os.path.realpath(place)

@@ -16,6 +16,7 @@ from typing import Any
 from clip_feature_codec.errors import MissingExtraError, StoreError
 from clip_feature_codec.extras import extra
 from clip_feature_codec.places import place_in, safe_name
+from clip_feature_codec.sources.part import ArchivePart, normal
 from clip_feature_codec.sources.protocol import Notes, SourcePicture
 from clip_feature_codec.sources.storage import StoredFile, open_file, why
 
@@ -29,33 +30,19 @@ _BUFFER = 1 << 20  # bytes of a column chunk that are read at once: without a bu
 
 
 @dataclass(frozen=True)
-class ParquetPart:
+class ParquetPart(ArchivePart):
     """The pictures of some row groups of a Parquet file.
 
     Attributes:
-        file: the file.
-        name: what it is called inside the source, without its ending; its pictures' names begin with it.
         groups: the first row group, and the one behind the last; None: all of them.
     """
 
-    file: StoredFile
-    name: str
     groups: tuple[int, int] | None = None
 
     @property
     def key(self) -> str:
         """The file's place, and which row groups of it."""
         return self.file.place + ("" if self.groups is None else "#{}-{}".format(*self.groups))
-
-    @property
-    def state(self) -> str:
-        """The file's size and time."""
-        return f"{self.file.bytes} {self.file.mtime_ns}"
-
-    @property
-    def count(self) -> None:
-        """The file's footer would have to be read for it."""
-        return
 
     def pictures(self, notes: Notes) -> Iterator[SourcePicture]:
         """The pictures in order, each with its content; rows without one are skipped."""
@@ -66,12 +53,9 @@ class ParquetPart:
                 first, last = self.groups or (0, parquet.num_row_groups)
                 seen = set(columns.keys(parquet, first))
                 row = sum(parquet.metadata.row_group(group).num_rows for group in range(first))
-                for batch in _batches(parquet, range(first, last), columns.names):
-                    for row_number, content, text in columns.rows(batch, row):
-                        found = self._picture(row_number, content, text, columns, seen, notes)
-                        if found is not None:
-                            yield found
-                    row += batch.num_rows
+                for group in range(first, last):
+                    yield from self._group(parquet, group, row, columns, seen, notes)
+                    row += parquet.metadata.row_group(group).num_rows
         except MissingExtraError:
             raise
         except StoreError as error:
@@ -79,6 +63,25 @@ class ParquetPart:
         except Exception as error:  # damage, or whatever a library of some provider raises  # noqa: BLE001
             notes.failures.append((place, f"{place}: cannot be read: {why(error)}"))
             notes.complete = _is_damage(error)
+
+    def _group(
+        self, parquet: Any, group: int, row: int, columns: Columns, seen: set[str], notes: Notes
+    ) -> Iterator[SourcePicture]:
+        """The pictures of a row group, of which the first is in a row; those before a damaged place."""
+        try:
+            for batch in _batches(parquet, group, columns.names):
+                for number, content, text in columns.rows(batch, row):
+                    found = self._picture(number, content, text, columns, seen, notes)
+                    if found is not None:
+                        yield found
+                row += batch.num_rows
+        except Exception as error:
+            if not (_is_damage(error) or _may_be_damage(error)):
+                raise
+            place = self.file.place
+            reason = f"{place}: row group {group} is damaged from row {row} on: {why(error)}"
+            notes.failures.append((place, reason))
+            notes.complete &= _is_damage(error)
 
     def _picture(
         self,
@@ -105,7 +108,9 @@ class ParquetPart:
                 )
                 return None
             seen.add(name)
-        return SourcePicture(place_in(self.name, name), place, len(content), self.file.mtime_ns, content)
+        return SourcePicture(
+            place_in(self.name, normal(name)), place, len(content), self.file.mtime_ns, content
+        )
 
 
 @dataclass(frozen=True)
@@ -155,7 +160,7 @@ class Columns:
         """The names of the pictures in the first row groups, where a key gives them."""
         if self.key and groups:
             for value in parquet.read_row_groups(list(range(groups)), columns=["key"])["key"].to_pylist():
-                yield self.name(0, str(value))
+                yield self.name(0, _text(value))
 
     def rows(self, batch: Any, first: int) -> Iterator[tuple[int, bytes | None, str]]:
         """The rows of a batch: number, content, and key or path."""
@@ -165,10 +170,9 @@ class Columns:
             value = pictures[i].as_py()
             if self.is_struct:
                 value = value or {}
-                yield first + i, value.get("bytes"), value.get("path") or ""
+                yield first + i, value.get("bytes"), _text(value.get("path"))
             else:
-                key = None if keys is None else keys[i].as_py()
-                yield first + i, value, "" if key is None else str(key)
+                yield first + i, value, "" if keys is None else _text(keys[i].as_py())
 
     def name(self, row: int, text: str) -> str:
         """What a picture is called in its file, by its row and its key or path."""
@@ -208,12 +212,20 @@ def read_row(place: str, name: str) -> bytes | None:
     with _opened(place) as parquet:
         columns = Columns.find(place, parquet.schema_arrow)
         for group, row in _candidates(parquet, columns, name):
-            table = parquet.read_row_group(group, columns=columns.names)
             start = sum(parquet.metadata.row_group(before).num_rows for before in range(group))
-            for number, content, text in columns.rows(table.slice(row, 1).to_batches()[0], start + row):
+            for number, content, text in columns.rows(_row(parquet, group, row, columns.names), start + row):
                 if columns.name(number, text) == name:
                     return content
     return None
+
+
+def _row(parquet: Any, group: int, row: int, columns: list[str]) -> Any:
+    """One row of a row group, as a batch; no more is held than what comes with it."""
+    for batch in _batches(parquet, group, columns):
+        if row < batch.num_rows:
+            return batch.slice(row, 1)
+        row -= batch.num_rows
+    raise IndexError(f"row {row}: not in row group {group}")
 
 
 def _candidates(parquet: Any, columns: Columns, name: str) -> Iterator[tuple[int, int]]:
@@ -226,7 +238,7 @@ def _candidates(parquet: Any, columns: Columns, name: str) -> Iterator[tuple[int
         if columns.key:
             keys = parquet.read_row_group(group, columns=["key"])["key"].to_pylist()
             for row, key in enumerate(keys):
-                if columns.name(start + row, "" if key is None else str(key)) == name:
+                if columns.name(start + row, _text(key)) == name:
                     yield group, row
         elif start <= wanted < start + rows:
             yield group, wanted - start
@@ -242,9 +254,16 @@ def _opened(place: str) -> Iterator[Any]:
         yield parquet.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
 
 
-def _batches(parquet: Any, groups: range, columns: list[str]) -> Iterator[Any]:
-    if groups:
-        yield from parquet.iter_batches(_ROWS_AT_ONCE, list(groups), columns, use_threads=False)
+def _batches(parquet: Any, group: int, columns: list[str]) -> Iterator[Any]:
+    """The rows of a row group, a few at a time; in memory are a page of each column and these rows."""
+    yield from parquet.iter_batches(_ROWS_AT_ONCE, [group], columns, use_threads=False)
+
+
+def _text(value: object) -> str:
+    """A key or a path, whatever the type of its column."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return "" if value is None else str(value)
 
 
 def _is_binary(kind: Any) -> bool:
@@ -270,3 +289,8 @@ def _is_damage(error: Exception) -> bool:
     import pyarrow as pa
 
     return isinstance(error, pa.ArrowException)
+
+
+def _may_be_damage(error: Exception) -> bool:
+    """Whether Arrow itself says so, in the words that it has for a file that ends early, too."""
+    return type(error) is OSError and error.errno is None

@@ -1,51 +1,73 @@
-"""Vectors in 2.9 bits a channel that can be searched as they are, and how far each lies from its code.
+"""Vectors in 5.1 bits a channel that can be searched as they are, and how far each lies from its code.
 
-A vector is turned into the principal axes of its like, widest first. Of D coefficients, D / 32 are kept in 8
-bits, 11 D / 32 in 4, the rest in 2, as levels of a step for each axis. For each of these three groups, a byte
-says how far the coefficients are from their levels, in steps. By Cauchy and Schwarz, the product of a query
-with what is missing of a group is at most that times the length of the query's coefficients times their
-steps: so a code has an upper limit for the product with its vector, as in a VA-file (Weber, Schek and Blott
-1998), and a search that goes through the codes alone knows what it can leave out.
+A vector is turned into axes that fit its like, and coded in four stages, each of which adds to those before:
 
-On CLIP vectors of photographs, one in a thousand has a limit above the cosine of the tenth nearest among
-100,000, and one in a hundred for queries that lie away from all photographs, as words do.
+1. of D coefficients, D / 32 in 8 bits, and D / 8 in 4;
+2. D / 4 in 4;
+3. the rest in 2;
+4. what these have missed of all but the first, in 2.
+
+Codes are levels of a step for each axis. After each stage, two bytes say how far the coefficients so far are
+from their levels, in steps, and how long the rest of the vector is, which no stage has coded yet. By Cauchy
+and Schwarz, the product of a query with what is missing is at most that times the length of the query's own
+coefficients there, times their steps: so each stage has an upper limit for the product with the vector, as in
+a VA-file (Weber, Schek and Blott 1998). A search that knows how high a limit has to be takes through a stage
+only the vectors that the one before has not ruled out.
+
+The first axis is the direction of the vectors' mean, which queries, too, have most of their length along: in
+8 bits, next to nothing is missing there. The others are the principal axes across it, widest first.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.codec.native import address, loops, place
+from clip_feature_codec.codec.native import address, loops, place, record
 from clip_feature_codec.errors import ConfigError
 
-GROUPS = 3
+STAGES = 4
+
+Codes: TypeAlias = tuple[NDArray[np.uint16], ...]
+"""Of N vectors: for each stage uint16 (N, W), words of levels and one of two lengths, 255 if not known."""
+
 _BITS = (8, 4, 2)
-_SPREADS = (0.04, 0.38, 1.1)  # a step, in standard deviations
+_TOGETHER = 8  # words: the levels of each number of bits take a multiple of these
+_SPREADS = {8: 0.05, 4: 0.38, 2: 1.1}  # a step, in standard deviations
+_AGAIN = 0.3  # a step of what is coded again, in steps of before
 _PRIOR_VECTORS = 8  # weight of the prior variance 1 / D, counted in vectors
 _LARGEST_TURNED = 2048  # channels: finding axes takes seconds there, minutes at four times as many
-_RADII = 8  # radii count in eighths of a step
-_UNBOUNDED = 255  # a radius that is not known
+_MISSED = 12  # what is missing of coefficients counts in 12ths of a step
+_UNCODED = 256  # and of vectors in 256ths of their length
+_UNKNOWN = 255  # a length that is not known
+_MARGIN = 1.001  # of lengths, for their rounding
 _MOST = 2.0**30  # of a sum in C
 _WEIGHTS = 32767
-_ROUNDING = 2.0**-22  # times D: above what float32 takes of a product of unit vectors
+_LOWEST, _HIGHEST = np.iinfo(np.int32).min, np.iinfo(np.int32).max
+_ROUNDING = 2.0**-22  # times D + 16: above what float32 takes of a product of unit vectors
 
 
-class Codes(NamedTuple):
-    """Codes of N vectors.
+class _Field(NamedTuple):
+    """Axes that are coded in so many bits, with so much of their steps."""
 
-    Attributes:
-        levels: uint8 (N, B), the levels of the axes, packed.
-        radii: uint8 (N, 3), what each group misses, in eighths of a step, rounded up; 255 for more than that.
-    """
+    axes: slice
+    bits: int
+    step: float
 
-    levels: NDArray[np.uint8]
-    radii: NDArray[np.uint8]
+    @property
+    def words(self) -> int:
+        """What they take of a row."""
+        count: int = self.axes.stop - self.axes.start
+        return -(-count * self.bits // (16 * _TOGETHER)) * _TOGETHER
+
+    @property
+    def places(self) -> int:
+        """Levels that there is room for."""
+        return self.words * 16 // self.bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,13 +106,15 @@ class CoarseFrame:
         """
         count = len(vectors)
         mean = vectors.mean(axis=0) if count else np.zeros(dim)
-        axes = np.eye(dim)
+        axes, around = np.eye(dim), vectors - mean
         if count and dim <= _LARGEST_TURNED:
-            axes = np.linalg.eigh((vectors - mean).T @ (vectors - mean))[1].T
-        squares = np.square((vectors - mean) @ axes.T).sum(axis=0)
+            axes = _axes(around, mean)
+        squares = np.square(around @ axes.T).sum(axis=0)
         spreads = np.sqrt((squares + _PRIOR_VECTORS / dim) / (count + _PRIOR_VECTORS))
-        order = np.argsort(-spreads, kind="stable")
-        steps = spreads[order] * np.repeat(_SPREADS, _counts(dim))
+        order = np.concatenate([[0], 1 + np.argsort(-spreads[1:], kind="stable")])
+        steps = spreads[order]
+        for field in (field for stage in _stages(dim)[:-1] for field in stage):
+            steps[field.axes] *= _SPREADS[field.bits]
         return cls(*(np.ascontiguousarray(a, np.float32) for a in (mean, axes[order], steps)))
 
     @property
@@ -99,56 +123,107 @@ class CoarseFrame:
         return int(self.mean.size)
 
     @cached_property
-    def _bytes(self) -> NDArray[np.int64]:
-        """Bytes of each group in a row, (3,)."""
-        counts = np.array(_counts(self.dim), np.int64)
-        return -(-counts * _BITS // 8)
+    def _stages(self) -> list[list[_Field]]:
+        return _stages(self.dim)
 
     @property
-    def row_bytes(self) -> int:
-        """Bytes B of a row of levels."""
-        return int(self._bytes.sum())
-
-    @cached_property
-    def _groups(self) -> list[slice]:
-        ends = np.cumsum([0, *_counts(self.dim)]).tolist()
-        return [slice(first, last) for first, last in pairwise(ends)]
+    def row_words(self) -> list[int]:
+        """Words W of a row of each stage's codes."""
+        return [sum(field.words for field in stage) + 1 for stage in self._stages]
 
     def encode(self, vectors: NDArray[np.float64]) -> Codes:
         """Codes of unit vectors (N, D)."""
-        turned = (vectors.astype(np.float32) - self.mean) @ self.axes.T
-        turned /= self.steps
-        packed, radii = [], np.empty((len(vectors), GROUPS), np.uint8)
-        for number, (bits, group) in enumerate(zip(_BITS, self._groups, strict=True)):
-            places, half = turned[:, group], 2 ** (bits - 1)
-            levels = np.clip(np.floor(places) + half, 0, 2 * half - 1)
-            missing = places - (levels - (half - 0.5))
-            lengths = np.ceil(_RADII * 1.001 * np.sqrt(np.square(missing, dtype=np.float64).sum(axis=1)))
-            radii[:, number] = np.minimum(lengths, _UNBOUNDED)
-            packed.append(_packed(levels.astype(np.uint8), bits))
-        return Codes(np.hstack(packed), radii)
+        missing = (vectors.astype(np.float32) - self.mean) @ self.axes.T
+        missing /= self.steps
+        codes, steps = [], np.ones(self.dim, np.float32)
+        for stage in self._stages:
+            packed = []
+            for field in stage:
+                half, step = 2 ** (field.bits - 1), np.float32(field.step)
+                levels = np.clip(np.floor(missing[:, field.axes] / step) + half, 0, 2 * half - 1)
+                missing[:, field.axes] -= (levels - np.float32(half - 0.5)) * step
+                steps[field.axes] = step
+                packed.append(_packed(levels.astype(np.uint16), field))
+            coded = stage[-1].axes.stop
+            missed = _length(missing[:, :coded] / steps[:coded], _MISSED)
+            uncoded = _length(missing[:, coded:] * self.steps[coded:], _UNCODED)
+            codes.append(np.column_stack([*packed, missed | uncoded << 8]))
+        return tuple(codes)
 
     def query(self, unit: NDArray[np.float64]) -> CoarseQuery:
         """A query, float64 (D,) of unit length, made ready."""
         turned = self.axes.astype(np.float64) @ unit
-        weights, reaches = turned * self.steps, np.empty(GROUPS)
-        offset, largest, fields = float(unit @ self.mean), 0.0, []
-        for number, (bits, group) in enumerate(zip(_BITS, self._groups, strict=True)):
-            half, some = 2 ** (bits - 1), weights[group]
-            reaches[number] = np.sqrt(np.square(some).sum()) / _RADII
-            offset -= (half - 0.5) * float(some.sum())
-            largest += (2 * half - 1) * float(np.abs(some).sum()) + _UNBOUNDED * float(reaches[number])
-            padded = np.zeros(int(self._bytes[number]) * 8 // bits)
-            padded[: len(some)] = some
-            fields.append(padded)
-        every = np.concatenate(fields)
-        unit_of_sums = max(float(np.abs(every).max()) / _WEIGHTS, largest / _MOST, 1e-30)
-        whole = np.rint(every / unit_of_sums)
-        most = np.repeat([2**bits - 1 for bits in _BITS], [len(some) for some in fields])
-        rounding = float((np.abs(every - whole * unit_of_sums) * most).sum())
-        slack = rounding + _ROUNDING * self.dim
-        up = np.ceil(reaches / unit_of_sums).astype(np.int64)
-        return CoarseQuery(self._bytes, whole.astype(np.int16), up, unit_of_sums, offset + slack)
+        stages, steps = [], self.steps.astype(np.float64)
+        for fields in self._stages:
+            for axes, _, step in fields:
+                steps[axes] = step * self.steps[axes]
+            coded = fields[-1].axes.stop
+            missed = float(np.linalg.norm(turned[:coded] * steps[:coded])) / _MISSED
+            uncoded = float(np.linalg.norm(turned[coded:])) / _UNCODED
+            stages.append(_Weights.of(fields, turned * steps, missed, uncoded))
+        heaviest = max(float(np.abs(stage.weights).max(initial=0)) for stage in stages)
+        value = max(heaviest / _WEIGHTS, sum(stage.largest for stage in stages) / _MOST, 1e-30)
+        offset = float(unit @ self.mean) + _ROUNDING * (self.dim + 16)
+        return CoarseQuery([stage.whole(value) for stage in stages], value, offset)
+
+
+class _StageQuery(NamedTuple):
+    """What a stage of a query is in C.
+
+    Attributes:
+        sizes: words of a row with fields of 8, 4 and 2 bits.
+        weights: int16, one for each field of a row.
+        base: what is added to a row's sum of products.
+        missed, uncoded: what one of each length may add.
+    """
+
+    sizes: list[int]
+    weights: NDArray[np.int16]
+    base: int
+    missed: int
+    uncoded: int
+
+
+class _Weights(NamedTuple):
+    """The same before it is made integers.
+
+    Attributes:
+        sizes: as there.
+        weights: float64 (n,).
+        most: the highest level of each field, (n,).
+        missed, uncoded: as there.
+    """
+
+    sizes: list[int]
+    weights: NDArray[np.float64]
+    most: NDArray[np.float64]
+    missed: float
+    uncoded: float
+
+    @classmethod
+    def of(
+        cls, fields: list[_Field], weights: NDArray[np.float64], missed: float, uncoded: float
+    ) -> _Weights:
+        """Those of a stage, from weights of all axes (D,)."""
+        padded = [np.zeros(field.places) for field in fields]
+        for some, field in zip(padded, fields, strict=True):
+            some[: field.axes.stop - field.axes.start] = weights[field.axes]
+        most = [np.full(field.places, 2.0**field.bits - 1) for field in fields]
+        sizes = [sum(field.words for field in fields if field.bits == bits) for bits in _BITS]
+        return cls(sizes, np.concatenate(padded), np.concatenate(most), missed, uncoded)
+
+    @property
+    def largest(self) -> float:
+        """What no part of a sum is above."""
+        return float(np.abs(self.weights) @ self.most) + _UNKNOWN * (self.missed + self.uncoded)
+
+    def whole(self, value: float) -> _StageQuery:
+        """The stage in integers, of which one stands for a value."""
+        whole = np.rint(self.weights / value)
+        # Levels count from the middle, half the highest; what weights are rounded by may go either way.
+        base = (np.abs(self.weights / value - whole) @ self.most - whole @ self.most) / 2
+        missed, uncoded = (int(np.ceil(length / value)) for length in (self.missed, self.uncoded))
+        return _StageQuery(self.sizes, whole.astype(np.int16), int(np.ceil(base)), missed, uncoded)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,59 +231,109 @@ class CoarseQuery:
     """A query as integers.
 
     Attributes:
-        row_bytes: int64 (3,), of each group in a row of levels.
-        weights: int16, one for each field of a row.
-        reaches: int64 (3,), what an eighth of a step of each group's radius may add.
+        stages: of each stage.
         unit: what one of a sum stands for.
         offset: what is added to it.
     """
 
-    row_bytes: NDArray[np.int64]
-    weights: NDArray[np.int16]
-    reaches: NDArray[np.int64]
+    stages: list[_StageQuery]
     unit: float
     offset: float
 
-    def limits(self, codes: Codes) -> NDArray[np.int32]:
-        """What each product with a vector is not above, as sums: int32 (N,); see `value` and `sum_at`."""
-        count, limits = len(codes.levels), np.empty(len(codes.levels), np.int32)
-        loops().coarse_limits(
-            address(codes.levels, np.uint8, count, int(self.row_bytes.sum())),
-            address(codes.radii, np.uint8, count, GROUPS),
+    def scan(self, codes: Codes, floor: float = -np.inf) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """The rows whose products with the query may be ``floor`` or more.
+
+        Returns:
+            The rows, int32 (n,) ascending, and what their products are not above, float64 (n,).
+        """
+        count, words = len(codes[0]), list[int]()
+        for (sizes, weights, base, missed, uncoded), packed in zip(self.stages, codes, strict=True):
+            where = address(packed, np.uint16, count, sum(sizes) + 1)
+            words += [where, *sizes, address(weights, np.int16, weights.size), base, missed, uncoded]
+        rows, sums = np.empty(count, np.int32), np.empty(count, np.int32)
+        found = loops().coarse_scan(
+            record(*words),
+            len(codes),
             count,
-            address(self.row_bytes, np.int64, GROUPS),
-            address(self.weights, np.int16, self.weights.size),
-            address(self.reaches, np.int64, GROUPS),
-            place(limits, np.int32, count),
+            self._sum_at(floor),
+            place(rows, np.int32, count),
+            place(sums, np.int32, count),
         )
-        return limits
+        limits = sums[:found].astype(np.float64) * self.unit + self.offset
+        limits[sums[:found] == _HIGHEST] = np.inf
+        return rows[:found].copy(), limits
 
-    def value(self, sums: NDArray[np.int32]) -> NDArray[np.float64]:
-        """What sums (n,) stand for; of those that know no limit, infinity."""
-        values = sums.astype(np.float64) * self.unit + self.offset
-        values[sums == np.iinfo(np.int32).max] = np.inf
-        return values
-
-    def sum_at(self, value: float) -> int:
+    def _sum_at(self, value: float) -> int:
         """A sum that stands for at most a value, as high as it may be."""
-        whole = np.floor((value - self.offset) / self.unit - 1) if np.isfinite(value) else -2 * _MOST
-        return int(np.clip(whole, np.iinfo(np.int32).min, np.iinfo(np.int32).max))
+        whole = np.floor((value - self.offset) / self.unit - 1) if np.isfinite(value) else _LOWEST
+        return int(np.clip(whole, _LOWEST, _HIGHEST))
 
 
-def _counts(dim: int) -> tuple[int, int, int]:
-    """How many axes there are of 8, 4 and 2 bits."""
+def _axes(around: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The direction of a mean (D,), and across it the principal axes of what is around it (N, D): (D, D)."""
+    common = mean / max(float(np.linalg.norm(mean)), 1e-30)
+    across = around - np.outer(around @ common, common)
+    # The only one that comes out below zero, so that it is the first.
+    axes: NDArray[np.float64] = np.linalg.eigh(across.T @ across - np.outer(common, common))[1].T
+    return axes
+
+
+def products(
+    vectors: NDArray[np.int16], rows: NDArray[np.int32], query: NDArray[np.int16]
+) -> NDArray[np.int32]:
+    """Products of some rows of vectors with a query, none of which is longer than 46340.
+
+    Args:
+        vectors: int16 (N, D).
+        rows: int32 (n,).
+        query: int16 (D,).
+
+    Returns:
+        int32 (n,).
+
+    Raises:
+        ValueError: a row is none of the vectors'; or as `address`.
+    """
+    if len(rows) and not 0 <= rows.min() <= rows.max() < len(vectors):
+        raise ValueError(f"rows: found {rows}, expected those of {len(vectors)} vectors")
+    found = np.empty(len(rows), np.int32)
+    loops().coarse_products(
+        address(vectors, np.int16, len(vectors), query.size),
+        query.size,
+        address(rows, np.int32, len(rows)),
+        len(rows),
+        address(query, np.int16, query.size),
+        place(found, np.int32, len(rows)),
+    )
+    return found
+
+
+def _stages(dim: int) -> list[list[_Field]]:
+    """Which axes each stage codes, and in how many bits."""
     first = -(-dim // 32)
-    second = min(11 * dim // 32 // 2 * 2, dim - first)
-    return first, second, dim - first - second
+    second = min(first + dim // 8, dim)
+    third = min(second + dim // 4, dim)
+    head, more, rest = slice(first, second), slice(second, third), slice(third, dim)
+    return [
+        [_Field(slice(0, first), 8, 1.0), _Field(head, 4, 1.0)],
+        [_Field(more, 4, 1.0)],
+        [_Field(rest, 2, 1.0)],
+        [_Field(slice(first, dim), 2, _AGAIN)],
+    ]
 
 
-def _packed(levels: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
-    """Levels (N, n) as fields of bytes (N, b): of the first b levels the lowest bits, and so on."""
-    fields = 8 // bits
-    size = -(-levels.shape[1] // fields)
-    padded = np.zeros((len(levels), fields, size), np.uint8)
-    padded.reshape(len(levels), fields * size)[:, : levels.shape[1]] = levels
-    packed: NDArray[Any] = np.zeros((len(levels), size), np.uint8)
-    for number in range(fields):
-        packed |= padded[:, number] << np.uint8(number * bits)
-    return packed
+def _length(rows: NDArray[np.floating[Any]], unit: int) -> NDArray[np.uint16]:
+    """Lengths of rows (N, n) in so many parts of one, rounded up; 255 for more than that."""
+    lengths = np.ceil(unit * _MARGIN * np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1)))
+    whole: NDArray[np.uint16] = np.minimum(lengths, _UNKNOWN).astype(np.uint16)
+    return whole
+
+
+def _packed(levels: NDArray[np.uint16], field: _Field) -> NDArray[np.uint16]:
+    """Levels (N, n) as words (N, w): of the first w levels the lowest bits, and so on."""
+    padded = np.zeros((len(levels), field.places), np.uint16)
+    padded[:, : levels.shape[1]] = levels
+    words = np.zeros((len(levels), field.words), np.uint16)
+    for number, some in enumerate(np.split(padded, 16 // field.bits, axis=1)):
+        np.bitwise_or(words, some << np.uint16(number * field.bits), out=words)
+    return words

@@ -243,9 +243,7 @@ class Shard:
         if not self._splits_sources or not set(_SOURCE) <= set(table.schema.names):
             return table
         before, after = (table[name].cast(table["name"].type) for name in _SOURCE)
-        nothing = compute.utf8_slice_codeunits(
-            before, 0, 0
-        )  # for "", pyarrow would look for pandas: half a second
+        nothing = compute.utf8_slice_codeunits(before, 0, 0)  # as a Python string it would import pandas
         whole = compute.binary_join_element_wise(before, table["name"], after, nothing)
         return table.append_column("source", compute.coalesce(whole, before))
 

@@ -23,7 +23,7 @@ from clip_feature_codec.errors import CodecError
 from clip_feature_codec.files import write_atomic
 from clip_feature_codec.store.search.segments import ENDING, Segment, load_frame, save_frame
 
-_FORMAT = "clip-feature-codec search index, version 3"
+_FORMAT = "clip-feature-codec search index, version 4"
 _LIST = "index.json"
 
 

@@ -2,9 +2,10 @@
 
 Three passes, each over what the one before could not rule out:
 
-1. the coarse codes of all vectors give an upper limit for each cosine (see `codec.semantic.coarse`), a
-   segment at a time on all cores;
-2. the fine codes of those whose limits are high enough narrow them down, and with them what is high enough;
+1. the coarse codes of all vectors give an upper limit for each cosine, stage by stage (see
+   `codec.semantic.coarse`), a segment at a time on all cores;
+2. the fine codes of those whose limits are high enough narrow them down, and with them what is high enough
+   in the segments that follow;
 3. the streams themselves are decoded, best first, and give the cosines.
 
 By Cauchy and Schwarz, the cosine of a unit query with a vector differs from its product with an approximation
@@ -18,12 +19,17 @@ looked up for results alone.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_feature_codec.codec.semantic.coarse import products
+from clip_feature_codec.devices import usable_cores
 from clip_feature_codec.errors import ConfigError
 from clip_feature_codec.parallel import in_order
 from clip_feature_codec.progress import Progress, silent
@@ -34,13 +40,11 @@ from clip_feature_codec.store.search.index_file import IndexFile
 from clip_feature_codec.store.search.indexing import Streams, updated_index
 from clip_feature_codec.store.search.segments import FINE
 
-_ROWS_AT_ONCE = 4096
-_FIRST_CANDIDATES = 256
+_BEST_FIRST = 16  # rows of a segment, beyond what is wanted, that are looked at before the next one
 _ROWS_TOGETHER = 4
 _FOLLOWED = 5  # times that a search begins again where the store has changed under it
 _SLACK = 1e-9  # above all rounding of float64 sums over 8192 channels
 _FLOAT32 = 2.0**-23
-_NONE = np.iinfo(np.int32).min
 
 
 @dataclass(frozen=True)
@@ -113,10 +117,14 @@ class SearchIndex:
         return list(self._streams.failures.values())
 
     @property
+    def _distance(self) -> float:
+        """Above the distance of a vector from its `fine` approximation."""
+        return float(np.sqrt(self.file.frame.dim)) * 0.5001 / FINE
+
+    @property
     def fine_error(self) -> float:
         """Above the distance of a vector from its `fine` approximation, and the rounding of products."""
-        dim = self.file.frame.dim
-        return float(np.sqrt(dim)) * 0.5001 / FINE + (dim + 16) * _FLOAT32
+        return self._distance + (self.file.frame.dim + 16) * _FLOAT32
 
     def fine(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """The vectors of rows (n,), nearly: float32 (n, D)."""
@@ -215,36 +223,42 @@ class SearchIndex:
         self, unit: NDArray[np.float64], count: int
     ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """Rows that may be among the ``count`` best, and what their cosines are not above, best first."""
-        coarse = self.file.frame.query(unit)
-        found = _Candidates(count, 2 * self.fine_error)
-        limits = np.empty(self.rows, np.int32)
-        most = 4 * count + _FIRST_CANDIDATES // max(1, len(self._segments))
+        coarse, rough = self.file.frame.query(unit), np.rint(unit * FINE).astype(np.int16)
+        # What int16 misses of a query, and of a vector; nothing else is rounded.
+        error = float(np.linalg.norm(unit - rough / FINE)) * 1.001 + self._distance
+        found = _Candidates(count, 2 * error)
+        left: list[tuple[int, NDArray[np.int32], NDArray[np.float64]]] = []
 
-        def scanned(number: int) -> NDArray[np.intp]:
-            """Rows of a segment to begin with, so that it is known what is high enough for the others."""
-            first = int(self._starts[number])
-            mine = limits[first : int(self._starts[number + 1])]
-            mine[:] = coarse.limits(self._segments[number].codes)
-            mine[list(self._gone.get(number, ()))] = _NONE
-            top = np.argpartition(mine, -most)[-most:] if most < len(mine) else np.arange(len(mine))
-            return first + top[mine[top] > _NONE]
+        def refine(number: int, rows: NDArray[np.int32]) -> None:
+            """Add what the fine codes say of some of a segment's rows."""
+            if len(rows):
+                cosines = products(self._segments[number].fine, rows, rough) / FINE**2
+                found.add(self._starts[number] + rows, cosines + error)
+            self._segments[number].let_go()
 
-        for rows in in_order(scanned, range(len(self._segments))):
-            self._refine(unit, rows, found)
-            limits[rows] = _NONE
-        rows = np.flatnonzero(limits >= max(coarse.sum_at(found.floor), _NONE + 1))
-        rows = rows[np.argsort(-limits[rows].astype(np.int64), kind="stable")]
-        for first in range(0, len(rows), _ROWS_AT_ONCE):
-            some = rows[first : first + _ROWS_AT_ONCE]
-            self._refine(unit, some[limits[some] >= coarse.sum_at(found.floor)], found)
+        def scan(number: int) -> None:
+            """Look at the most likely rows of a segment, from which all learn what is high enough."""
+            rows, limits = coarse.scan(self._segments[number].codes, found.floor)
+            if number in self._gone:
+                live = ~np.isin(rows, list(self._gone[number]))
+                rows, limits = rows[live], limits[live]
+            first = min(len(rows), count + _BEST_FIRST)
+            order = np.argpartition(-limits, first - 1) if first < len(rows) else np.arange(first)
+            refine(number, rows[order[:first]])
+            left.append((number, rows[order[first:]], limits[order[first:]]))
+
+        numbers = iter(range(len(self._segments)))
+
+        def share(most: int) -> None:
+            """Go through so many segments, or as many as there are left."""
+            for number in islice(numbers, most):
+                scan(number)
+
+        share(1)  # by itself, for what is learnt from it
+        deque(in_order(share, [len(self._segments)] * usable_cores()), maxlen=0)
+        for number, rows, limits in left:
+            refine(number, rows[limits >= found.floor])
         return found.best_first()
-
-    def _refine(self, unit: NDArray[np.float64], rows: NDArray[np.intp], found: _Candidates) -> None:
-        """Add what the fine codes say of rows (n,)."""
-        weights = (unit / FINE).astype(np.float32)
-        for number, mine, places in self._by_segment(rows):
-            products = self._segments[number].fine[places].astype(np.float32) @ weights
-            found.add(rows[mine], products.astype(np.float64) + self.fine_error)
 
     def _best(
         self,
@@ -299,16 +313,18 @@ class _Candidates:
     count: int
     spread: float
     floor: float = -np.inf
+    _lock: Lock = field(default_factory=Lock)
     _rows: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
     _limits: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def add(self, rows: NDArray[np.intp], limits: NDArray[np.float64]) -> None:
-        """Add rows (n,) whose cosines are not above limits (n,)."""
-        rows, limits = np.concatenate([self._rows, rows]), np.concatenate([self._limits, limits])
-        if len(limits) >= self.count > 0:
-            self.floor = float(np.partition(limits, -self.count)[-self.count]) - self.spread
-        kept = limits >= self.floor
-        self._rows, self._limits = rows[kept], limits[kept]
+        """Add rows (n,) whose cosines are not above limits (n,); from any thread."""
+        with self._lock:
+            rows, limits = np.concatenate([self._rows, rows]), np.concatenate([self._limits, limits])
+            if len(limits) >= self.count > 0:
+                self.floor = float(np.partition(limits, -self.count)[-self.count]) - self.spread
+            kept = limits >= self.floor
+            self._rows, self._limits = rows[kept], limits[kept]
 
     def best_first(self) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """All rows, and their limits."""
