@@ -19,35 +19,14 @@ from typing import NamedTuple
 
 from clip_feature_codec.errors import HubError, reason
 from clip_feature_codec.files import write_atomic
-from clip_feature_codec.names import CARD_FILE
+from clip_feature_codec.names import CARD_FILE, HUB_NAME
 
 log = logging.getLogger(__name__)
 
-_NAME = re.compile(r"(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w.-]+(/[\w.-]+)*))?")
 _COMMIT = re.compile("[0-9a-f]{40}")
 _SHA256_DIGITS = 64
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-_OURS = (".clp", ".json", ".safetensors", ".pt", ".npy")
 _BLOCK = 1 << 20
-
-
-def is_hub_name(text: str) -> bool:
-    """Whether a text may be ``user/name`` or ``user/name@revision`` on a hub, and is nothing that is here.
-
-    What ends as our files do is not looked for on a hub: it is one that is missing here.
-    """
-    return _NAME.fullmatch(text) is not None and not text.endswith(_OURS) and not Path(text).exists()
-
-
-def split_inside(text: str) -> tuple[str, str]:
-    """Take ``user/name/inside[@revision]`` apart: the repository's name, and a path in it that may be empty.
-
-    The name is empty where the text cannot be such a thing.
-    """
-    path, at, revision = text.partition("@")
-    parts = path.split("/")
-    repository = "/".join(parts[:2]) + at + revision
-    return (repository, "/".join(parts[2:])) if _NAME.fullmatch(repository) else ("", "")
 
 
 class RemoteFile(NamedTuple):
@@ -203,7 +182,7 @@ def look(
     """
     from huggingface_hub import HfApi, constants
 
-    found = _NAME.fullmatch(name)
+    found = re.fullmatch(HUB_NAME, name)
     if found is None:
         raise HubError(f"{name!r} is no name on a hub: they are like user/name, or user/name@revision")
     name, wanted = found["name"], found["revision"] or revision or constants.DEFAULT_REVISION

@@ -118,11 +118,11 @@ def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_fault_17_outputs_are_tried_before_the_work(
     line: str, number: int, remedy: str, work: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ):
-    def fail(**_: object) -> None:
+    def fail(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.chdir(work)
-    monkeypatch.setattr(files, "NamedTemporaryFile", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     before = sorted(work.rglob("*"))
     refused(run(*line.split()), f"cannot be written: {os.strerror(number)}", remedy)
     assert sorted(work.rglob("*")) == before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
@@ -79,3 +81,19 @@ def test_tables_are_found_by_the_codec_id_that_is_noted_in_each_shard(many: Pack
     for path in (many.folder / "data").iterdir():
         noted = parquet.read_schema(path).metadata
         assert noted[b"codec_id"].decode() == FeatureCodec.load(many.folder / "codec.json").codec_id.hex()
+
+
+def test_what_search_reads_of_a_packed_store_loads_no_pandas(many: PackedStore) -> None:
+    """pyarrow imports it, which takes half a second, as soon as it is given a value of Python's."""
+    code = """
+import sys
+from pathlib import Path
+from clip_feature_codec.store.opening import open_store
+store = open_store(Path(sys.argv[1]))
+print(store.entries[1234].source.endswith("012/p01234.jpg"), store.totals().pictures)
+print("pyarrow" in sys.modules, "pandas" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, many.folder], capture_output=True, text=True, check=True, timeout=100
+    )
+    assert done.stdout.split() == ["True", str(COUNT), "True", "False"]
