@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from clip_feature_codec.errors import StoreError
 from clip_feature_codec.files import atomic_path
-from clip_feature_codec.store.catalogue import Catalogue
+from clip_feature_codec.store.catalogue import Catalogue, growing
 
 IF_MOVED = "put it back, or run clip-codec encode --sync with the folder where it is now"
 """What to do about a picture that a store does not find where it was coded."""
@@ -270,6 +270,17 @@ class Manifest(Catalogue):
         found = (entry_of_row(row) for row in rows)
         return next((entry for entry in found if entry.source == source), None)
 
+    def after(self, entry: Entry | None) -> Iterator[Entry]:
+        """The entries behind one, or all of them, in order; they are read some at a time."""
+        last = entry.place[1] if entry and entry.place else 0
+        sql = SELECT + "WHERE id > ? AND NOT removed ORDER BY id LIMIT ?"
+        for count in growing(_ROWS_AT_ONCE):
+            rows = self._run(sql, [last, count]).fetchall()
+            yield from map(entry_of_row, rows)
+            if len(rows) < count:
+                return
+            last = rows[-1][0]
+
     def below(self, above: str) -> list[Entry]:
         """The entries whose sources begin with a text."""
         sql = SELECT + "WHERE substr(source, 1, ?) = ? AND NOT removed ORDER BY id"
@@ -507,7 +518,7 @@ def entry_of_row(row: Sequence[Any]) -> Entry:
     try:
         name = from_text(name)
         require_inside(name)
-        if not all(isinstance(value, int) for value in numbers[:5]):
+        if {*map(type, numbers[:5])} != {int}:
             raise TypeError(f"found {numbers[:5]}, expected whole numbers")
         values: list[Any] = [name, from_text(source), digest.hex(), *numbers, (-1, number)]
         return Entry(*values)

@@ -55,9 +55,9 @@ class Journal(Manifest):
         found = self._run("SELECT stream FROM pictures WHERE id = ?", [row]).fetchone()
         return None if found is None else found[0]
 
-    def waiting(self) -> list[tuple[Entry, bytes]]:
+    def waiting(self) -> Iterator[tuple[Entry, bytes]]:
         """All entries that are not sealed, with their streams."""
-        return [(entry_of_row(row), row[-1]) for row in self._run(SELECT + "WHERE NOT removed ORDER BY id")]
+        return ((entry_of_row(row), row[-1]) for row in self._run(SELECT + "WHERE NOT removed ORDER BY id"))
 
     def span(self) -> int:
         """How many entries wait at most, those taken out again included: told without counting them."""

@@ -12,7 +12,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,8 +65,16 @@ def schema() -> pyarrow.Schema:
     )
 
 
-def to_table(rows: Sequence[tuple[Entry, bytes]]) -> pyarrow.Table:
+def to_table(rows: Iterable[tuple[Entry, bytes]]) -> pyarrow.Table:
     """Entries with their streams as the rows of a shard."""
+    waiting = iter(rows)
+    tables = [schema().empty_table()]
+    while some := list(islice(waiting, GROUP_ROWS)):  # in Arrow's columns they take a fifth of the memory
+        tables.append(_to_table(some))
+    return _arrow().concat_tables(tables)
+
+
+def _to_table(rows: Sequence[tuple[Entry, bytes]]) -> pyarrow.Table:
     pa = _arrow()
     entries = [entry for entry, _ in rows]
     columns: dict[str, list[Any]] = {
@@ -212,11 +220,11 @@ class Shard:
                 names = self._read(group, ["name"])["name"].to_pylist()
                 yield from (start + row for row, found in enumerate(names) if found == text)
 
-    def column(self, name: str) -> list[Any]:
-        """One column of all rows, dropped ones included."""
+    def texts(self, name: str) -> pyarrow.Array:
+        """``name`` or ``source`` of all rows, dropped ones included, as `to_text` gives them."""
         columns = ["name", *_SOURCE] if name == "source" and self._splits_sources else [name]
-        values: list[Any] = self._with_sources(self._file.read(columns))[name].to_pylist()
-        return values
+        table = self._with_sources(self._file.read(columns))
+        return table[name].cast(_arrow().large_string()).combine_chunks()
 
     def table(self) -> pyarrow.Table:
         """All rows but the dropped ones."""
