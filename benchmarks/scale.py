@@ -9,9 +9,10 @@ needs no CLIP model). Each command is a process of its own, start-up included. I
 all of it, with the pages of mapped files, which the kernel may take back; and what is its own, looked at
 twenty times a second.
 
-Results are written as they come, a line of JSON each. Run again with the same file, it goes on behind them
-(with the stores that are still in the folder, or made anew), and then prints the table of all of them; with
---steps, only those are measured. Whoever wants a step again removes its line.
+Results are written as they come, a line of JSON each. Run again with the same file, it goes on behind them,
+and then prints the table of all of them; with --steps, only those are measured, in the order in which they
+are named. A store stays in the folder until every step of it is measured. Whoever wants a step again removes
+its line.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ DISK = "disk"
 MADE = ".made"
 ONE = "(one)"
 LOOK = 0.05
-STEPS = (
+STEPS = (  # one picture is added last, since it is of another kind
     "made",
     "info",
     "decode one, --preview",
@@ -240,8 +241,8 @@ class Results:
 def measure(kind: str, count: int, work: Path, wanted: Sequence[str], results: Results) -> None:
     """What is not measured yet of one kind of store at one size."""
     folder, photos = work / f"{kind}-{count}", work / f"photos-{count}"
-    todo = {name: step for name, step in steps(folder, photos, work).items() if name in wanted}
-    todo = {name: step for name, step in todo.items() if (kind, count, name) not in results.found}
+    known = steps(folder, photos, work)
+    todo = {name: known[name] for name in wanted if (kind, count, name) not in results.found}
     if not todo:
         return
     if not (folder / MADE).exists():
@@ -254,7 +255,8 @@ def measure(kind: str, count: int, work: Path, wanted: Sequence[str], results: R
     for name, step in todo.items():
         results.add(kind, count, name, step())
         shutil.rmtree(work / "made", ignore_errors=True)
-    shutil.rmtree(folder)
+    if all((kind, count, step) in results.found for step in STEPS):
+        shutil.rmtree(folder)
 
 
 def make_from(argv: Sequence[str]) -> None:
@@ -320,7 +322,6 @@ def main() -> None:
     for count in args.sizes:
         for kind in args.kinds:
             measure(kind, count, args.work, args.steps, results)
-        shutil.rmtree(args.work / f"photos-{count}", ignore_errors=True)
     print(table(results))
     if args.plot:
         plot(results, args.plot)

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from clip_feature_codec.names import PACKED_FILE, SHARDS, SHARDS_FOLDER
-from clip_feature_codec.store.manifest import SELECT, Entry, Manifest, entry_of_row
+from clip_feature_codec.store.manifest import Entry, Manifest, entry_of_row
+from clip_feature_codec.store.table import SELECT
 
 _TABLES = """
     CREATE TABLE IF NOT EXISTS shards (name TEXT PRIMARY KEY);

@@ -180,7 +180,7 @@ def _hash(text: str) -> np.uint64:
 
 @lru_cache(8)
 def _grown_powers(count: int) -> NDArray[np.uint64]:
-    return np.cumprod(np.full(count, _FACTOR, np.uint64))
+    return np.multiply.accumulate(np.full(count, _FACTOR, np.uint64))
 
 
 def _powers(count: int) -> NDArray[np.uint64]:
