@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +38,7 @@ def atomic_writer(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     Raises:
         OSError: it cannot be written; ``filename`` is that of ``path``.
     """
-    if path.is_fifo() or path.is_char_device():
+    if _is_opened_only(path):
         with _named(path), path.open("wb") as file:
             yield file
         return
@@ -58,14 +59,25 @@ def atomic_path(path: Path) -> Iterator[Path]:
         OSError: it cannot be written; ``filename`` is that of ``path``.
     """
     path = path.resolve() if path.is_symlink() else path
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     with _named(path):
         try:
             yield temporary
             temporary.replace(path)
-        finally:
+        except BaseException:
             temporary.unlink(missing_ok=True)
+            raise
+
+
+def _is_opened_only(path: Path) -> bool:
+    """Whether a path is a pipe or a device, in whose place nothing can be put."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
 @contextmanager
@@ -110,7 +122,7 @@ def try_writing(path: Path) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    if path.is_fifo() or path.is_char_device():
+    if _is_opened_only(path):
         return
     folder = next(above for above in path.resolve().parents if above.is_dir())
     tried = _temporary(folder / "tried")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -306,6 +308,27 @@ def test_a_picture_takes_no_more_than_forty_bytes_beyond_its_stream(tmp_path: Pa
         store.put(tmp_path / kind / "photos", pictures, streams(1000) * 8)
         store.finish()
         assert beyond_streams(PackedStore.open(store.folder)) <= 40
+
+
+READER = """
+import sys
+from pathlib import Path
+from clip_feature_codec.store.opening import open_store
+store = open_store(Path(sys.argv[1]))
+entries = list(store.entries)
+facts = [(store.source_place(e), e.source_bytes, e.source_mtime_ns) for e in entries]
+assert all(store.has_each(facts)) and store.has(*facts[2]) and store.totals().pictures == len(entries)
+assert [store.blob(e) for e in entries] and store.named(entries[3].name) == entries[3]
+store.finish()
+sys.exit("pandas" in sys.modules)
+"""
+
+
+def test_whoever_only_reads_does_not_wait_for_pandas(packed: PackedStore) -> None:
+    """Arrow imports it for a constant in an expression: half a second, and 25 MB, for each command."""
+    add(packed, range(30))
+    packed.finish()
+    assert subprocess.run([sys.executable, "-c", READER, packed.folder], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("source", ["photos/a/b.jpg", "elsewhere.jpg", "a/b", "a/b/a/b.png", "x\udcff.jpg"])

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, tee
 from typing import Protocol, TypeVar
 
 from clip_feature_codec.encode.chunks import Chunk
@@ -105,6 +105,18 @@ class StoreKnown:
         there = self._store is not None and self._store.has(picture.place, picture.size, picture.mtime_ns)
         self.unchanged += there
         return there
+
+    def unknown(self, pictures: Iterable[SourcePicture]) -> Iterator[SourcePicture]:
+        """The pictures of a listing that are not there, as they are now, in order."""
+        if self._store is None:
+            yield from pictures
+            return
+        asked, listed = tee(pictures)
+        there = self._store.has_each((found.place, found.size, found.mtime_ns) for found in asked)
+        for found, is_there in zip(listed, there, strict=True):
+            self.unchanged += is_there
+            if not is_there:
+                yield found
 
     def has_part(self, part: Part) -> bool:
         """Whether an archive was encoded to its end, as it is now."""

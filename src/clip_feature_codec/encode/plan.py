@@ -114,8 +114,8 @@ class _Unplanned:
     def __init__(self, known: StoreKnown, planned: set[str]) -> None:
         self._known, self._planned = known, planned
 
-    def has_picture(self, picture: SourcePicture) -> bool:
-        return self._known.has_picture(picture) or picture.name in self._planned
+    def unknown(self, pictures: Iterable[SourcePicture]) -> Iterator[SourcePicture]:
+        return (found for found in self._known.unknown(pictures) if found.name not in self._planned)
 
     def has_part(self, part: Part) -> bool:
         return self._known.has_part(part)
@@ -135,15 +135,13 @@ class _Interrupted:
 
     def __init__(self, path: Path, head: Mapping[str, object], source: Source, known: StoreKnown) -> None:
         self._path = path
-        self._files: dict[str, tuple[File, bool]] = {}
+        self._files: dict[str, File] = {}
+        self._unknown: set[str] = set()
         self.planned: set[str] = set()
         if not _begins_with(path, head):
             return
         before = known.unchanged
-        for part in source.parts(_LISTED_AT_ONCE):
-            for found in part.pictures(Notes()):
-                file = found.name, found.size, found.mtime_ns
-                self._files[found.name] = file, not known.has_picture(found)
+        self._unknown.update(found.name for found in known.unknown(self._listed(source)))
         known.unchanged = before  # they are asked for once more
         for _, files in self.batches():
             self.planned.update(name for name, _, _ in files)
@@ -152,9 +150,16 @@ class _Interrupted:
         """Its batches that lost no picture and are not done, with the pictures as they are now."""
         for _, files in _lines(self._path):
             found = [self._files[name] for name, _, _ in files if name in self._files]
-            todo = sum(unknown for _, unknown in found)
+            todo = sum(name in self._unknown for name, _, _ in found)
             if todo and len(found) == len(files):
-                yield todo, [file for file, _ in found]
+                yield todo, found
+
+    def _listed(self, source: Source) -> Iterator[SourcePicture]:
+        """All pictures there are now; each is noted when it is taken."""
+        for part in source.parts(_LISTED_AT_ONCE):
+            for found in part.pictures(Notes()):
+                self._files[found.name] = found.name, found.size, found.mtime_ns
+                yield found
 
 
 def _write(path: Path, head: Mapping[str, object], batches: Iterable[_Planned]) -> tuple[int, int]:

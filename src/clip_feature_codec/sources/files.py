@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,9 +80,9 @@ class FilesSource:
 
     def parts(self, size: int, known: Known | None = None) -> Iterator[FilesPart]:
         """Files that are not known yet, ``size`` of them at a time (see `protocol.Source`)."""
-        files = map(self._facts, self._files)
-        wanted = files if known is None else (file for file in files if not known.has_picture(self._at(file)))
-        while part := tuple(islice(wanted, size)):
+        listed = map(self._at, self._files)
+        wanted = listed if known is None else known.unknown(listed)
+        while part := tuple((found.name, found.size, found.mtime_ns) for found in islice(wanted, size)):
             yield FilesPart(self.root, part)
 
     def holds(self, place: str, mtime_ns: int) -> bool:
@@ -96,18 +97,16 @@ class FilesSource:
     def _there(self) -> set[str]:
         return set(self.names)
 
-    def _at(self, file: File) -> SourcePicture:
-        name, size, mtime_ns = file
-        return SourcePicture(name, place_in(self.root, name), size, mtime_ns)
-
-    def _facts(self, file: str | File) -> File:
+    def _at(self, file: str | File) -> SourcePicture:
         if not isinstance(file, str):
-            return file
+            name, size, mtime_ns = file
+            return SourcePicture(name, place_in(self.root, name), size, mtime_ns)
+        place = place_in(self.root, file)
         try:
-            status = Path(self.root, file).stat()
+            status = os.stat(place)  # noqa: PTH116 (to make a path of it takes longer than to look)
         except OSError:  # whoever reads it says so
-            return file, 0, 0
-        return file, status.st_size, status.st_mtime_ns
+            return SourcePicture(file, place, 0, 0)
+        return SourcePicture(file, place, status.st_size, status.st_mtime_ns)
 
 
 def _digest(values: Iterable[object]) -> str:

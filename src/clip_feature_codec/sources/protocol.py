@@ -8,7 +8,7 @@ from its beginning: then the same vectors, and so the same streams, come out wha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -71,8 +71,8 @@ class Part(Protocol):
 class Known(Protocol):
     """What is done already, for `Source.parts` to leave out."""
 
-    def has_picture(self, picture: SourcePicture) -> bool:
-        """Whether a picture is, as it is now; asked of pictures that a listing finds."""
+    def unknown(self, pictures: Iterable[SourcePicture]) -> Iterator[SourcePicture]:
+        """The pictures that are not, as they are now, of all that a listing finds; in order."""
 
     def has_part(self, part: Part) -> bool:
         """Whether a part is, in its present state; asked of archives."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
@@ -35,6 +36,10 @@ class Catalogue(ABC):
     def of_source(self, source: str) -> Entry | None:
         """The entry of a picture, by its path as seen from the store."""
 
+    @abstractmethod
+    def after(self, entry: Entry | None) -> Iterator[Entry]:
+        """The entries behind one, or all of them, in the order in which they were added."""
+
     def __contains__(self, name: str) -> bool:
         return self.named(name) is not None
 
@@ -59,9 +64,7 @@ class Catalogue(ABC):
             self._source_folders[folder] = str(PurePosixPath(real.as_posix(), "x"))[:-1]
         return self._source_folders[folder] + name
 
-    def free_name(
-        self, inside: PurePosixPath, first_choice: str | None = None, given_up: str | None = None
-    ) -> str:
+    def free_name(self, inside: str, first_choice: str | None = None, given_up: str | None = None) -> str:
         """A name for ``a/x.jpg``: ``a/x``, or when that is taken ``a/x.jpg``, then ``a/x.jpg~2`` and so on.
 
         A folder called ``y.clp`` becomes ``y.clp~``, to leave that name to the stream of ``y.jpg``.
@@ -71,13 +74,59 @@ class Catalogue(ABC):
             first_choice: what is tried before.
             given_up: a name that is free, too, since its picture gets another.
         """
-        if ".clp/" in str(inside).casefold():
-            folders = (f"{part}~" if part.casefold().endswith(".clp") else part for part in inside.parts[:-1])
-            inside = PurePosixPath(*folders, inside.name)
-        candidates = chain(
-            [first_choice] if first_choice else [],
-            [str(inside.with_suffix("")), str(inside)],
-            (f"{inside}~{i}" for i in count(2)),
-        )
         freed = None if given_up is None else given_up.casefold()
+        candidates = chain([first_choice] if first_choice else [], _names_for(PurePosixPath(inside)))
         return next(name for name in candidates if name.casefold() == freed or name not in self)
+
+
+def _names_for(inside: PurePosixPath) -> Iterator[str]:
+    """The names that a picture may have, the best first."""
+    if ".clp/" in str(inside).casefold():
+        folders = (f"{part}~" if part.casefold().endswith(".clp") else part for part in inside.parts[:-1])
+        inside = PurePosixPath(*folders, inside.name)
+    yield str(inside.with_suffix(""))
+    yield str(inside)
+    yield from (f"{inside}~{i}" for i in count(2))
+
+
+def growing(limit: int) -> Iterator[int]:
+    """How many to read at once, of what may not be wanted to its end: 1, 4, 16, and so on up to a limit."""
+    count = 1
+    while True:
+        yield count
+        count = min(4 * count, limit)
+
+
+class InTurn(Catalogue):
+    """A catalogue that is asked for pictures in the order in which they were added, or nearly.
+
+    Then the next one is the one that is asked for: entries are read one after the other, and nothing has to
+    be looked up. What is put into the catalogue meanwhile may go unseen.
+
+    Args:
+        behind: the catalogue.
+    """
+
+    def __init__(self, behind: Catalogue) -> None:
+        super().__init__(behind.folder)
+        self._behind, self._rest = behind, behind.after(None)
+        self._next = next(self._rest, None)
+
+    def named(self, name: str) -> Entry | None:
+        """The entry of a name."""
+        return self._behind.named(name)
+
+    def of_source(self, source: str) -> Entry | None:
+        """The entry of a picture, by its path as seen from the store."""
+        found = self._next
+        if found is None or found.source != source:
+            found = self._behind.of_source(source)
+            if found is None:
+                return None
+            self._rest = self._behind.after(found)
+        self._next = next(self._rest, None)
+        return found
+
+    def after(self, entry: Entry | None) -> Iterator[Entry]:
+        """The entries behind one, or all of them, in the order in which they were added."""
+        return self._behind.after(entry)

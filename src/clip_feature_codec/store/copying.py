@@ -49,12 +49,12 @@ def copy_store(
                 raise ConfigError(f"{out_dir}: found {kinds[packed]}, expected {kinds[not packed]}")
             if target.codec.tables_sha256 != store.codec.tables_sha256:
                 raise ConfigError(f"store {out_dir} has tables of its own: copy to a new folder")
-        entries, copied = store.entries, 0
+        entries, copied, is_first = store.entries, 0, not len(target)
         failures: list[tuple[str, str]] = []
         progress("copying", 0, len(entries))
         for start in range(0, len(entries), _STREAMS_AT_ONCE):
             block = list(entries[start : start + _STREAMS_AT_ONCE])
-            new = [entry for entry in block if not target.has_from(store, entry, entry.sha256)]
+            new = [e for e in block if is_first or not target.has_from(store, e, e.sha256)]
             whole = list(store.whole_streams(failures, new))
             failed = target.add_from(
                 store, [entry for entry, _ in whole], [stream.blob for _, stream in whole]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.errors import StoreError
@@ -69,7 +70,8 @@ class FeatureStore(WritableStore):
     def has_stream(self, entry: Entry) -> bool:
         """Whether an entry's file is there, of the right size."""
         try:
-            return self.stream_path(entry).stat().st_size == entry.bytes
+            # As text: to take a path apart takes longer than to look.
+            return os.stat(self.stream_place(entry)).st_size == entry.bytes  # noqa: PTH116
         except OSError:
             return False
 
@@ -105,7 +107,7 @@ class FeatureStore(WritableStore):
         blob = self.blob(entry)
         self._keep_manifest()
         with self._manifest.transaction():
-            name = self._manifest.free_name(PurePosixPath(inside), given_up=entry.name)
+            name = self._manifest.free_name(inside, given_up=entry.name)
             moved = replace(entry, name=name, source=self._manifest.source(img_dir / inside))
             write_atomic(self.stream_path(moved), blob)
             self._manifest.replace(entry, moved)

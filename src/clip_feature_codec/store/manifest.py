@@ -10,10 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import sqlite3
-import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -22,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_feature_codec.errors import StoreError
-from clip_feature_codec.files import atomic_path
-from clip_feature_codec.store.catalogue import Catalogue
+from clip_feature_codec.store.catalogue import Catalogue, growing
+from clip_feature_codec.store.table import PARTS, SELECT, Table
 
 IF_MOVED = "put it back, or run clip-codec encode --sync with the folder where it is now"
 """What to do about a picture that a store does not find where it was coded."""
@@ -32,8 +29,6 @@ HASH_BYTES = 16
 """Of a stream's SHA-256, as many bytes are kept: enough to tell streams apart and to see damage."""
 
 _ROWS_AT_ONCE = 1024
-_COUNTER = slice(24, 28)  # of a SQLite file: how often it was changed
-_BUSY = 60.0  # seconds to wait for another process's transaction, which takes milliseconds
 
 
 @dataclass(frozen=True)
@@ -68,33 +63,6 @@ class Entry:
 COLUMNS = tuple(item.name for item in fields(Entry) if item.name != "place")
 """What is kept of an entry, in every kind of store."""
 
-_SCHEMA = """
-    CREATE TABLE IF NOT EXISTS pictures (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        name TEXT NOT NULL,
-        source TEXT NOT NULL,
-        sha256 BLOB NOT NULL,
-        bytes INTEGER NOT NULL,
-        width INTEGER NOT NULL,
-        height INTEGER NOT NULL,
-        source_bytes INTEGER NOT NULL,
-        source_mtime_ns INTEGER NOT NULL,
-        semantic_bytes INTEGER,
-        layout_bytes INTEGER,
-        name_key INTEGER NOT NULL,
-        source_key INTEGER NOT NULL,
-        removed INTEGER NOT NULL DEFAULT 0,
-        stream BLOB
-    );
-    CREATE INDEX IF NOT EXISTS pictures_by_name ON pictures (name_key);
-    CREATE INDEX IF NOT EXISTS pictures_by_source ON pictures (source_key);
-"""
-SELECT = """
-    SELECT id, name, source, sha256, bytes, width, height, source_bytes, source_mtime_ns,
-        semantic_bytes, layout_bytes, stream
-    FROM pictures
-"""
-"""What `entry_of_row` takes."""
 _INSERT = """
     INSERT INTO pictures (
         name, source, sha256, bytes, width, height, source_bytes, source_mtime_ns,
@@ -110,14 +78,6 @@ _UPDATE = """
 _SUMS = """
     SELECT count(*), total(bytes), total(semantic_bytes), total(layout_bytes), total(semantic_bytes IS NULL)
     FROM pictures WHERE NOT removed
-"""
-_PARTS = """
-    CREATE TABLE IF NOT EXISTS parts (
-        part TEXT PRIMARY KEY,
-        state TEXT NOT NULL,
-        pictures INTEGER NOT NULL,
-        failures TEXT NOT NULL
-    ) WITHOUT ROWID
 """
 _ESCAPED = re.compile("[\ud800-\udfff]")
 _ESCAPE = re.compile("\0([0-9a-f]{4})")
@@ -161,8 +121,8 @@ class DonePart(NamedTuple):
     failures: list[tuple[str, str]]
 
 
-class Manifest(Catalogue):
-    """The table, on disk or, until something is written to it, in memory.
+class Manifest(Table, Catalogue):
+    """The table of pictures, on disk or, until something is written to it, in memory.
 
     Args:
         folder: the store's folder.
@@ -171,53 +131,12 @@ class Manifest(Catalogue):
     """
 
     def __init__(self, folder: Path, path: Path, entries: Sequence[Entry] = ()) -> None:
-        super().__init__(folder)
-        self.path = path
-        self._depth = 0
-        self._in_memory = not path.exists()
-        self._connect()
-        if self._in_memory:
-            self._write_schema()
+        Catalogue.__init__(self, folder)
+        Table.__init__(self, path)
+        if self.is_new:
             with self.transaction():
                 for entry in entries:
                     self.put(entry)
-
-    @property
-    def is_new(self) -> bool:
-        """Whether there is no file yet."""
-        return self._in_memory
-
-    def keep(self) -> None:
-        """Write what is in memory to the file, whole or not at all."""
-        if not self._in_memory:
-            return
-        with self._reported(), atomic_path(self.path) as temporary:
-            copy = sqlite3.connect(temporary)
-            self._connection.backup(copy)
-            copy.close()
-        self._in_memory = False
-        self._connect()
-
-    @contextmanager
-    def transaction(self, *, reading: bool = False) -> Iterator[None]:
-        """Make all changes of the block, or none of them; one within another belongs to that.
-
-        Args:
-            reading: nothing is changed, and what is read is of one moment.
-        """
-        self._depth += 1
-        try:
-            if self._depth == 1:
-                self._run("BEGIN" if reading else "BEGIN IMMEDIATE")
-            yield
-            if self._depth == 1:
-                self._commit()
-        except BaseException:
-            if self._depth == 1 and self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
-        finally:
-            self._depth -= 1
 
     def put(self, entry: Entry, stream: bytes | None = None) -> None:
         """Add an entry, or put it in the place of the one that has its name.
@@ -270,6 +189,17 @@ class Manifest(Catalogue):
         found = (entry_of_row(row) for row in rows)
         return next((entry for entry in found if entry.source == source), None)
 
+    def after(self, entry: Entry | None) -> Iterator[Entry]:
+        """The entries behind one, or all of them, in order; they are read some at a time."""
+        last = entry.place[1] if entry and entry.place else 0
+        sql = SELECT + "WHERE id > ? AND NOT removed ORDER BY id LIMIT ?"
+        for count in growing(_ROWS_AT_ONCE):
+            rows = self._run(sql, [last, count]).fetchall()
+            yield from map(entry_of_row, rows)
+            if len(rows) < count:
+                return
+            last = rows[-1][0]
+
     def below(self, above: str) -> list[Entry]:
         """The entries whose sources begin with a text."""
         sql = SELECT + "WHERE substr(source, 1, ?) = ? AND NOT removed ORDER BY id"
@@ -278,7 +208,7 @@ class Manifest(Catalogue):
 
     def part(self, key: str) -> DonePart | None:
         """What is kept of a part, by its place as seen from the store."""
-        self._run(_PARTS)
+        self._run(PARTS)
         sql = "SELECT state, pictures, failures FROM parts WHERE part = ?"
         row = self._run(sql, [to_text(key)]).fetchone()
         if row is None:
@@ -287,13 +217,13 @@ class Manifest(Catalogue):
 
     def keep_part(self, key: str, done: DonePart) -> None:
         """Keep that a part was encoded to its end."""
-        self._run(_PARTS)
+        self._run(PARTS)
         values = [to_text(key), done.state, done.pictures, json.dumps(done.failures)]
         self._run("INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?)", values)
 
     def forget_parts(self, archive: str) -> None:
         """Drop what is kept of an archive and its parts."""
-        self._run(_PARTS)
+        self._run(PARTS)
         text = to_text(archive)
         sql = "DELETE FROM parts WHERE part = ? OR substr(part, 1, ?) = ?"
         self._run(sql, [text, len(text) + 1, f"{text}#"])
@@ -310,16 +240,6 @@ class Manifest(Catalogue):
     def __len__(self) -> int:
         ((count,),) = self._run("SELECT count(*) FROM pictures WHERE NOT removed")
         return int(count)
-
-    def state(self) -> str:
-        """What differs after every change of the file; empty while all is in memory."""
-        if self._in_memory:
-            return ""
-        with self.transaction(reading=True), self._reported():
-            self._connection.execute("SELECT 1 FROM pictures LIMIT 1").fetchall()  # from here on, none writes
-            with self.path.open("rb") as file:
-                counter = file.read(_COUNTER.stop)[_COUNTER]
-            return f"{counter.hex()} {self.path.stat().st_size}"
 
     def hashes(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         """The ids of all entries, ascending, (n,), and the hash of each, (n, 16); zeros for what is none."""
@@ -366,41 +286,6 @@ class Manifest(Catalogue):
         folded = name.casefold()
         rows = self._run(SELECT + "WHERE name_key = ? AND NOT removed", [name_key(name)])
         return next((row for row in rows if from_text(row[1]).casefold() == folded), None)
-
-    def _run(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
-        try:
-            return self._connection.execute(sql, values)
-        except sqlite3.Error as error:
-            raise self._failure(error) from None
-
-    def _commit(self) -> None:
-        self._run("COMMIT")
-
-    def _write_schema(self) -> None:
-        with self._reported():
-            self._connection.executescript(_SCHEMA)
-
-    def _connect(self) -> None:
-        with self._reported():
-            place = ":memory:" if self._in_memory else f"{self.path.resolve().as_uri()}?mode=rw"
-            self._connection = sqlite3.connect(
-                place, timeout=_BUSY, isolation_level=None, check_same_thread=False, uri=True
-            )
-            weakref.finalize(self, self._connection.close)
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-            if not self._in_memory:
-                self._connection.execute(SELECT + "WHERE NOT removed LIMIT 0")
-
-    @contextmanager
-    def _reported(self) -> Iterator[None]:
-        """Say which file it is that SQLite finds something wrong with."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise self._failure(error) from None
-
-    def _failure(self, error: sqlite3.Error) -> StoreError:
-        return StoreError(f"{self.path}: cannot be used: {error}")
 
 
 class Entries(Sequence[Entry]):
@@ -507,7 +392,7 @@ def entry_of_row(row: Sequence[Any]) -> Entry:
     try:
         name = from_text(name)
         require_inside(name)
-        if not all(isinstance(value, int) for value in numbers[:5]):
+        if {*map(type, numbers[:5])} != {int}:
             raise TypeError(f"found {numbers[:5]}, expected whole numbers")
         values: list[Any] = [name, from_text(source), digest.hex(), *numbers, (-1, number)]
         return Entry(*values)

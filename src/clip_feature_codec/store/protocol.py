@@ -64,8 +64,12 @@ class Store(Protocol):
         """
 
     @abstractmethod
-    def stream_path(self, entry: Entry) -> Path:
+    def stream_place(self, entry: Entry) -> str:
         """Where an entry's stream lies: what it is called in messages and reports."""
+
+    def stream_path(self, entry: Entry) -> Path:
+        """The same as a path."""
+        return Path(self.stream_place(entry))
 
     @abstractmethod
     def source_place(self, entry: Entry) -> str:

@@ -164,7 +164,7 @@ class _Work:
     ) -> None:
         """Count a block as done."""
         for entry, blob in zip(block, blobs, strict=True):
-            if str(store.stream_path(entry)) not in failed:
+            if store.stream_place(entry) not in failed:
                 self.result.streams += 1
                 self.result.bytes_before += entry.bytes
                 self.result.bytes_after += len(blob)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.codec.layers import Layers
 from clip_feature_codec.codec.rate import DEFAULT_RATE, Rate
-from clip_feature_codec.places import is_url, split_archive
-from clip_feature_codec.store.catalogue import Catalogue
+from clip_feature_codec.places import is_url, place_in, split_archive
+from clip_feature_codec.store.catalogue import Catalogue, InTurn
 from clip_feature_codec.store.manifest import DonePart, Entry, Manifest, stream_hash
 from clip_feature_codec.store.protocol import Store
 
@@ -114,13 +115,15 @@ class WritableStore(Store):
         """The entry of a name, if there is one."""
         return self._catalogue.named(name)
 
-    def stream_path(self, entry: Entry) -> Path:
+    def stream_place(self, entry: Entry) -> str:
         """Where an entry's stream lies, or would lie if the store were unpacked."""
-        return self.folder / f"{entry.name}.clp"
+        return place_in(str(self.folder), f"{entry.name}.clp")
 
     def source_place(self, entry: Entry) -> str:
         """Where an entry's picture was when it was coded: a path, a URL, or in an archive (see `places`)."""
-        return entry.source if is_url(entry.source) else str(self.folder / entry.source)
+        if is_url(entry.source) or os.path.isabs(entry.source):  # noqa: PTH117 (asked of each picture)
+            return entry.source
+        return place_in(str(self.folder), entry.source)
 
     def entry_of(self, place: Path | str) -> Entry | None:
         """The entry of the picture at a place, if it is known."""
@@ -128,7 +131,15 @@ class WritableStore(Store):
 
     def has(self, place: Path | str, size: int, mtime_ns: int) -> bool:
         """Whether the picture at a place is in the store, of this size and time, and its stream is there."""
-        entry = self.entry_of(place)
+        return self._has(self._catalogue, place, size, mtime_ns)
+
+    def has_each(self, pictures: Iterable[tuple[str, int, int]]) -> Iterator[bool]:
+        """The same of many, while none is added: quick where they come in the order of the entries."""
+        in_turn = InTurn(self._catalogue)
+        return (self._has(in_turn, *picture) for picture in pictures)
+
+    def _has(self, catalogue: Catalogue, place: Path | str, size: int, mtime_ns: int) -> bool:
+        entry = catalogue.of_picture(place)
         if entry is None or (entry.source_bytes, entry.source_mtime_ns) != (size, mtime_ns):
             return False
         return self.has_stream(entry)
@@ -219,7 +230,7 @@ class WritableStore(Store):
         source = self._catalogue.source(place)
         known = self._catalogue.of_source(source)
         entry = Entry(
-            name=known.name if known else self._catalogue.free_name(PurePosixPath(picture.inside)),
+            name=known.name if known else self._catalogue.free_name(picture.inside),
             source=source,
             sha256="",
             bytes=0,
@@ -234,15 +245,16 @@ class WritableStore(Store):
         """A stream of another store as one of this; a known picture keeps its name."""
         source = self._catalogue.source(other.source_place(entry))
         known = self._catalogue.of_source(source)
-        inside = PurePosixPath(entry.name + PurePosixPath(source).suffix)
+        inside = entry.name + PurePosixPath(source).suffix
         name = known.name if known else self._catalogue.free_name(inside, first_choice=entry.name)
-        moved = replace(entry, name=name, source=source, place=None)
-        return NewStream(str(other.stream_path(entry)), known, self._with_stream(moved, blob), blob)
+        moved = self._with_stream(entry, blob, name=name, source=source, place=None)
+        return NewStream(other.stream_place(entry), known, moved, blob)
 
-    def _with_stream(self, entry: Entry, blob: bytes) -> Entry:
+    def _with_stream(self, entry: Entry, blob: bytes, **changes: Any) -> Entry:
         stream = self.codec.parse(blob)
         return replace(
             entry,
+            **changes,
             sha256=stream_hash(blob),
             bytes=len(blob),
             semantic_bytes=len(stream.semantic or b""),

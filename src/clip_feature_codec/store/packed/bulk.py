@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,12 +70,13 @@ class BulkStore(PackedStore):
             self._let_wait()
         return []
 
-    def _waiting(self) -> list[tuple[Entry, bytes]]:
+    def _waiting(self) -> Iterator[tuple[Entry, bytes]]:
         """What waits in the journal since an earlier run, and what waits here, which takes its places."""
         for new in self._new_ones.streams.values():
             if new.known is not None:
                 self._let_go(new.known)
-        return super()._waiting() + [(new.entry, new.blob) for new in self._new_ones.streams.values()]
+        yield from super()._waiting()
+        yield from ((new.entry, new.blob) for new in self._new_ones.streams.values())
 
     def _write_shard(self, path: Path, table: pyarrow.Table, codec_id: str) -> None:
         self._writer(path, table, codec_id)
@@ -120,3 +121,7 @@ class _NewOnes(Catalogue):
     def of_source(self, source: str) -> Entry | None:
         """The entry of a picture, by its path as seen from the store."""
         return self._by_source.get(source) or self._behind.of_source(source)
+
+    def after(self, entry: Entry | None) -> Iterator[Entry]:
+        """The entries behind one, or all of them, in order; not those that wait."""
+        return self._behind.after(entry)

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from clip_feature_codec.names import PACKED_FILE, SHARDS, SHARDS_FOLDER
-from clip_feature_codec.store.manifest import SELECT, Entry, Manifest, entry_of_row
+from clip_feature_codec.store.manifest import Entry, Manifest, entry_of_row
+from clip_feature_codec.store.table import SELECT
 
 _TABLES = """
     CREATE TABLE IF NOT EXISTS shards (name TEXT PRIMARY KEY);
@@ -55,9 +56,9 @@ class Journal(Manifest):
         found = self._run("SELECT stream FROM pictures WHERE id = ?", [row]).fetchone()
         return None if found is None else found[0]
 
-    def waiting(self) -> list[tuple[Entry, bytes]]:
+    def waiting(self) -> Iterator[tuple[Entry, bytes]]:
         """All entries that are not sealed, with their streams."""
-        return [(entry_of_row(row), row[-1]) for row in self._run(SELECT + "WHERE NOT removed ORDER BY id")]
+        return ((entry_of_row(row), row[-1]) for row in self._run(SELECT + "WHERE NOT removed ORDER BY id"))
 
     def span(self) -> int:
         """How many entries wait at most, those taken out again included: told without counting them."""

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.store.catalogue import Catalogue
-from clip_feature_codec.store.manifest import Entry, from_text
+from clip_feature_codec.store.catalogue import Catalogue, growing
+from clip_feature_codec.store.manifest import Entry, to_text
 from clip_feature_codec.store.packed.journal import Journal
-from clip_feature_codec.store.packed.shards import Shard
+from clip_feature_codec.store.packed.shards import GROUP_ROWS, Shard
+
+if TYPE_CHECKING:
+    import pyarrow
+
+_FACTOR = 0x9E3779B97F4A7C15  # odd, and of no pattern: that of the golden ratio
+_TEXTS_AT_ONCE = 1 << 13
 
 
 class Names(Catalogue):
@@ -45,6 +53,23 @@ class Names(Catalogue):
         waiting = self._journal.of_source(source)
         return waiting or self._find("source", source, lambda entry: entry.source == source)
 
+    def after(self, entry: Entry | None) -> Iterator[Entry]:
+        """The entries behind one, or all of them, in order; they are read some at a time."""
+        number, row = entry.place if entry and entry.place else (None, -1)
+        if number == -1:
+            yield from self._journal.after(entry)
+            return
+        shards, sizes = list(self._shards), growing(GROUP_ROWS)
+        while number is not None and shards and shards[0].number != number:
+            del shards[0]
+        for shard in shards:
+            start, row = row + 1, -1
+            while start < shard.rows:
+                end = min(start + next(sizes), shard.rows)
+                yield from shard.entries(row for row in range(start, end) if row not in shard.dropped)
+                start = end
+        yield from self._journal.after(None)
+
     def _find(self, column: str, text: str, fits: Callable[[Entry], bool]) -> Entry | None:
         if column not in self._keys:
             self._keys[column] = _followed([], self._shards, column)
@@ -63,17 +88,14 @@ class _Keys:
     """
 
     def __init__(
-        self, shards: list[Shard], keys: NDArray[np.int64], which: NDArray[np.int32], rows: NDArray[np.int32]
+        self, shards: list[Shard], keys: NDArray[np.uint64], which: NDArray[np.int32], rows: NDArray[np.int32]
     ) -> None:
         self.shards, self._keys, self._which, self._rows = shards, keys, which, rows
 
     @classmethod
     def of(cls, shard: Shard, column: str) -> _Keys:
         """Those of one shard."""
-        texts: Iterable[str] = map(from_text, shard.column(column))
-        if column == "name":
-            texts = map(str.casefold, texts)
-        keys: NDArray[np.int64] = np.fromiter(map(hash, texts), np.int64, shard.rows)
+        keys = _hashes(_folded(shard.texts(column)) if column == "name" else shard.texts(column))
         rows = np.argsort(keys, kind="stable").astype(np.int32)
         return cls([shard], keys[rows], np.zeros(len(rows), np.int32), rows)
 
@@ -98,7 +120,7 @@ class _Keys:
 
     def places(self, text: str) -> Iterator[tuple[Shard, int]]:
         """The shards and rows that may have a text."""
-        key = hash(text)
+        key = _hash(text)
         at = int(np.searchsorted(self._keys, key))
         while at < len(self._keys) and self._keys[at] == key:
             yield self.shards[self._which[at]], int(self._rows[at])
@@ -120,3 +142,47 @@ def _followed(known: list[_Keys], shards: Sequence[Shard], column: str) -> list[
             last = found.pop()
             found.append(found.pop().joined(last))
     return found
+
+
+def _folded(texts: pyarrow.Array) -> pyarrow.Array:
+    """Texts as they are compared without case."""
+    from pyarrow import array, compute
+
+    if compute.all(compute.string_is_ascii(texts)).as_py():
+        return compute.ascii_lower(texts)
+    return array([text.casefold() for text in texts.to_pylist()], texts.type)
+
+
+def _hashes(texts: pyarrow.Array) -> NDArray[np.uint64]:
+    """What texts are found by, (n,): polynomials of their UTF-8 bytes, modulo 2**64.
+
+    Args:
+        texts: as `to_text` gives them, of Arrow's type ``large_string``.
+    """
+    found = [np.zeros(0, np.uint64)]
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        some = texts.slice(start, _TEXTS_AT_ONCE)
+        _, offsets, content = some.buffers()
+        ends = np.frombuffer(offsets, np.int64)[some.offset : some.offset + len(some) + 1]
+        letters = np.frombuffer(content or b"", np.uint8)[ends[0] : ends[-1]].astype(np.uint64)
+        starts, lengths = ends[:-1] - ends[0], np.diff(ends)
+        letters *= _powers(int(lengths.max()))[np.arange(len(letters)) - np.repeat(starts, lengths)]
+        sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(letters)])
+        found.append(sums[ends[1:] - ends[0]] - sums[starts])
+    return np.concatenate(found)
+
+
+def _hash(text: str) -> np.uint64:
+    """The same of one text."""
+    letters = np.frombuffer(to_text(text).encode(), np.uint8)
+    return np.uint64((letters * _powers(len(letters))).sum(dtype=np.uint64))
+
+
+@lru_cache(8)
+def _grown_powers(count: int) -> NDArray[np.uint64]:
+    return np.multiply.accumulate(np.full(count, _FACTOR, np.uint64))
+
+
+def _powers(count: int) -> NDArray[np.uint64]:
+    """The first powers of `_FACTOR`, modulo 2**64, (count,)."""
+    return _grown_powers(1 << max(8, (count - 1).bit_length()))[:count]

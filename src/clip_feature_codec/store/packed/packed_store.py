@@ -12,7 +12,7 @@ import errno
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clip_feature_codec.codec.feature_codec import FeatureCodec
@@ -136,7 +136,7 @@ class PackedStore(WritableStore):
         """
         blob = self.blob(entry)
         with self._changing():
-            name = self._names.free_name(PurePosixPath(inside), given_up=entry.name)
+            name = self._names.free_name(inside, given_up=entry.name)
             source = self._names.source(img_dir / inside)
             self._let_go(entry)
             self._journal.append(replace(entry, name=name, source=source), blob)
@@ -206,7 +206,7 @@ class PackedStore(WritableStore):
             self._write_shard(path, table.slice(start, SHARD_ROWS), self.codec.codec_id.hex())
         return names
 
-    def _waiting(self) -> list[tuple[Entry, bytes]]:
+    def _waiting(self) -> Iterator[tuple[Entry, bytes]]:
         """What is to be sealed, in order; asked for in the transaction that seals it."""
         return self._journal.waiting()
 
