@@ -19,28 +19,52 @@ Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 Flags: TypeAlias = NDArray[np.bool_]
 
+ANY_LENGTH = 1 << 40  # bytes that no payload has
 SPACING = 16  # steps between forecasts, an octave
 _LEAST_RATE, _GREATEST_RATE = 0.01, 0.12  # shares by which a step changes what a row comes to
 _LEAST_DOUBTS = 2.0, 1.2  # steps by which a forecast may be wrong at least, before and after it is corrected
 _LESS_DOUBT = 0.3  # of a corrected one
+_AIMED = 4  # codings that are aimed by those before them
+_MORE_LEFT = (1,) * _AIMED + (2,) * 12  # windows that may be left over after so many codings
+_NARROW = 0.04  # steps between what does and what fails that are not looked into
+_FACTORS = 0.6, 2.0  # of lambda, at most
 
 
 class Coded(NamedTuple):
-    """Payloads of n rows, and their errors, float64 (n,): what they leave to be wished for."""
+    """What n rows are coded as.
+
+    Attributes:
+        payloads: those that were asked for.
+        lengths: float64 (n,), bytes of the payloads, about, where they were not asked for.
+        errors: float64 (n,), what they leave to be wished for.
+    """
 
     payloads: list[bytes]
+    lengths: Floats
     errors: Floats
 
-    @property
-    def lengths(self) -> Floats:
-        """Bytes of the payloads, (n,)."""
-        return np.array([len(payload) for payload in self.payloads], np.float64)
 
-
-Coding: TypeAlias = Callable[[Ints, Ints, Ints], Coded]
-"""Codes rows (n,) of a block at steps (n,) and lambdas (n,)."""
+Coding: TypeAlias = Callable[[Ints, Ints, Ints, Ints], Coded]
+"""Codes rows (n,) of a block at steps (n,) and lambdas (n,); payloads are asked for that have at most so many bytes,
+(n,)."""
 Forecast: TypeAlias = Callable[[Ints, Ints], Floats]
 """What rows (n,) of a block come to at steps (n,) and the usual lambda, about: bytes or errors, (n,)."""
+
+
+class Course(NamedTuple):
+    """How rows come to their limits, about.
+
+    Attributes:
+        crossings: float64 (N,), at which steps.
+        rates: float64 (N,), by which share a step changes what they come to.
+        powers: float64 (N,), of lambda, to which what they come to falls or rises.
+        lucks: float64 (N,), steps by which a row comes to more or less than it should.
+    """
+
+    crossings: Floats
+    rates: Floats
+    powers: Floats
+    lucks: Floats
 
 
 class Weights(NamedTuple):
@@ -97,7 +121,7 @@ class Search:
         self._toward = 1 if by_length else -1  # where steps come to less
         count = len(limits)
         self.best: list[bytes | None] = [None] * count
-        self._costs = np.full(count, np.inf)
+        self._costs, self._reached = np.full(count, np.inf), np.zeros(count)
         self.steps, self.rates = np.zeros(count, np.int64), np.full(count, _LEAST_RATE)
         # What rows come to at those steps, and one before, NaN where that is not known
         self._measures, self._before = np.full((2, count), np.nan)
@@ -188,6 +212,34 @@ class Search:
             self._measures[rows] = measures
             self.steps[rows] -= self._toward
 
+    def approach(self, course: Course, windows: Floats) -> None:
+        """Find what comes close to its limit, in a few codings of each row.
+
+        Between steps, lambda makes up for what is missing. But a row comes to more or less than its step and lambda
+        are worth, by luck, which is another one at each: so each coding is a sample, by turns at the two steps next to
+        where the row is wanted. The more were made, the more may be left over.
+
+        Args:
+            course: of the rows.
+            windows: (N,), the share of a limit that may be left over.
+        """
+        rows, trail = np.arange(len(windows)), _Trail(course, self._toward)
+        finest, end = (0, self._last)[:: self._toward]
+        for tries, more in enumerate(_MORE_LEFT):
+            limits, window = self.limits[rows], windows[rows] * more
+            places = trail.aimed(rows, window / 2) if tries < _AIMED else trail.halved(rows, tries - _AIMED)
+            places = np.clip(places, 0, self._last)
+            nearest = np.rint(places)
+            beside = np.clip(nearest + np.where(nearest > places, -1, 1), 0, self._last)
+            steps = (beside if tries % 2 else nearest).astype(np.int64)
+            lambdas = self._usual * trail.factors(rows, places - steps)
+            measures, _ = self._tried(rows, steps, np.rint(lambdas).astype(np.int64))
+            trail.passed(rows, places, _logarithms(measures, limits))
+            settled = (steps == np.where(measures > limits, end, finest)) | (trail.gaps(rows) < _NARROW)
+            rows = rows[(self._reached[rows] < limits * (1 - window)) & ~settled]
+            if not rows.size:
+                break
+
     def _codable(self, steps: Ints) -> Flags:
         """Which of steps (n,) there are."""
         return (steps >= 0) & (steps <= self._last)
@@ -239,12 +291,16 @@ class Search:
 
     def _tried(self, rows: Ints, steps: Ints, weights: Ints) -> tuple[Floats, Flags]:
         """Code rows; what they come to, and which are better than what there was: they are kept."""
-        coded = self._coding(rows, steps, weights)
-        lengths = coded.lengths
-        measures, costs = (lengths, coded.errors) if self._by_length else (coded.errors, lengths)
+        most = np.minimum(self.limits[rows] if self._by_length else self._costs[rows], ANY_LENGTH)
+        coded = self._coding(rows, steps, weights, most.astype(np.int64))
+        measures, costs = coded.lengths, coded.errors
+        if not self._by_length:
+            measures, costs = costs, measures
         within, before = measures <= self.limits[rows], self._costs[rows]
-        for at in np.flatnonzero(within & (costs <= before)):
-            self.best[rows[at]], self._costs[rows[at]] = coded.payloads[at], costs[at]
+        kept = np.flatnonzero(within & (costs <= before))
+        self._costs[rows[kept]], self._reached[rows[kept]] = costs[kept], measures[kept]
+        for row, at in zip(rows[kept].tolist(), kept.tolist(), strict=True):
+            self.best[row] = coded.payloads[at]
         return measures, within & (costs < before)
 
     def left(self) -> Floats:
@@ -256,6 +312,50 @@ class Search:
     def found(self, otherwise: bytes) -> list[bytes]:
         """The payloads; ``otherwise`` where there is none."""
         return [otherwise if payload is None else payload for payload in self.best]
+
+
+class _Trail:
+    """Where N rows have been: places along the steps, that are whole numbers at the usual lambda."""
+
+    def __init__(self, course: Course, toward: int) -> None:
+        self._course, self._toward = course, toward
+        self._crossings = course.crossings.copy()
+        self._sums, self._trusts = np.zeros((2, len(course.crossings)))
+        self._does, self._fails = np.full((2, len(course.crossings)), np.nan)  # the last places that did and failed
+
+    def aimed(self, rows: Ints, spare: Floats) -> Floats:
+        """Where rows (n,) are thought to come to so much less than their limits, (n,)."""
+        aimed: Floats = self._crossings[rows] + self._toward * spare / self._course.rates[rows]
+        return aimed
+
+    def halved(self, rows: Ints, doublings: int) -> Floats:
+        """In the middle of what does and what fails; or on from there, by strides that double."""
+        does, fails, stride = self._does[rows], self._fails[rows], self._toward * (1 << doublings)
+        middles = np.where(np.isnan(fails), does - stride, (does + fails) / 2)
+        return np.where(np.isnan(does), fails + stride, middles)
+
+    def factors(self, rows: Ints, missing: Floats) -> Floats:
+        """By what lambda makes up for so many steps."""
+        factors: Floats = np.exp(missing * self._course.rates[rows] / self._course.powers[rows])
+        return np.clip(factors, *_FACTORS)
+
+    def passed(self, rows: Ints, places: Floats, missed: Floats) -> None:
+        """Learn by what logarithms rows came to more than their limits at places.
+
+        Where limits are met is averaged; but a miss that is more than luck says that it was looked for elsewhere.
+        """
+        self._does[rows] = np.where(missed > 0, self._does[rows], places)
+        self._fails[rows] = np.where(missed > 0, places, self._fails[rows])
+        beyond = self._toward * missed / self._course.rates[rows]
+        trust = 1 / (1 + np.square(beyond / (4 * self._course.lucks[rows])))
+        self._sums[rows] = trust * (self._sums[rows] + places + beyond)
+        self._trusts[rows] = trust * (self._trusts[rows] + 1)
+        self._crossings[rows] = self._sums[rows] / self._trusts[rows]
+
+    def gaps(self, rows: Ints) -> Floats:
+        """How far what does is from what fails, NaN where one of them is not known."""
+        gaps: Floats = np.abs(self._does[rows] - self._fails[rows])
+        return gaps
 
 
 def _logarithms(numerators: Floats, denominators: Floats) -> Floats:

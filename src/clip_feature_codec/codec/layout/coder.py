@@ -125,7 +125,8 @@ class LayoutCoder:
         rows, given = self._checked(layouts, steps)
         if len(given) and not 0 <= given.min() <= given.max() <= MAX_STEP:
             raise ConfigError(f"layout step: found {given.min()} to {given.max()}, expected 0 to {MAX_STEP}")
-        payloads = self._coding(rows)(np.arange(len(rows)), given, np.full(len(rows), _WEIGHT)).payloads
+        every = np.full((2, len(rows)), [[_WEIGHT], [MAX_BYTES]])
+        payloads = self._coding(rows)(np.arange(len(rows)), given, *every).payloads
         long = np.array([row for row, payload in enumerate(payloads) if len(payload) > MAX_BYTES], np.int64)
         if long.size:
             shorter = self._within(rows[long], np.full(long.size, MAX_BYTES), given[long] - 1, ())
@@ -170,7 +171,7 @@ class LayoutCoder:
     def _coding(self, rows: Ints) -> Coding:
         """What codes some of rows (N, L); errors are squared ones."""
 
-        def coded(some: Ints, steps: Ints, weights: Ints) -> Coded:
+        def coded(some: Ints, steps: Ints, weights: Ints, most: Ints) -> Coded:
             from clip_feature_codec.codec.layout import payloads, trellis
 
             order = np.argsort(steps, kind="stable")
@@ -181,7 +182,8 @@ class LayoutCoder:
                 bytes([step]) + streams[place]
                 for step, place in zip(steps.tolist(), places.tolist(), strict=True)
             ]
-            return Coded(found, errors[places].astype(np.float64))
+            lengths = np.array([len(payload) for payload in found], np.float64)
+            return Coded(found, lengths, errors[places].astype(np.float64))
 
         return coded
 
