@@ -321,7 +321,9 @@ class _Trail:
         self._course, self._toward = course, toward
         self._crossings = course.crossings.copy()
         self._sums, self._trusts = np.zeros((2, len(course.crossings)))
-        self._does, self._fails = np.full((2, len(course.crossings)), np.nan)  # the last places that did and failed
+        self._does, self._fails = np.full(
+            (2, len(course.crossings)), np.nan
+        )  # the last places that did and failed
 
     def aimed(self, rows: Ints, spare: Floats) -> Floats:
         """Where rows (n,) are thought to come to so much less than their limits, (n,)."""
