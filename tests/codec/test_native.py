@@ -210,7 +210,8 @@ def test_addresses_are_those_that_layouts_are_coded_with():
         work = layout_trellis.workspace(len(row))
         layout_trellis.quantise(targets, 66, 1250, tables, geometry(), machine, work, symbols, quantisers)
         step, whole = np.array([66]), (row - tables.mean).astype(np.int64)
-        given = layout_payloads.Layouts(whole[None], step, np.array([step_size(66)]))
+        ends = np.full((1, 3), len(row))
+        given = layout_payloads.Layouts(whole[None], step, np.array([step_size(66)]), ends)
         (stream,), _ = layout_payloads.code(given, np.array([1250]), tables, geometry(), machine)
         places, features = layout_payloads.addresses(symbols, 66, tables, geometry(), machine)
         coefficient, start, quantiser, shift, at_row = places.T

@@ -174,7 +174,8 @@ class LayoutCoder:
             from clip_feature_codec.codec.layout import payloads, trellis
 
             order = np.argsort(steps, kind="stable")
-            layouts = payloads.Layouts(rows[some[order]], steps[order], _step_sizes(steps[order]))
+            ends = np.full((len(some), CHANNELS), rows.shape[1])
+            layouts = payloads.Layouts(rows[some[order]], steps[order], _step_sizes(steps[order]), ends)
             streams, errors = payloads.code(layouts, weights[order], self.tables, geometry(), trellis.MACHINE)
             places = np.argsort(order)
             found = [
@@ -191,7 +192,8 @@ class LayoutCoder:
         def foretold(some: Ints, steps: Ints) -> Floats:
             from clip_feature_codec.codec.layout import payloads
 
-            layouts = payloads.Layouts(rows[some], steps, _step_sizes(steps))
+            ends = np.full((len(some), CHANNELS), rows.shape[1])
+            layouts = payloads.Layouts(rows[some], steps, _step_sizes(steps), ends)
             bits = payloads.foretell(layouts, _WEIGHT, self.tables, geometry())
             forecasts: Floats = bits.astype(np.float64) * (_MORE_BYTES / 2048) + 1
             return forecasts

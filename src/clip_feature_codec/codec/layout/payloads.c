@@ -4,24 +4,22 @@
 
 #define STEP_BITS 13 /* the sizes of steps are in 2^-13 of 1/64 */
 
-/* What readers keep track of: scores of this channel and of those before it, by coefficient; the state of the machine;
-   the diagonal; and the running means. */
+/* What readers keep track of: scores, by coefficient; the diagonal; the state of the machine; and the running means. */
 struct walk {
-    int32_t *scores, *before, diagonal;
-    int64_t state;
+    int32_t *scores, diagonal, state;
     struct running running;
 };
 
 /* int32s of memory that a walk takes. */
 EXPORT int64_t layout_walk_size(int64_t size)
 {
-    return 2 * size + 2;
+    return size + 1;
 }
 
 static struct walk begin_walk(int64_t size, int32_t *memory)
 {
-    memset(memory, 0, (size_t)(2 * size + 2) * sizeof *memory);
-    return (struct walk){.scores = memory, .before = memory + size + 1, .diagonal = NOWHERE};
+    memset(memory, 0, (size_t)(size + 1) * sizeof *memory);
+    return (struct walk){.scores = memory, .diagonal = NOWHERE};
 }
 
 /* Go on to coefficient i. On a new diagonal the one at hand goes into the means; in a new channel they begin
@@ -32,12 +30,10 @@ INLINED void turn(struct walk *walk, int64_t i, const struct geometry *geometry)
     walk->diagonal = diagonal_of(i, geometry);
     if (last == walk->diagonal || last == NOWHERE)
         return;
-    if (last >> DIAGONAL_BITS != walk->diagonal >> DIAGONAL_BITS) {
+    if (last >> DIAGONAL_BITS != walk->diagonal >> DIAGONAL_BITS)
         walk->running = (struct running){0};
-        memcpy(walk->before, walk->scores, (size_t)(geometry->size + 1) * sizeof *walk->scores);
-    } else {
+    else
         fold(&walk->running);
-    }
 }
 
 /* Leave the score of coefficient i to those behind it, and move the machine on. */
@@ -63,7 +59,7 @@ EXPORT bool layout_read(const uint8_t *data, int64_t end, int64_t step, const st
         if (start < LOWEST)
             continue;
         turn(&walk, i, geometry);
-        look(i, geometry, walk.scores, walk.before, 1, walk.running.recent_mean, walk.running.all_mean, features);
+        look(i, geometry, walk.scores, 1, walk.running.recent_mean, walk.running.all_mean, features);
         struct address at = address_in(i, start, tables, geometry, features);
         int quantiser = machine->quantisers[walk.state];
         int64_t symbol =
@@ -89,7 +85,7 @@ EXPORT int64_t layout_addresses(const int64_t *symbols, int64_t step, const stru
         if (start < LOWEST)
             continue;
         turn(&walk, i, geometry);
-        look(i, geometry, walk.scores, walk.before, 1, walk.running.recent_mean, walk.running.all_mean, known);
+        look(i, geometry, walk.scores, 1, walk.running.recent_mean, walk.running.all_mean, known);
         struct address at = address_in(i, start, tables, geometry, known);
         int quantiser = machine->quantisers[walk.state];
         int64_t place[5] = {i, start, quantiser, at.shift, at.row};
@@ -104,7 +100,7 @@ EXPORT int64_t layout_addresses(const int64_t *symbols, int64_t step, const stru
 
 /* What those keep track of that write or foretell layouts side by side: as `walk`, without a machine. */
 struct walks {
-    int32_t (*scores)[LANES], (*before)[LANES];
+    int32_t (*scores)[LANES];
     struct running running[LANES];
     int32_t diagonals[LANES], recent_means[LANES], all_means[LANES], sums[LANES];
     int64_t informations[LANES];
@@ -121,8 +117,7 @@ static struct walks *begin_walks(const struct layouts *layouts)
     int64_t size = layouts->geometry->size;
     memset(walks, 0, sizeof *walks);
     walks->scores = lines_in((int64_t *)(walks + 1));
-    walks->before = walks->scores + size + 1;
-    memset(walks->scores, 0, (size_t)(2 * size + 2) * sizeof *walks->scores);
+    memset(walks->scores, 0, (size_t)(size + 1) * sizeof *walks->scores);
     for (int lane = 0; lane < LANES; lane++)
         walks->diagonals[lane] = NOWHERE;
     return walks;
@@ -152,18 +147,14 @@ static void turn_lane(struct walks *walks, int32_t diagonal, int lane)
 INLINED bool go_on(struct walks *walks, int64_t i, const struct layouts *layouts, struct places *restrict places,
                    const int wide)
 {
-    int32_t diagonal = diagonal_of(i, layouts->geometry), turning = 0, beginning = 0, begins[LANES];
+    int32_t diagonal = diagonal_of(i, layouts->geometry), turning = 0;
     if (start_of(i, layouts->finest, layouts->tables) < LOWEST)
         return false;
     EACH_LANE(lane) {
         places->starts[lane] = start_of(i, layouts->steps[lane], layouts->tables);
         places->inside[lane] = -(places->starts[lane] >= LOWEST);
         turning |= places->inside[lane] & (walks->diagonals[lane] ^ diagonal);
-        begins[lane] = places->inside[lane] & -(walks->diagonals[lane] >> DIAGONAL_BITS != diagonal >> DIAGONAL_BITS);
-        beginning |= begins[lane];
     }
-    if (beginning)
-        keep_scores(begins, walks->scores, walks->before, layouts->geometry->size, wide);
     for (int lane = 0; turning && lane < wide; lane++)
         if (places->inside[lane] && walks->diagonals[lane] != diagonal) {
             turn_lane(walks, diagonal, lane);
@@ -171,8 +162,8 @@ INLINED bool go_on(struct walks *walks, int64_t i, const struct layouts *layouts
         }
     EACH_LANE(lane) {
         int32_t features[FEATURES];
-        look(i, layouts->geometry, *walks->scores + lane, *walks->before + lane, LANES, walks->recent_means[lane],
-             walks->all_means[lane], features);
+        look(i, layouts->geometry, *walks->scores + lane, LANES, walks->recent_means[lane], walks->all_means[lane],
+             features);
         struct address at = address_in(i, places->starts[lane], layouts->tables, layouts->geometry, features);
         places->rows[lane] = at.row;
         places->shifts[lane] = at.shift;
@@ -280,9 +271,10 @@ EXPORT int64_t layout_code_size(int64_t size)
     return layouts_size(size) + LINE / 8 + (int64_t)(sizeof(struct walks) / sizeof(int64_t));
 }
 
-/* Layouts, some of which are coded: `rows` (count, L), and their steps, as bytes and in 2^-STEP_BITS. */
+/* Layouts, some of which are coded: `rows` (count, L); their steps, as bytes and in 2^-STEP_BITS; and from which
+   coefficients of each channel on nothing but 0 is looked for, `ends` (count, CHANNELS). */
 struct given {
-    const int64_t *rows, *steps, *step_sizes;
+    const int64_t *rows, *steps, *step_sizes, *ends;
 };
 
 EXPORT void layout_code(const struct given *given, int64_t count, const int64_t *weights,
@@ -295,7 +287,7 @@ EXPORT void layout_code(const struct given *given, int64_t count, const int64_t 
         int64_t end = least(first + LANES, count);
         struct layouts layouts = layouts_in(memory, tables, geometry);
         for (int64_t k = first; k < end; k++) {
-            add_layout(&layouts, (int)(k - first), given->steps[k], weights[k]);
+            add_layout(&layouts, (int)(k - first), given->steps[k], weights[k], given->ends + CHANNELS * k);
             fill_targets(given->rows + k * size, given->step_sizes[k], (int)(k - first), &layouts);
         }
         search_layouts(&layouts, (int)(end - first), machine);
@@ -361,7 +353,7 @@ EXPORT void layout_foretell(const struct given *given, int64_t count, int64_t we
         int64_t end = least(first + LANES, count), found[LANES];
         struct layouts layouts = layouts_in(memory, tables, geometry);
         for (int64_t k = first; k < end; k++) {
-            add_layout(&layouts, (int)(k - first), given->steps[k], weight);
+            add_layout(&layouts, (int)(k - first), given->steps[k], weight, given->ends + CHANNELS * k);
             fill_targets(given->rows + k * geometry->size, given->step_sizes[k], (int)(k - first), &layouts);
         }
         if (end - first == 1)

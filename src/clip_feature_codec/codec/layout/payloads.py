@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from clip_feature_codec.codec.entropy.machine import Machine
 from clip_feature_codec.codec.entropy.quantisers import ROOM
-from clip_feature_codec.codec.layout.tables import FEATURES, Geometry, LayoutTables
+from clip_feature_codec.codec.layout.tables import CHANNELS, FEATURES, Geometry, LayoutTables
 from clip_feature_codec.codec.layout.trellis import STATES
 from clip_feature_codec.codec.native import Bytes, Ints, address, loops, place, record
 
@@ -55,11 +55,13 @@ class Layouts(NamedTuple):
             side by side.
         steps: int64 (N,), step bytes.
         sizes: int64 (N,), the steps in 2^-13 of 1/64.
+        ends: int64 (N, 3), from which coefficients of each channel on nothing but 0 is looked for.
     """
 
     rows: Ints
     steps: Ints
     sizes: Ints
+    ends: Ints
 
     def record(self) -> Any:
         """``struct given`` of payloads.c."""
@@ -68,6 +70,7 @@ class Layouts(NamedTuple):
             address(self.rows, np.int64, count, size),
             address(self.steps, np.int64, count),
             address(self.sizes, np.int64, count),
+            address(self.ends, np.int64, count, CHANNELS),
         )
 
 
