@@ -23,6 +23,10 @@ SPACING = 16  # steps between forecasts, an octave
 _LEAST_RATE, _GREATEST_RATE = 0.01, 0.12  # shares by which a step changes what a row comes to
 _LEAST_DOUBTS = 2.0, 1.2  # steps by which a forecast may be wrong at least, before and after it is corrected
 _LESS_DOUBT = 0.3  # of a corrected one
+# How many steps coarser than where its limit is met a row is coded at each try, and bytes that may be left over then
+_COARSER, _ENOUGH = (0, -1, -2, 0, -1, -2, 1, 0), (0, 0, 0, 0, 1, 1, 2, 2)
+_ROOM, _HASTE = 0.5, 4  # bytes by which less than the limit is aimed at; tries after which it is more
+_LUCK = 0.015  # share of a length that is luck
 
 
 class Coded(NamedTuple):
@@ -123,7 +127,7 @@ class Search:
             found, _ = self._tried(some, middles[asked], np.full(some.size, self._usual))
             measures[asked] = found
             good[asked] = found <= self.limits[some]
-            moved = _logarithms(found, self.limits[some]) / self.rates[some]
+            moved = logarithms(found, self.limits[some]) / self.rates[some]
             crossings[some] = middles[asked] + self._toward * moved
             doubts[some] = np.maximum(_LEAST_DOUBTS[1], _LESS_DOUBT * self._doubts[some] / self.rates[some])
             self.steps[rows[good]], self._measures[rows[good]] = middles[good], measures[good]
@@ -158,9 +162,9 @@ class Search:
         # Beyond the ends, as if it went on by the greatest rate
         much = np.where(np.isnan(much), little * np.exp(SPACING * _GREATEST_RATE), much)
         little = np.where(np.isnan(little), much * np.exp(-SPACING * _GREATEST_RATE), little)
-        whole = _logarithms(much, little)
+        whole = logarithms(much, little)
         self.rates = np.clip(whole / SPACING, _LEAST_RATE, _GREATEST_RATE)
-        shares = _logarithms(much, self.limits) / whole
+        shares = logarithms(much, self.limits) / whole
         first = at - np.where(above, self._toward, 0)
         crossings: Floats = SPACING * (first + self._toward * shares)
         return crossings
@@ -187,6 +191,37 @@ class Search:
             rows, measures = rows[good], measures[good]
             self._measures[rows] = measures
             self.steps[rows] -= self._toward
+
+    def approach(self, crossings: Floats, rates: Floats) -> None:
+        """Find payloads whose lengths come close to their limits, in a few codings of each row.
+
+        Between two steps lengths are met by the coarser one with less weight on the rate, as well as by a finer
+        one with more. What a row takes is some per cent off what either would make of it, by luck. So each
+        coding is a sample, at another step than the one before; where the limit is met is averaged over
+        them. The more were made, the more may be left over.
+
+        Args:
+            crossings: (N,), at which steps rows come to their limits, of bytes, about.
+            rates: (N,), the share by which a step changes what they come to, about.
+        """
+        powers, at, rows = length_powers(rates), crossings.copy(), np.arange(len(self.limits))
+        sums, trusts = np.zeros((2, len(rows)))
+        for tries, (coarser, enough) in enumerate(zip(_COARSER, _ENOUGH, strict=True), 1):
+            steps = np.clip(np.ceil(at[rows]) + coarser, 0, self._last).astype(np.int64)
+            made_up = np.clip((steps - at[rows]) * rates[rows] / powers[rows], -0.8, 4.0)
+            lengths, _ = self._tried(rows, steps, np.rint(self._usual / (1 + made_up)).astype(np.int64))
+            limits, left = self.limits[rows], self.left()[rows]
+            missed = logarithms(lengths, limits - _ROOM)
+            trust = 1 / (np.square(_LUCK + _ROOM / limits) + np.square(missed / 4))
+            sums[rows] += trust * (at[rows] + missed / rates[rows])
+            trusts[rows] += trust
+            at[rows] = sums[rows] / trusts[rows]
+            if tries >= _HASTE:
+                more = np.clip(0.4 * left, _ROOM, np.maximum(0.03 * limits, _ROOM)) - _ROOM
+                at[rows] += more / limits / rates[rows]
+            rows = rows[(left > enough) & ((steps > 0) | (lengths > limits))]
+            if not rows.size:
+                break
 
     def _codable(self, steps: Ints) -> Flags:
         """Which of steps (n,) there are."""
@@ -229,13 +264,13 @@ class Search:
         usual = self._measures * (1 + self.rates) ** weights.finer
         if weights.finer == 1:
             usual = np.where(np.isnan(self._before), usual, self._before)
-        logarithms = np.log(weights.values / self._usual)
-        wanted = _logarithms(usual, self.limits) / powers
+        lambdas = np.log(weights.values / self._usual)
+        wanted = logarithms(usual, self.limits) / powers
         if self._by_length:
-            places = np.searchsorted(logarithms, wanted)
+            places = np.searchsorted(lambdas, wanted)
         else:
-            places = np.searchsorted(logarithms, -wanted, side="right") - 1
-        return np.clip(places, 0, len(logarithms) - 1)
+            places = np.searchsorted(lambdas, -wanted, side="right") - 1
+        return np.clip(places, 0, len(lambdas) - 1)
 
     def _tried(self, rows: Ints, steps: Ints, weights: Ints) -> tuple[Floats, Flags]:
         """Code rows; what they come to, and which are better than what there was: they are kept."""
@@ -246,6 +281,11 @@ class Search:
         for at in np.flatnonzero(within & (costs <= before)):
             self.best[rows[at]], self._costs[rows[at]] = coded.payloads[at], costs[at]
         return measures, within & (costs < before)
+
+    def take(self, other: Search, rows: Ints) -> None:
+        """Keep what another search found for some rows (n,), its own ones, where that is better."""
+        for at in np.flatnonzero(other._costs < self._costs[rows]):
+            self.best[rows[at]], self._costs[rows[at]] = other.best[at], other._costs[at]
 
     def left(self) -> Floats:
         """What is left of limits that are bytes, (N,)."""
@@ -258,7 +298,7 @@ class Search:
         return [otherwise if payload is None else payload for payload in self.best]
 
 
-def _logarithms(numerators: Floats, denominators: Floats) -> Floats:
+def logarithms(numerators: Floats, denominators: Floats) -> Floats:
     """Natural logarithms of quotients, about, and the same on every machine."""
     quotients: Floats = 2 * (numerators - denominators) / (numerators + denominators)
     return quotients

@@ -98,7 +98,7 @@ EXPORT int64_t layout_addresses(const int64_t *symbols, int64_t step, const stru
     return count;
 }
 
-/* What those keep track of that write or foretell layouts side by side: as `walk`, without a machine. */
+/* What those keep track of that write layouts side by side: as `walk`, without a machine. */
 struct walks {
     int32_t (*scores)[LANES];
     struct running running[LANES];
@@ -242,28 +242,50 @@ static int64_t write_stream(const struct layouts *layouts, int lane, uint8_t *bu
 
 #define GREATEST_TARGET 536870912.0 /* far beyond the greatest magnitude that there is */
 
-/* The coefficients `row` in 2^-FRACTION of a step, whose size is in 2^-STEP_BITS. Quotients of integers below 2^53
-   are rounded down rightly, since what they are short of the next integer is more than what division may round off. */
+/* The coefficients `row` in 2^-FRACTION of a step, whose size is in 2^-STEP_BITS, where more than 0 is looked for.
+   Quotients of integers below 2^53 are rounded down rightly, since what they are short of the next integer is more than
+   what division may round off. */
 static void fill_targets(const int64_t *row, int64_t step_size, int lane, struct layouts *layouts)
 {
+    const struct geometry *geometry = layouts->geometry;
     double divisor = (double)step_size, half = (double)(step_size / 2);
-    for (int64_t i = 0; i < layouts->geometry->size; i++) {
-        double scaled = (double)((int64_t)1 << (FRACTION + STEP_BITS)) * (double)(int32_t)absolute(row[i]) + half;
-        double magnitude = scaled / divisor;
-        int32_t target = (int32_t)(magnitude < GREATEST_TARGET ? magnitude : GREATEST_TARGET);
-        layouts->targets[i][lane] = row[i] < 0 ? -target : target;
+    for (int64_t begin = 0, end; begin < geometry->size; begin = end) {
+        end = end_of_channel(begin, geometry);
+        for (int64_t i = begin; i < least(end, layouts->ends[geometry->channels[begin]][lane]); i++) {
+            double scaled = (double)((int64_t)1 << (FRACTION + STEP_BITS)) * (double)(int32_t)absolute(row[i]) + half;
+            double magnitude = scaled / divisor;
+            int32_t target = (int32_t)(magnitude < GREATEST_TARGET ? magnitude : GREATEST_TARGET);
+            layouts->targets[i][lane] = row[i] < 0 ? -target : target;
+        }
     }
 }
 
-/* Squared error of what a lane is decoded to, as decoders round it. */
-static int64_t squared_error(const int64_t *row, int64_t step_size, int lane, const struct layouts *layouts)
+/* What becomes of a layout: its squared error, as decoders round it; and behind the last coefficient of each channel that
+   is not 0. */
+struct outcome {
+    int64_t error, ends[CHANNELS];
+};
+
+static struct outcome outcome_of(const int64_t *row, int64_t step_size, int lane, const struct layouts *layouts)
 {
-    int64_t sum = 0, half = (int64_t)1 << (FRACTION + STEP_BITS - 1);
-    for (int64_t i = 0; i < layouts->geometry->size; i++) {
-        int64_t decoded = (layouts->targets[i][lane] * step_size + half) >> (FRACTION + STEP_BITS);
-        sum += (row[i] - decoded) * (row[i] - decoded);
+    const struct geometry *geometry = layouts->geometry;
+    int64_t half = (int64_t)1 << (FRACTION + STEP_BITS - 1);
+    struct outcome outcome = {0};
+    for (int64_t begin = 0, end; begin < geometry->size; begin = end) {
+        int64_t channel = geometry->channels[begin], last = layouts->ends[channel][lane];
+        end = end_of_channel(begin, geometry);
+        last = greatest(least(last, end), begin);
+        while (last > begin && layouts->symbols[last - 1][lane] == 0)
+            last--;
+        outcome.ends[channel] = last;
+        for (int64_t i = begin; i < last; i++) {
+            int64_t decoded = (layouts->targets[i][lane] * step_size + half) >> (FRACTION + STEP_BITS);
+            outcome.error += (row[i] - decoded) * (row[i] - decoded);
+        }
+        for (int64_t i = last; i < end; i++)
+            outcome.error += row[i] * row[i];
     }
-    return sum;
+    return outcome;
 }
 
 EXPORT int64_t layout_code_size(int64_t size)
@@ -280,7 +302,7 @@ struct given {
 EXPORT void layout_code(const struct given *given, int64_t count, const int64_t *weights,
                         const struct layout_tables *tables, const struct geometry *geometry,
                         const struct machine *machine, int64_t *memory, uint8_t *out, int64_t room, int64_t *lengths,
-                        int64_t *errors)
+                        struct outcome *outcomes)
 {
     int64_t size = geometry->size;
     for (int64_t first = 0; first < count; first += LANES) {
@@ -295,71 +317,7 @@ EXPORT void layout_code(const struct given *given, int64_t count, const int64_t 
         for (int64_t k = first; k < end; k++) {
             int lane = (int)(k - first);
             lengths[k] = write_stream(&layouts, lane, out + k * room);
-            errors[k] = squared_error(given->rows + k * size, given->step_sizes[k], lane, &layouts);
+            outcomes[k] = outcome_of(given->rows + k * size, given->step_sizes[k], lane, &layouts);
         }
-    }
-}
-
-/* What lanes code a coefficient as, and what that takes in 1/256 bit. */
-struct choices {
-    int32_t quantisers[LANES], magnitudes[LANES], bits[LANES];
-};
-
-/* Choose what is cheapest. */
-INLINED void choose_cheapest(const int32_t *restrict targets, int32_t weight, const struct magnitudes *tables,
-                             const struct places *places, struct choices *restrict choices, const int wide)
-{
-    int32_t any_rare = 0;
-    EACH_LANE(lane) {
-        int32_t target = absolute_32(targets[lane]);
-        struct choice best = cheapest_of_direct(least_32(target, WIDE), places->rows[lane], weight, tables);
-        any_rare |= rare(target, places->shifts[lane]);
-        choices->quantisers[lane] = best.quantiser;
-        choices->magnitudes[lane] = best.magnitude;
-        choices->bits[lane] = best.bits;
-    }
-    for (int lane = 0; any_rare && lane < wide; lane++) {
-        struct address at = {places->rows[lane], places->shifts[lane]};
-        struct choice best = cheapest(absolute_32(targets[lane]), at, weight, tables);
-        choices->quantisers[lane] = best.quantiser;
-        choices->magnitudes[lane] = best.magnitude;
-        choices->bits[lane] = best.bits;
-    }
-}
-
-/* How many 1/256 bits layouts take about: each coefficient takes what is cheapest for it. */
-INLINED void foretell(const struct layouts *layouts, int32_t weight, int64_t *bits, const int wide)
-{
-    const struct magnitudes *tables = &layouts->tables->magnitudes;
-    struct walks *walks = begin_walks(layouts);
-    memset(bits, 0, LANES * sizeof *bits);
-    for (int64_t i = 0; i < layouts->geometry->size; i++) {
-        struct places places;
-        struct choices choices;
-        if (!go_on(walks, i, layouts, &places, wide))
-            continue;
-        choose_cheapest(layouts->targets[i], weight, tables, &places, &choices, wide);
-        EACH_LANE(lane)
-            bits[lane] += choices.bits[lane] & places.inside[lane];
-        leave_all(walks, i, &places, choices.magnitudes, choices.quantisers, tables, wide);
-    }
-}
-
-EXPORT void layout_foretell(const struct given *given, int64_t count, int64_t weight,
-                            const struct layout_tables *tables, const struct geometry *geometry, int64_t *memory,
-                            int64_t *bits)
-{
-    for (int64_t first = 0; first < count; first += LANES) {
-        int64_t end = least(first + LANES, count), found[LANES];
-        struct layouts layouts = layouts_in(memory, tables, geometry);
-        for (int64_t k = first; k < end; k++) {
-            add_layout(&layouts, (int)(k - first), given->steps[k], weight, given->ends + CHANNELS * k);
-            fill_targets(given->rows + k * geometry->size, given->step_sizes[k], (int)(k - first), &layouts);
-        }
-        if (end - first == 1)
-            foretell(&layouts, (int32_t)weight, found, 1);
-        else
-            foretell(&layouts, (int32_t)weight, found, LANES);
-        memcpy(bits + first, found, (size_t)(end - first) * sizeof *bits);
     }
 }

@@ -76,7 +76,7 @@ class Layouts(NamedTuple):
 
 def code(
     layouts: Layouts, weights: Ints, tables: LayoutTables, geometry: Geometry, machine: Machine
-) -> tuple[list[bytes], Ints]:
+) -> tuple[list[bytes], Ints, Ints]:
     """Quantise and code N layouts.
 
     Args:
@@ -87,12 +87,13 @@ def code(
         machine: as in `read`.
 
     Returns:
-        The N streams, and their squared errors, int64 (N,), in 2^-12.
+        The N streams; their squared errors, int64 (N,), in 2^-12; and int64 (N, 3), behind the last coefficient of
+        each channel that is not 0.
     """
     count, size = layouts.rows.shape
     room = ROOM * (size + 1)
     work, out = np.empty(loops().layout_code_size(size), np.int64), np.empty((count, room), np.uint8)
-    lengths, errors = np.empty((2, count), np.int64)
+    lengths, outcomes = np.empty(count, np.int64), np.empty((count, 1 + CHANNELS), np.int64)
     loops().layout_code(
         layouts.record(),
         count,
@@ -104,37 +105,10 @@ def code(
         place(out, np.uint8, count, room),
         room,
         place(lengths, np.int64, count),
-        place(errors, np.int64, count),
+        place(outcomes, np.int64, count, 1 + CHANNELS),
     )
-    return [out[row, :length].tobytes() for row, length in enumerate(lengths.tolist())], errors
-
-
-def foretell(layouts: Layouts, weight: int, tables: LayoutTables, geometry: Geometry) -> Ints:
-    """What N layouts would take about, without a search for the best path.
-
-    Each coefficient takes what is cheapest for it, whatever the quantiser.
-
-    Args:
-        layouts: those.
-        weight: lambda, for all.
-        tables: as in `read`.
-        geometry: as in `read`.
-
-    Returns:
-        int64 (N,), bits, in 1/256.
-    """
-    count, size = layouts.rows.shape
-    work, bits = np.empty(loops().layout_code_size(size), np.int64), np.empty(count, np.int64)
-    loops().layout_foretell(
-        layouts.record(),
-        count,
-        weight,
-        tables.record(size),
-        geometry.record(size),
-        place(work, np.int64, work.size),
-        place(bits, np.int64, count),
-    )
-    return bits
+    streams = [out[row, :length].tobytes() for row, length in enumerate(lengths.tolist())]
+    return streams, outcomes[:, 0], outcomes[:, 1:]
 
 
 def addresses(
