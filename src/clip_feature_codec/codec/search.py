@@ -24,7 +24,7 @@ _LEAST_RATE, _GREATEST_RATE = 0.01, 0.12  # shares by which a step changes what 
 _LEAST_DOUBTS = 2.0, 1.2  # steps by which a forecast may be wrong at least, before and after it is corrected
 _LESS_DOUBT = 0.3  # of a corrected one
 # How many steps coarser than where its limit is met a row is coded at each try, and bytes that may be left over then
-_COARSER, _ENOUGH = (0, -1, -2, 0, -1, -2, 1, 0), (0, 0, 0, 0, 1, 1, 2, 2)
+_COARSER, _ENOUGH = (0, -1, -2, 0, -1), (0, 0, 0, 0, 1)
 _ROOM, _HASTE = 0.5, 4  # bytes by which less than the limit is aimed at; tries after which it is more
 _LUCK = 0.015  # share of a length that is luck
 
@@ -222,6 +222,8 @@ class Search:
             rows = rows[(left > enough) & ((steps > 0) | (lengths > limits))]
             if not rows.size:
                 break
+        self.steps, self.rates = np.clip(np.ceil(at), 0, self._last).astype(np.int64), rates
+        self._measures = self.limits * (1 - (self.steps - at) * rates)
 
     def _codable(self, steps: Ints) -> Flags:
         """Which of steps (n,) there are."""

@@ -16,14 +16,14 @@ WEIGHT = 1250  # lambda: 0.3 step^2 per bit, in 2^-12
 _CLASSES = 16 * 17  # of magnitudes, sixteen an octave
 _LEAST_BYTES, _BYTES_OF_ONE, _BYTES_OF_AN_OCTAVE = 2.3, 52 / 256, 67 / 256  # from the training photographs
 _NEAR = 8  # steps to either side, over which the rate is measured
-_MARGIN = 16  # coefficients behind the last one that was not 0
+_LARGE, _MARGIN = 1.2, 16  # in steps; coefficients behind the last one that was not 0
 
 
 class Block:
     """Layouts (N, L), whole numbers in 1/64, less their mean.
 
-    What is not 0 at one step goes about as far at the next; so of each row, where it was coded before, not much
-    more is searched.
+    What is not 0 at one step goes about as far at the next: of a row that was coded before, not much more is
+    searched.
     """
 
     def __init__(self, rows: Ints, tables: LayoutTables) -> None:
@@ -65,11 +65,18 @@ class Block:
         return foretold
 
     def crossings(self, limits: Floats) -> tuple[Floats, Floats]:
-        """At which steps rows take so many bytes, and by what share a step changes that; (N,), about."""
+        """At which steps rows take so many bytes, and by what share a step changes that; (N,), about.
+
+        Farther out than coefficients are of that size little is coded: so far is searched at first.
+        """
         rows, known = np.arange(len(limits)), self._bytes
         first = np.minimum((known > limits[:, None]).sum(axis=1), MAX_STEP)
         finer, coarser = np.maximum(first - _NEAR, 0), np.minimum(first + _NEAR, MAX_STEP)
         rates = np.clip(logarithms(known[rows, finer], known[rows, coarser]) / (coarser - finer), 0.01, 0.12)
+        large = np.abs(self._rows) > (_LARGE * step_sizes(first) / (1 << STEP_BITS))[:, None]
+        ends = np.where(large, np.arange(1, large.shape[1] + 1), 0)
+        self._ends = np.maximum(np.maximum.reduceat(ends, self._begins, axis=1), self._begins)
+        self._steps = first
         return first - logarithms(limits, known[rows, first]) / rates, rates
 
 
