@@ -6,8 +6,8 @@ hatchling runs it for wheels and for editable installations. The compiler is the
 `cc`, `gcc` or `clang`) where it makes libraries, since that is there at once and knows its machine; and
 elsewhere the one in the package ziglang, which pip fetches for the build alone.
 
-There is one library for every processor of a kind, and on x86-64 another one for those with AVX2, which
-nearly all have; codec/native.py chooses. They need nothing of Python, and of C's library no more than
+There is one library for every processor of a kind, and on x86-64 one more for those with AVX2, which nearly
+all have, and one for those with AVX-512; codec/native.py chooses. They need nothing of Python, and of C's library no more than
 `memcpy` and `memset`, so that one wheel does for every Python of a platform.
 """
 
@@ -37,18 +37,27 @@ if platform.system() != "Windows":
     FLAGS += ["-fPIC"]
 if platform.system() == "Darwin":
     FLAGS += [f"-mmacosx-version-min={MACOS}"]
-# What a library's name ends in, and for which processors it is, in flags of the machine's compiler and zig's.
-LEVELS = (
-    {SUFFIX: ("-march=x86-64-v2", "-mcpu=x86_64_v2"), f".v3{SUFFIX}": ("-march=x86-64-v3", "-mcpu=x86_64_v3")}
+# What a library's name ends in, and for which processors it is, in flags of the machine's compiler and zig's. (Compilers
+# take half of AVX-512's registers unless told otherwise, and gather from tables where the named processor is quick
+# at that.)
+LEVELS: dict[str, tuple[list[str], list[str]]] = (
+    {
+        SUFFIX: (["-march=x86-64-v2"], ["-mcpu=x86_64_v2"]),
+        f".v3{SUFFIX}": (["-march=x86-64-v3"], ["-mcpu=x86_64_v3"]),
+        f".v4{SUFFIX}": (
+            ["-march=x86-64-v4", "-mtune=icelake-server", "-mprefer-vector-width=512", "-DLANES=16"],
+            ["-mcpu=x86_64_v4-prefer_256_bit", "-DLANES=16"],
+        ),
+    }
     if X86
-    else {SUFFIX: ("-O3", "-mcpu=baseline")}
+    else {SUFFIX: (["-O3"], ["-mcpu=baseline"])}
 )
 
 
 def system_compiler() -> list[str] | None:
     """The command of the machine's compiler, if there is one that makes libraries for all levels."""
     named = os.environ.get("CC")
-    flags = [flag for flag, _ in LEVELS.values()]
+    flags = [flag for flags, _ in LEVELS.values() for flag in flags]
     for name in [named] if named else ["cc", "gcc", "clang"]:
         command = shlex.split(name)
         with tempfile.TemporaryDirectory() as folder:
@@ -91,17 +100,10 @@ def build(root: Path) -> list[Path]:
     files = [str(path) for path in sources_of(root) if path.suffix == ".c"]
     stamp = f'-DSOURCES="{fingerprint(root)}"'
     with tempfile.TemporaryDirectory(dir=root / CODEC) as folder:
-        for suffix, (flag, zig_flag) in LEVELS.items():
-            machine = [flag] if system else [zig_flag]
-            command = [
-                *compiler,
-                *machine,
-                *FLAGS,
-                stamp,
-                *files,
-                "-o",
-                str(Path(folder, f"libloops{suffix}")),
-            ]
+        for suffix, (flags, zig_flags) in LEVELS.items():
+            machine = flags if system else zig_flags
+            library = str(Path(folder, f"libloops{suffix}"))
+            command = [*compiler, *machine, *FLAGS, stamp, *files, "-o", library]
             if (complaint := _ran(command)) is not None:
                 sys.exit(f"hatch_build.py: {shlex.join(compiler)}: {complaint}")
         return [made.replace(root / CODEC / made.name) for made in sorted(Path(folder).iterdir())]
