@@ -27,7 +27,10 @@ class Block:
     """
 
     def __init__(self, rows: Ints, tables: LayoutTables) -> None:
+        from clip_feature_codec.codec.layout import payloads
+
         self._rows, self._tables = rows, tables
+        self._workspace = payloads.Workspace.of(*rows.shape)
         ends = np.cumsum(np.bincount(geometry().channels, minlength=CHANNELS))
         self._begins = np.concatenate([[0], ends[:-1]])
         self._ends, self._steps = np.tile(ends, (len(rows), 1)), np.zeros(len(rows), np.int64)
@@ -43,7 +46,7 @@ class Block:
             self._rows[rows], sorted_steps, step_sizes(sorted_steps), self._searched(rows, sorted_steps)
         )
         streams, errors, self._ends[rows] = payloads.code(
-            layouts, weights[order], self._tables, geometry(), trellis.MACHINE
+            layouts, weights[order], self._tables, geometry(), trellis.MACHINE, self._workspace
         )
         self._steps[rows] = sorted_steps
         places = np.argsort(order)

@@ -202,7 +202,10 @@ INLINED void place_in(struct layouts *layouts, const int wide)
         const int32_t *symbols = layouts->symbols[i], *quantisers = layouts->quantisers[i];
         struct places places;
         int32_t magnitudes[LANES], values[LANES] = {0}, found[LANES];
-        if (go_on(walks, i, layouts, &places, wide)) {
+        if (!go_on(walks, i, layouts, &places, wide)) {
+            EACH_LANE(lane)
+                found[lane] = NOWHERE;
+        } else {
             EACH_LANE(lane) {
                 struct address at = {places.rows[lane], places.shifts[lane]};
                 int32_t place = PLACE(at.row, at.shift, quantisers[lane]);
@@ -211,8 +214,8 @@ INLINED void place_in(struct layouts *layouts, const int wide)
                 found[lane] = choose(NOWHERE, place, places.inside[lane]);
             }
             leave_all(walks, i, &places, magnitudes, quantisers, tables, wide);
-            copy_lanes(layouts->quantisers[i], found);
         }
+        copy_lanes(layouts->quantisers[i], found);
         copy_lanes(layouts->targets[i], values);
     }
 }
@@ -225,17 +228,19 @@ static void place_symbols(struct layouts *layouts, int64_t count)
         place_in(layouts, LANES);
 }
 
-/* Code the symbols of a lane; returns the number of bytes in `buffer`. */
+/* Code the symbols of a lane, most of which are 0; returns the number of bytes in `buffer`. */
 static int64_t write_stream(const struct layouts *layouts, int lane, uint8_t *buffer)
 {
     const int32_t *starts = layouts->tables->magnitudes.starts;
     struct coder coder = writer();
     for (int64_t i = 0; i < layouts->geometry->size; i++) {
-        if (start_of(i, layouts->finest, layouts->tables) < LOWEST)
+        int32_t place = layouts->quantisers[i][lane], shift = place & 15, symbol = layouts->symbols[i][lane];
+        if (place == NOWHERE)
             continue;
-        int32_t place = layouts->quantisers[i][lane];
-        if (place != NOWHERE)
-            put_magnitude(&coder, layouts->symbols[i][lane], place & 15, starts + (place >> 4), buffer);
+        if ((shift | symbol) == 0)
+            push(&coder, 0, starts[(place >> 4) + 1], buffer);
+        else
+            put_magnitude(&coder, symbol, shift, starts + (place >> 4), buffer);
     }
     return flush(&coder, buffer);
 }

@@ -14,7 +14,7 @@ from clip_feature_codec.codec.entropy.machine import Machine
 from clip_feature_codec.codec.entropy.quantisers import ROOM
 from clip_feature_codec.codec.layout.tables import CHANNELS, FEATURES, Geometry, LayoutTables
 from clip_feature_codec.codec.layout.trellis import STATES
-from clip_feature_codec.codec.native import Bytes, Ints, address, loops, place, record
+from clip_feature_codec.codec.native import Bytes, Ints, address, loops, memory, place, record
 
 
 def read(
@@ -74,8 +74,26 @@ class Layouts(NamedTuple):
         )
 
 
+class Workspace(NamedTuple):
+    """Memory of `code`, one for each thread: what it works on, and where streams of N layouts are written."""
+
+    work: Ints
+    out: Bytes
+
+    @classmethod
+    def of(cls, count: int, size: int) -> Workspace:
+        """For up to N layouts of L coefficients."""
+        room = ROOM * (size + 1)
+        return cls(np.empty(loops().layout_code_size(size), np.int64), np.empty((count, room), np.uint8))
+
+
 def code(
-    layouts: Layouts, weights: Ints, tables: LayoutTables, geometry: Geometry, machine: Machine
+    layouts: Layouts,
+    weights: Ints,
+    tables: LayoutTables,
+    geometry: Geometry,
+    machine: Machine,
+    workspace: Workspace,
 ) -> tuple[list[bytes], Ints, Ints]:
     """Quantise and code N layouts.
 
@@ -85,14 +103,14 @@ def code(
         tables: as in `read`.
         geometry: as in `read`.
         machine: as in `read`.
+        workspace: for N layouts or more.
 
     Returns:
         The N streams; their squared errors, int64 (N,), in 2^-12; and int64 (N, 3), behind the last coefficient of
         each channel that is not 0.
     """
     count, size = layouts.rows.shape
-    room = ROOM * (size + 1)
-    work, out = np.empty(loops().layout_code_size(size), np.int64), np.empty((count, room), np.uint8)
+    work, out = workspace.work, workspace.out[:count]
     lengths, outcomes = np.empty(count, np.int64), np.empty((count, 1 + CHANNELS), np.int64)
     loops().layout_code(
         layouts.record(),
@@ -101,9 +119,9 @@ def code(
         tables.record(size),
         geometry.record(size),
         machine.record(STATES),
-        place(work, np.int64, work.size),
-        place(out, np.uint8, count, room),
-        room,
+        memory(work, loops().layout_code_size(size)),
+        place(out, np.uint8, count, ROOM * (size + 1)),
+        ROOM * (size + 1),
         place(lengths, np.int64, count),
         place(outcomes, np.int64, count, 1 + CHANNELS),
     )
