@@ -212,8 +212,8 @@ def test_addresses_are_those_that_layouts_are_coded_with():
         step, whole = np.array([66]), (row - tables.mean).astype(np.int64)
         ends = np.full((1, 3), len(row))
         given = layout_payloads.Layouts(whole[None], step, np.array([step_size(66)]), ends)
-        workspace = layout_payloads.Workspace.of(1, len(row))
-        (stream,), *_ = layout_payloads.code(given, np.array([1250]), tables, geometry(), machine, workspace)
+        workspace = layout_payloads.Workspace(1, tables, geometry(), machine)
+        (stream,), *_ = layout_payloads.code(given, np.array([1250]), workspace)
         places, features = layout_payloads.addresses(symbols, 66, tables, geometry(), machine)
         coefficient, start, quantiser, shift, at_row = places.T
         assert (quantiser == quantisers[coefficient]).all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -27,27 +27,30 @@ class Block:
     """
 
     def __init__(self, rows: Ints, tables: LayoutTables) -> None:
-        from clip_feature_codec.codec.layout import payloads
+        from clip_feature_codec.codec.layout import payloads, trellis
 
-        self._rows, self._tables = rows, tables
-        self._workspace = payloads.Workspace.of(*rows.shape)
+        self._rows = rows
+        self._workspace = payloads.Workspace(len(rows), tables, geometry(), trellis.MACHINE)
         ends = np.cumsum(np.bincount(geometry().channels, minlength=CHANNELS))
         self._begins = np.concatenate([[0], ends[:-1]])
         self._ends, self._steps = np.tile(ends, (len(rows), 1)), np.zeros(len(rows), np.int64)
-        self._bytes = _LEAST_BYTES + _classified(np.abs(rows)) @ _bytes_by_class()
+
+    @cached_property
+    def _bytes(self) -> Floats:
+        """What rows take at each step, about, (N, steps)."""
+        foretold: Floats = _LEAST_BYTES + _classified(np.abs(self._rows)) @ _bytes_by_class()
+        return foretold
 
     def code(self, some: Ints, steps: Ints, weights: Ints) -> Coded:
         """Code some rows, each of them once: a `search.Coding`; errors are squared ones."""
-        from clip_feature_codec.codec.layout import payloads, trellis
+        from clip_feature_codec.codec.layout import payloads
 
         order = np.argsort(steps, kind="stable")
         rows, sorted_steps = some[order], steps[order]
         layouts = payloads.Layouts(
             self._rows[rows], sorted_steps, step_sizes(sorted_steps), self._searched(rows, sorted_steps)
         )
-        streams, errors, self._ends[rows] = payloads.code(
-            layouts, weights[order], self._tables, geometry(), trellis.MACHINE, self._workspace
-        )
+        streams, errors, self._ends[rows] = payloads.code(layouts, weights[order], self._workspace)
         self._steps[rows] = sorted_steps
         places = np.argsort(order)
         found = [

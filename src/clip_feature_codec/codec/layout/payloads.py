@@ -14,7 +14,7 @@ from clip_feature_codec.codec.entropy.machine import Machine
 from clip_feature_codec.codec.entropy.quantisers import ROOM
 from clip_feature_codec.codec.layout.tables import CHANNELS, FEATURES, Geometry, LayoutTables
 from clip_feature_codec.codec.layout.trellis import STATES
-from clip_feature_codec.codec.native import Bytes, Ints, address, loops, memory, place, record
+from clip_feature_codec.codec.native import Bytes, Ints, address, loops, place, record
 
 
 def read(
@@ -74,58 +74,56 @@ class Layouts(NamedTuple):
         )
 
 
-class Workspace(NamedTuple):
-    """Memory of `code`, one for each thread: what it works on, and where streams of N layouts are written."""
+class Workspace:
+    """What `code` works with, one for each thread: memory for up to N layouts, and where the tables are."""
 
-    work: Ints
-    out: Bytes
+    def __init__(self, count: int, tables: LayoutTables, geometry: Geometry, machine: Machine) -> None:
+        """Lay out memory.
 
-    @classmethod
-    def of(cls, count: int, size: int) -> Workspace:
-        """For up to N layouts of L coefficients."""
-        room = ROOM * (size + 1)
-        return cls(np.empty(loops().layout_code_size(size), np.int64), np.empty((count, room), np.uint8))
+        Args:
+            count: N.
+            tables: as in `read`.
+            geometry: as in `read`.
+            machine: as in `read`.
+        """
+        size = self.size = len(geometry.places)
+        self.work = np.empty(loops().layout_code_size(size), np.int64)
+        self.out = np.empty((count, ROOM * (size + 1)), np.uint8)
+        self.lengths, self.outcomes = np.empty(count, np.int64), np.empty((count, 1 + CHANNELS), np.int64)
+        self._tables = tables, geometry, machine  # which have to outlive what is said of where they are
+        self.inputs = tables.record(size), geometry.record(size), machine.record(STATES)
+        self.memory = (
+            place(self.work, np.int64, self.work.size),
+            place(self.out, np.uint8, *self.out.shape),
+            self.out.shape[1],
+            place(self.lengths, np.int64, count),
+            place(self.outcomes, np.int64, count, 1 + CHANNELS),
+        )
 
 
-def code(
-    layouts: Layouts,
-    weights: Ints,
-    tables: LayoutTables,
-    geometry: Geometry,
-    machine: Machine,
-    workspace: Workspace,
-) -> tuple[list[bytes], Ints, Ints]:
+def code(layouts: Layouts, weights: Ints, workspace: Workspace) -> tuple[list[bytes], Ints, Ints]:
     """Quantise and code N layouts.
 
     Args:
         layouts: those.
         weights: int64 (N,), lambda, in 2^-12 of the step squared per bit, below 2^18.
-        tables: as in `read`.
-        geometry: as in `read`.
-        machine: as in `read`.
-        workspace: for N layouts or more.
+        workspace: for N layouts of L coefficients or more of them.
 
     Returns:
-        The N streams; their squared errors, int64 (N,), in 2^-12; and int64 (N, 3), behind the last coefficient of
-        each channel that is not 0.
+        The N streams; their squared errors, int64 (N,), in 2^-12; and int64 (N, 3), behind the last
+        coefficient of each channel that is not 0.
+
+    Raises:
+        ValueError: an array is of another shape, or the workspace is too small.
     """
     count, size = layouts.rows.shape
-    work, out = workspace.work, workspace.out[:count]
-    lengths, outcomes = np.empty(count, np.int64), np.empty((count, 1 + CHANNELS), np.int64)
-    loops().layout_code(
-        layouts.record(),
-        count,
-        address(weights, np.int64, count),
-        tables.record(size),
-        geometry.record(size),
-        machine.record(STATES),
-        memory(work, loops().layout_code_size(size)),
-        place(out, np.uint8, count, ROOM * (size + 1)),
-        ROOM * (size + 1),
-        place(lengths, np.int64, count),
-        place(outcomes, np.int64, count, 1 + CHANNELS),
-    )
-    streams = [out[row, :length].tobytes() for row, length in enumerate(lengths.tolist())]
+    if count > len(workspace.out) or size != workspace.size:
+        room = len(workspace.out), workspace.size
+        raise ValueError(f"layouts: found shape {(count, size)}, expected at most {room}")
+    given, lambdas = layouts.record(), address(weights, np.int64, count)
+    loops().layout_code(given, count, lambdas, *workspace.inputs, *workspace.memory)
+    streams = [workspace.out[row, :length].tobytes() for row, length in enumerate(workspace.lengths[:count])]
+    outcomes = workspace.outcomes[:count].copy()
     return streams, outcomes[:, 0], outcomes[:, 1:]
 
 
