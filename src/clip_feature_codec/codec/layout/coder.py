@@ -146,7 +146,9 @@ class LayoutCoder:
             search = _search(block, limits)
             search.approach(*block.crossings(search.limits))
             for lambdas in _WEIGHTS:
-                search.try_weights(lambdas, length_powers(search.rates), np.flatnonzero(search.left() > _LEFT))
+                search.try_weights(
+                    lambdas, length_powers(search.rates), np.flatnonzero(search.left() > _LEFT)
+                )
             if (far := np.flatnonzero(search.left() > _LEFT)).size:
                 search.take(self._thorough(some[far], limits[far], np.full(far.size, -1), _WEIGHTS), far)
             payloads += search.found(_SMALLEST)
