@@ -3,10 +3,10 @@
     python benchmarks/encode.py
     python benchmarks/encode.py --photos photos_val.parquet
 
-The first compares pictures a second through the whole pipeline with those of the bare forward pass, on the same
-pictures with the same model: ViT-B-32 with random weights, which cost as much as trained ones. The pipeline
-reads JPEG files, preprocesses them in worker processes and embeds them; the forward pass alone gets tensors that
-are ready.
+The first compares pictures a second through the whole pipeline with those of the bare forward pass, on the
+same pictures with the same model: ViT-B-32 with random weights, which cost as much as trained ones. The
+pipeline reads JPEG files, preprocesses them in worker processes and embeds them; the forward pass alone gets
+tensors that are ready.
 
 The second compares `encode_many` of photographs with the built-in model at the default quality and to 140
 bytes: the median of all rounds, of wall time and of processor time, which other work on the machine changes

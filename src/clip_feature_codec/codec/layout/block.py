@@ -8,13 +8,15 @@ import numpy as np
 
 from clip_feature_codec.codec.entropy.tables import STEP_MANTISSAS
 from clip_feature_codec.codec.layout.tables import CHANNELS, LayoutTables, geometry
-from clip_feature_codec.codec.search import Coded, Floats, Ints, logarithms
+from clip_feature_codec.codec.search import Coded, Course, Floats, Ints, logarithms
 
 STEP_BITS = 13  # (mantissa << (b >> 4)) / 2^13 is the step of step byte b, in 1/64
 MAX_STEP = 160  # the step byte of a step of 128; a picture's coefficients reach 221
 WEIGHT = 1250  # lambda: 0.3 step^2 per bit, in 2^-12
 _CLASSES = 16 * 17  # of magnitudes, sixteen an octave
 _LEAST_BYTES, _BYTES_OF_ONE, _BYTES_OF_AN_OCTAVE = 2.3, 52 / 256, 67 / 256  # from the training photographs
+_RATES, _POWERS = (0.01, 0.12), (0.02, 1.0)  # of a course, at least and at most
+_LUCK = 0.03  # share of its bytes by which a layout takes more or less, and half a byte
 _NEAR = 8  # steps to either side, over which the rate is measured
 _LARGE, _MARGIN = 1.2, 16  # in steps; coefficients behind the last one that was not 0
 
@@ -41,7 +43,7 @@ class Block:
         foretold: Floats = _LEAST_BYTES + _classified(np.abs(self._rows)) @ _bytes_by_class()
         return foretold
 
-    def code(self, some: Ints, steps: Ints, weights: Ints) -> Coded:
+    def code(self, some: Ints, steps: Ints, weights: Ints, most: Ints) -> Coded:
         """Code some rows, each of them once: a `search.Coding`; errors are squared ones."""
         from clip_feature_codec.codec.layout import payloads
 
@@ -57,7 +59,8 @@ class Block:
             bytes([step]) + streams[place]
             for step, place in zip(steps.tolist(), places.tolist(), strict=True)
         ]
-        return Coded(found, errors[places].astype(np.float64))
+        lengths = np.array([len(payload) for payload in found], np.float64)
+        return Coded(found, lengths, errors[places].astype(np.float64))
 
     def _searched(self, rows: Ints, steps: Ints) -> Ints:
         """From which coefficients of each channel on all of them will be 0, (n, 3)."""
@@ -65,25 +68,23 @@ class Block:
         ends: Ints = self._begins + (self._ends[rows] - self._begins) * (5 * (12 + finer)) // 48 + _MARGIN
         return ends
 
-    def bytes_about(self, some: Ints, steps: Ints) -> Floats:
-        """How many bytes some rows take at steps, about: a `search.Forecast`."""
-        foretold: Floats = self._bytes[some, steps]
-        return foretold
-
-    def crossings(self, limits: Floats) -> tuple[Floats, Floats]:
-        """At which steps rows take so many bytes, and by what share a step changes that; (N,), about.
+    def course(self, limits: Floats) -> Course:
+        """How rows come to so many bytes (N,).
 
         Farther out than coefficients are of that size little is coded: so far is searched at first.
         """
         rows, known = np.arange(len(limits)), self._bytes
         first = np.minimum((known > limits[:, None]).sum(axis=1), MAX_STEP)
         finer, coarser = np.maximum(first - _NEAR, 0), np.minimum(first + _NEAR, MAX_STEP)
-        rates = np.clip(logarithms(known[rows, finer], known[rows, coarser]) / (coarser - finer), 0.01, 0.12)
+        falls = logarithms(known[rows, finer], known[rows, coarser]) / (coarser - finer)
+        rates = np.clip(falls, *_RATES)
         large = np.abs(self._rows) > (_LARGE * step_sizes(first) / (1 << STEP_BITS))[:, None]
         ends = np.where(large, np.arange(1, large.shape[1] + 1), 0)
         self._ends = np.maximum(np.maximum.reduceat(ends, self._begins, axis=1), self._begins)
         self._steps = first
-        return first - logarithms(limits, known[rows, first]) / rates, rates
+        crossings = first - logarithms(limits, known[rows, first]) / rates
+        powers, lucks = np.clip(130 * rates * rates, *_POWERS), (_LUCK + 0.5 / limits) / rates
+        return Course(crossings, rates, powers, lucks)
 
 
 def _classified(magnitudes: Ints) -> Floats:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from clip_feature_codec.codec.layout import tables as layout_tables
 from clip_feature_codec.codec.layout.block import MAX_STEP, STEP_BITS, WEIGHT, Block, step_size
 from clip_feature_codec.codec.layout.tables import CHANNELS, SIDE, LayoutTables, geometry
-from clip_feature_codec.codec.search import SPACING, Floats, Ints, Search, Weights, length_powers
+from clip_feature_codec.codec.search import Ints, Search
 from clip_feature_codec.errors import BitstreamError, ConfigError
 
 MAX_BYTES = 255
@@ -33,12 +33,8 @@ _OPPONENT = ((1, 1, 1), (1, 0, -1), (1, -2, 1))  # rows: brightness, red - blue,
 _LARGEST = 1 << 15  # what is coded stays within this; what is decoded, within twice this
 _ROWS = 64  # pictures that a search is made for side by side
 _SMALLEST = bytes([MAX_STEP])  # with which all symbols are 0: the mean picture
-# Lambdas that use up a budget, at the step where it is met and at one two steps finer
-_WEIGHTS = (
-    Weights(0, WEIGHT // 4 + 3 * WEIGHT * np.arange(1, 32) // 128),
-    Weights(2, WEIGHT // 2 + 3 * WEIGHT * np.arange(1, 33) // 64),
-)
-_DOUBT, _LEFT = 0.5, 2  # how wrong forecasts may be; bytes that may be left over
+_LEFT, _LARGE = (0.3, 1.0), 48.0  # bytes that may be left over, and the limit from which on it is the latter
+_FINER = 2, -1  # steps than where the limit is met, at which others are tried
 _COARSEST_QUALITY, _FINEST_QUALITY = 92, 32  # step bytes of quality 0 and 100
 
 
@@ -112,20 +108,30 @@ class LayoutCoder:
         rows, given = self._checked(layouts, steps)
         if len(given) and not 0 <= given.min() <= given.max() <= MAX_STEP:
             raise ConfigError(f"layout step: found {given.min()} to {given.max()}, expected 0 to {MAX_STEP}")
-        block, every = Block(rows, self.tables), np.arange(len(rows))
-        payloads = block.code(every, given, np.full(len(rows), WEIGHT)).payloads
-        long = np.array([row for row, payload in enumerate(payloads) if len(payload) > MAX_BYTES], np.int64)
-        if long.size:
-            shorter = self._thorough(rows[long], np.full(long.size, MAX_BYTES), given[long] - 1, ())
-            for row, payload in zip(long, shorter.found(_SMALLEST), strict=True):
-                payloads[row] = payload
+        every = np.full((2, len(rows)), [[WEIGHT], [MAX_BYTES]])
+        payloads, lengths, _ = Block(rows, self.tables).code(np.arange(len(rows)), given, *every)
+        long = np.flatnonzero(lengths > MAX_BYTES)
+        for row, payload in zip(long, self._coarser(rows[long], given[long]), strict=True):
+            payloads[row] = payload
         return payloads
+
+    def _coarser(self, rows: Ints, steps: Ints) -> list[bytes]:
+        """Payloads of rows (N, L) at the next steps coarser than those (N,) that 255 bytes are enough for."""
+        block, found = Block(rows, self.tables), [_SMALLEST] * len(rows)
+        fails, does, some = steps.copy(), np.full(len(rows), MAX_STEP), np.arange(len(rows))
+        while (some := some[does[some] - fails[some] > 1]).size:
+            middles = (fails[some] + does[some]) // 2
+            payloads, lengths, _ = block.code(
+                some, middles, *np.full((2, some.size), [[WEIGHT], [MAX_BYTES]])
+            )
+            good = lengths <= MAX_BYTES
+            does[some[good]], fails[some[~good]] = middles[good], middles[~good]
+            for at in np.flatnonzero(good):
+                found[some[at]] = payloads[at]
+        return found
 
     def encode_to_bytes(self, layouts: NDArray[Any], limits: NDArray[np.integer[Any]]) -> list[bytes]:
         """Payloads of at most so many bytes, with the least distortion found.
-
-        Where a few codings do not come near the limit, it is looked for thoroughly: at the finest step that fits,
-        and at one two steps finer, each with the least lambda that fits.
 
         Args:
             layouts: (N, L), from `analyse` or `decode`.
@@ -138,37 +144,25 @@ class LayoutCoder:
         if len(given) and given.min() < self.smallest:
             found = f"a limit of {given.min()} bytes"
             raise ConfigError(f"layout payload: found {found}, expected {self.smallest} or more")
-        shorter = np.minimum(given, MAX_BYTES).astype(np.int64)
+        return self._within(rows, np.minimum(given, MAX_BYTES))
+
+    def _within(self, rows: Ints, limits: Ints) -> list[bytes]:
+        """Payloads of rows (N, L) of at most so many bytes (N,).
+
+        Where luck leaves bytes over, others are tried: at finer steps with more weight on the rate, and at
+        coarser ones with less.
+        """
         payloads: list[bytes] = []
         for first in range(0, len(rows), _ROWS):
-            some, limits = rows[first : first + _ROWS], shorter[first : first + _ROWS]
-            block = Block(some, self.tables)
-            search = _search(block, limits)
-            search.approach(*block.crossings(search.limits))
-            for lambdas in _WEIGHTS:
-                search.try_weights(
-                    lambdas, length_powers(search.rates), np.flatnonzero(search.left() > _LEFT)
-                )
-            if (far := np.flatnonzero(search.left() > _LEFT)).size:
-                search.take(self._thorough(some[far], limits[far], np.full(far.size, -1), _WEIGHTS), far)
+            block = Block(rows[first : first + _ROWS], self.tables)
+            most = limits[first : first + _ROWS].astype(np.float64)
+            search, course = Search(block.code, most, True, WEIGHT, MAX_STEP), block.course(most)
+            windows = np.clip(most / _LARGE, *_LEFT) / most
+            course = course._replace(crossings=search.approach(course, windows))
+            for finer in _FINER:
+                search.approach(course, 2 * windows, finer)
             payloads += search.found(_SMALLEST)
         return payloads
-
-    def _thorough(self, rows: Ints, limits: Ints, beyond: Ints, weights: Sequence[Weights]) -> Search:
-        """Look for payloads of rows (N, L) of at most so many bytes (N,), at steps coarser than ``beyond`` (N,)."""
-        block = Block(rows, self.tables)
-        search = _search(block, limits)
-        search.find_steps(block.bytes_about, self._usual_bytes, MAX_STEP + 1, beyond)
-        for lambdas in weights:
-            search.try_weights(lambdas, length_powers(search.rates), np.arange(len(rows)))
-        return search
-
-    @cached_property
-    def _usual_bytes(self) -> Floats:
-        """What a picture of usual coefficients takes at every sixteenth step, about."""
-        row = np.rint(UNITS / 16 * 2.0 ** (self.tables.scales / 256)).astype(np.int64)
-        steps = np.arange(0, MAX_STEP + 1, SPACING)
-        return Block(row[None], self.tables).bytes_about(np.zeros(len(steps), np.int64), steps)
 
     def _checked(
         self, layouts: NDArray[Any], numbers: NDArray[np.integer[Any]]
@@ -276,12 +270,6 @@ class LayoutCoder:
 @cache
 def _builtin() -> LayoutCoder:
     return LayoutCoder(layout_tables.builtin())
-
-
-def _search(block: Block, limits: Ints) -> Search:
-    """A search for payloads of at most so many bytes (N,)."""
-    doubts = np.full(len(limits), _DOUBT)
-    return Search(block.code, limits.astype(np.float64), doubts, True, WEIGHT, MAX_STEP)
 
 
 _NORMS = 1 / np.sqrt(np.square(np.array(_OPPONENT, np.float64)).sum(axis=1))

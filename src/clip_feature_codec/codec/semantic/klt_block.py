@@ -75,8 +75,8 @@ class Block:
         """Some of the vectors, (n,)."""
         return Block(self.frame, self.coefficients[rows], self.products[:, rows])
 
-    def code(self, rows: Ints, steps: Ints, weights: Ints) -> Coded:
-        """Payloads at lambdas (n,); errors are 1 less the cosines, nearly."""
+    def code(self, rows: Ints, steps: Ints, weights: Ints, most: Ints) -> Coded:
+        """Payloads at lambdas (n,) that have no more than ``most`` (n,) bytes; errors are 1 less the cosines, nearly."""
         from clip_feature_codec.codec.entropy.quantisers import ROOM
         from clip_feature_codec.codec.semantic import payloads, trellis
 
@@ -92,15 +92,14 @@ class Block:
             out,
             self.frame.mean[:width],
             sums,
+            most[order] - 1,
         )
         places = np.argsort(order)
-        found = [
-            bytes([step]) + out[place, :length].tobytes()
-            for place, step, length in zip(
-                places.tolist(), steps.tolist(), lengths[places].tolist(), strict=True
-            )
-        ]
-        return Coded(found, self._errors(rows, steps, sums[places]))
+        lengths = 1 + lengths[places]
+        found = [b""] * len(places)
+        for i in np.flatnonzero(lengths <= most).tolist():
+            found[i] = bytes([steps[i]]) + out[places[i], : lengths[i] - 1].tobytes()
+        return Coded(found, lengths.astype(np.float64), self._errors(rows, steps, sums[places]))
 
     def _vectors(self, rows: Ints, steps: Ints) -> tuple[Vectors, Ints]:
         """Rows as loops take them, and their order there: those at the same step share some of the work."""

@@ -114,12 +114,13 @@ struct sums {
 /* How a symbol is coded: where its table begins among the starts, and how many of its low bits are coded apart. */
 #define PLACE(at, quantiser) ((2 * (at).row + (quantiser)) * (SYMBOLS + 1) << 4 | (at).shift)
 
-/* Say how the symbols of lanes are coded, in place of their quantisers, and add up what becomes of them. */
+/* Say how the symbols of lanes are coded, in place of their quantisers, and add up what becomes of them, and the 1/256
+   bits that they take, but for what follows an escape. */
 INLINED void place_in(struct lanes *lanes, const struct magnitudes *tables, const int64_t *mean, struct sums *sums,
-                      const int wide)
+                      int32_t *bits, const int wide)
 {
     int64_t errors[LANES] = {0}, by_values[LANES] = {0}, by_means[LANES] = {0};
-    int32_t drifts[LANES] = {0};
+    int32_t drifts[LANES] = {0}, taken[LANES] = {0};
     for (int64_t j = 0; j < lanes->widest; j++) {
         const int32_t *symbols = lanes->symbols[j], *targets = lanes->targets[j], *quantisers = lanes->quantisers[j];
         int32_t mean_j = (int32_t)mean[j], places[LANES], values[LANES], rows[LANES], shifts[LANES];
@@ -139,21 +140,25 @@ INLINED void place_in(struct lanes *lanes, const struct magnitudes *tables, cons
         EACH_LANE(lane) {
             struct address at = {rows[lane], shifts[lane]};
             int32_t gain = lanes->gains[lanes->offsets[lane] + j], magnitude = absolute_32(symbols[lane]);
+            int32_t symbol = table_at(at.row, quantisers[lane]) + symbol_of(magnitude, at.shift);
+            taken[lane] += (tables->costs[symbol] + (at.shift << 8)) & -(j < lanes->widths[lane]);
             drifts[lane] = drift_after(drifts[lane], gain, at, quantisers[lane], magnitude, tables);
         }
         copy_lanes(lanes->quantisers[j], places);
     }
-    EACH_LANE(lane)
+    EACH_LANE(lane) {
         sums[lane] = (struct sums){errors[lane], by_values[lane], by_means[lane]};
+        bits[lane] = taken[lane];
+    }
 }
 
 static void place_symbols(struct lanes *lanes, int64_t count, const struct magnitudes *tables, const int64_t *mean,
-                          struct sums *sums)
+                          struct sums *sums, int32_t *bits)
 {
     if (count == 1)
-        place_in(lanes, tables, mean, sums, 1);
+        place_in(lanes, tables, mean, sums, bits, 1);
     else
-        place_in(lanes, tables, mean, sums, LANES);
+        place_in(lanes, tables, mean, sums, bits, LANES);
 }
 
 /* Code the symbols of a lane; returns the number of bytes in `buffer`. */
@@ -167,12 +172,25 @@ static int64_t write_stream(const struct lanes *lanes, int lane, const struct ma
     return flush(&coder, buffer);
 }
 
+#define LUCK 4 /* bits by which streams are not thought to be shorter than what their symbols take */
+
+/* Code the symbols of a lane, which take so many 1/256 bits, if that is of use, which streams of at most `most` bytes
+   are; returns the number of bytes, and about what it would be if there is none. */
+static int64_t write_useful(const struct lanes *lanes, int lane, const struct magnitudes *tables, int64_t bits,
+                            int64_t most, uint8_t *buffer)
+{
+    if (bits >> 8 > 8 * most + LUCK)
+        return (bits >> 11) + 1;
+    return write_stream(lanes, lane, tables, buffer);
+}
+
 /* int64s of memory that coding takes. */
 EXPORT int64_t semantic_code_size(int64_t width)
 {
     return lanes_size(width);
 }
 
+/* `sizes` (count): how many bytes of each vector are of use, and then how many there are. */
 EXPORT void semantic_code(const struct vectors *vectors, int64_t count, const int64_t *weights,
                           const struct magnitudes *tables, const struct machine *machine, const int64_t *mean,
                           int64_t *memory, uint8_t *out, int64_t room, int64_t *sizes, struct sums *sums)
@@ -181,15 +199,17 @@ EXPORT void semantic_code(const struct vectors *vectors, int64_t count, const in
         int64_t end = least(first + LANES, count);
         struct lanes lanes = lanes_of(vectors, first, end, tables, memory);
         struct sums found[LANES];
+        int32_t bits[LANES];
         for (int64_t i = first; i < end; i++) {
             lanes.weights[i - first] = (int32_t)weights[i];
             fill_targets(vectors, i, (int)(i - first), &lanes);
         }
         search(&lanes, (int)(end - first), tables, machine);
-        place_symbols(&lanes, end - first, tables, mean, found);
+        place_symbols(&lanes, end - first, tables, mean, found, bits);
         for (int64_t i = first; i < end; i++) {
-            sums[i] = found[i - first];
-            sizes[i] = write_stream(&lanes, (int)(i - first), tables, out + i * room);
+            int lane = (int)(i - first);
+            sums[i] = found[lane];
+            sizes[i] = write_useful(&lanes, lane, tables, bits[lane], sizes[i], out + i * room);
         }
     }
 }

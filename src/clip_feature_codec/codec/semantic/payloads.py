@@ -64,6 +64,7 @@ def code(
     out: Bytes,
     mean: Ints | None = None,
     sums: Ints | None = None,
+    most: Ints | None = None,
 ) -> Ints:
     """Quantise and code N vectors.
 
@@ -77,12 +78,13 @@ def code(
         mean: int64 (n,), coefficients of the mean, for the last of the sums; by default zeros.
         sums: int64 (N, 3), a second result, in 2^-8 of the step: the squared error of the coded coefficients,
             and the sums over values that will be decoded, times themselves and times ``mean``.
+        most: int64 (N,), bytes beyond which a stream is of no use, and need not be written; all are by default.
 
     Returns:
-        int64 (N,), bytes of each stream.
+        int64 (N,), bytes of each stream; about what it would have, where that is more than is of use.
     """
     count, width = len(vectors.rows), len(vectors.scales)
-    sizes = np.empty(count, np.int64)
+    sizes = np.full(count, ROOM * (width + 1)) if most is None else most.copy()
     mean = np.zeros(width, np.int64) if mean is None else mean
     sums = np.empty((count, 3), np.int64) if sums is None else sums
     loops().semantic_code(
