@@ -47,7 +47,6 @@ _SIGNATURES: dict[str, tuple[type[Any] | None, str]] = {
     "layout_read": (ctypes.c_bool, "aiiaaaaa"),
     "layout_code_size": (ctypes.c_int64, "i"),
     "layout_code": (None, "aiaaaaaaiaa"),
-    "layout_foretell": (None, "aiiaaaa"),
     "layout_addresses": (ctypes.c_int64, "aiaaaaaa"),
 }
 
