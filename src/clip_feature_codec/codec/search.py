@@ -89,15 +89,15 @@ class Search:
     def approach(self, course: Course, windows: Floats, finer: int = 0) -> Floats:
         """Find what comes close to its limit, in a few codings of each row that leaves too much over.
 
-        Between steps, lambda makes up for what is missing. But a row comes to more or less than its step and
-        lambda are worth, by luck, which is another one at each: so each coding is a sample, by turns at the two
-        steps next to where the row is wanted. The more were made, the more may be left over.
+        Between steps, lambda makes up for what is missing. But a row comes to more or less than its step
+        and lambda are worth, by luck, which is another one at each: so each coding is a sample, by turns at
+        the two steps next to where the row is wanted. The more were made, the more may be left over.
 
         Args:
             course: of the rows.
             windows: (N,), the share of a limit that may be left over.
-            finer: steps by which rows are coded beside where they come to their limits, and lambda makes up for
-                it: finer ones, or coarser ones where limits are of errors.
+            finer: steps by which rows are coded beside where they come to their limits, and lambda makes up
+                for it: finer ones, or coarser ones where limits are of errors.
 
         Returns:
             The course's crossings, (N,), as far as they are known now.
