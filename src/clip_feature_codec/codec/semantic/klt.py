@@ -49,7 +49,7 @@ _NORM_BITS = 24
 _ROWS = 2048  # vectors at once: what is held for each is a few times 8 D bytes
 
 
-_ERROR_LEFT = 0.04  # share of an error that may be left over
+_ERROR_LEFT = 0.05  # share of an error that may be left over
 _FLOAT32 = 3e-8  # what rounding vectors may take of a cosine
 _NARROWER = 0.0005  # of an error: by how much less is asked for at least, where it was too much
 _ORTHONORMAL = 0.01  # products of the rounded basis are as near to those of an orthonormal one
@@ -301,11 +301,11 @@ class KltCoder:
         limit, payloads, narrower = 1 - target, [b""] * len(unit), np.full(len(unit), _FLOAT32)
         rows = np.arange(len(unit))
         while rows.size:
-            some = block.of(rows)
-            code = some.code if self._analysis is None else self._measured(some, unit[rows])
-            found = self._nearest(some, code, limit - narrower[rows])
+            some = block if rows.size == len(unit) else block.of(rows)
+            coding = some.draft if self._analysis is None else self._measured(some, unit[rows])
+            found, steps, values = some.write(self._nearest(some, coding, limit - narrower[rows]))
             spared = np.where(narrower[rows] < limit, _FLOAT32, 0.0)  # nothing, where the finest step is all
-            short = target + spared - cosines(unit[rows], self.decode(found))
+            short = target + spared - cosines(unit[rows], self._synthesised(steps, values))
             for row, payload in zip(rows, found, strict=True):
                 payloads[row] = payload
             rows, short = rows[short > 0], short[short > 0]
@@ -315,24 +315,25 @@ class KltCoder:
         return payloads
 
     def _measured(self, block: Block, unit: NDArray[np.float32]) -> Coding:
-        """What codes vectors, float32 (N, D), with the errors that decoding leaves, weighted or not."""
+        """What drafts vectors, float32 (N, D), with the errors that decoding leaves, weighted or not."""
 
-        def coded(rows: Ints, steps: Ints, weights: Ints, most: Ints) -> Coded:
-            payloads, lengths, _ = block.code(rows, steps, weights, np.full(len(rows), ANY_LENGTH))
-            return Coded(payloads, lengths, 1 - cosines(unit[rows], self.decode(payloads)))
+        def drafted(rows: Ints, steps: Ints, weights: Ints, most: Ints) -> Coded:
+            drafts, lengths, _ = block.draft(rows, steps, weights, most)
+            _, steps, values = block.write(drafts)
+            return Coded(drafts, lengths, 1 - cosines(unit[rows], self._synthesised(steps, values)))
 
-        return coded
+        return drafted
 
-    def _nearest(self, block: Block, code: Coding, limits: Floats) -> list[bytes]:
-        """Payloads with errors within limits (N,), about; where none is, those of the finest step."""
+    def _nearest(self, block: Block, coding: Coding, limits: Floats) -> list[bytes]:
+        """Drafts with errors within limits (N,), about; where none is, those of the finest step."""
         possible = np.maximum(limits, np.finfo(float).tiny)
-        search = Search(code, possible, False, WEIGHT, STEPS - 1)
+        search = Search(coding, possible, False, WEIGHT, STEPS - 1)
         windows = np.full(len(limits), _ERROR_LEFT)
         search.approach(self._usual.errors.course(block.errors_about, possible), windows)
-        rows = np.array([row for row, payload in enumerate(search.best) if payload is None], np.int64)
+        rows = np.array([row for row, draft in enumerate(search.best) if draft is None], np.int64)
         every = np.full((3, len(rows)), [[0], [WEIGHT], [ANY_LENGTH]])
-        for row, payload in zip(rows, block.code(rows, *every).payloads, strict=True):
-            search.best[row] = payload
+        for row, draft in zip(rows, block.draft(rows, *every).payloads, strict=True):
+            search.best[row] = draft
         return search.found(b"")
 
     def decode(self, payloads: Sequence[bytes]) -> NDArray[np.float32]:
@@ -364,7 +365,11 @@ class KltCoder:
         if bad >= 0:
             found = f"{len(blobs[bad])} bytes that are no stream of {coded} coefficients"
             raise BitstreamError(f"klt payload: found {found}, expected one")
-        offsets = values.astype(np.float64) @ self._directions[:coded]
+        return self._synthesised(steps, values)
+
+    def _synthesised(self, steps: Ints, values: Ints) -> NDArray[np.float32]:
+        """Unit vectors (N, D) of coefficients (N, n) in 2^-8 of their steps (N,)."""
+        offsets = values.astype(np.float64) @ self._directions[: values.shape[1]]
         offsets *= (step_sizes(steps) / (1 << FRACTION_BITS))[:, None]
         return _normalised(offsets + self.mean)
 

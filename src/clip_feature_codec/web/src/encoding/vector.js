@@ -59,7 +59,7 @@ export class VectorCoder {
     loops.write(Float64Array, this.factor, [2 ** (8 - 30) / (MANTISSAS[step % 16] * 2 ** ((step >> 4) - 29))]);
     const [weights, sizes, sums] = [2, 3, 4].map((i) => told + 8 * i);
     const tables = [this.tables, this.machine, this.mean, this.work];
-    loops.call("semantic_code", this.vectors, 1n, weights, ...tables, out, BigInt(room), sizes, sums);
+    loops.call("semantic_code", this.vectors, 1n, weights, ...tables, out, BigInt(room), sizes, sums, 0);
     const [length] = loops.view(BigInt64Array, sizes, 1);
     return Uint8Array.from([step, ...loops.view(Uint8Array, out, Number(length))]);
   }
