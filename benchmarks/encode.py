@@ -20,6 +20,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -72,16 +73,17 @@ def print_budgets(source: Path, count: int, rounds: int) -> None:
     }
     print(f"milliseconds of one of {len(photos)} photographs: wall time, processor time")
     for name, way in ways.items():
-        found: dict[str, list[tuple[float, float]]] = {title: [] for title in RATES}
-        for _ in range(rounds + 1):  # the first one is not counted
-            for title, rate in RATES.items():
-                found[title].append(milliseconds(lambda way=way, rate=rate: way(rate), len(photos)))
-        medians = [np.median(times[1:], axis=0) for times in found.values()]
-        cells = [
-            f"{title} {wall:.2f}, {used:.2f}" for title, (wall, used) in zip(found, medians, strict=True)
+        turns = [
+            [milliseconds(partial(way, rate), len(photos)) for rate in RATES.values()]
+            for _ in range(rounds + 1)
         ]
-        ratios = np.median(np.divide(*(times[1:] for times in reversed(found.values()))), axis=0)
-        print(f"{name}: {'; '.join(cells)}; {ratios[0]:.2f}, {ratios[1]:.2f} times as much")
+        times = np.array(turns[1:])  # (round, rate, kind of time); the first round is not counted
+        cells = [
+            f"{title} {wall:.2f}, {used:.2f}"
+            for title, (wall, used) in zip(RATES, np.median(times, axis=0), strict=True)
+        ]
+        wall, used = np.median(times[:, 1] / times[:, 0], axis=0)
+        print(f"{name}: {'; '.join(cells)}; {wall:.2f}, {used:.2f} times as much")
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ _LARGEST = 1 << 15  # what is coded stays within this; what is decoded, within t
 _ROWS = 64  # pictures that a search is made for side by side
 _SMALLEST = bytes([MAX_STEP])  # with which all symbols are 0: the mean picture
 _LEFT, _LARGE = (0.3, 1.0), 48.0  # bytes that may be left over, and the limit from which on it is the latter
-_FINER = 2, -1  # steps than where the limit is met, at which others are tried
+_FINER = 2, -1, 1, 3  # steps than where the limit is met, at which others are tried
 _COARSEST_QUALITY, _FINEST_QUALITY = 92, 32  # step bytes of quality 0 and 100
 
 
