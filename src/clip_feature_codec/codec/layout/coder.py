@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from clip_feature_codec.codec.layout import tables as layout_tables
 from clip_feature_codec.codec.layout.block import MAX_STEP, STEP_BITS, WEIGHT, Block, step_size
 from clip_feature_codec.codec.layout.tables import CHANNELS, SIDE, LayoutTables, geometry
-from clip_feature_codec.codec.search import Ints, Search
+from clip_feature_codec.codec.search import ANY_LENGTH, Ints, Search
 from clip_feature_codec.errors import BitstreamError, ConfigError
 
 MAX_BYTES = 255
@@ -108,26 +108,36 @@ class LayoutCoder:
         rows, given = self._checked(layouts, steps)
         if len(given) and not 0 <= given.min() <= given.max() <= MAX_STEP:
             raise ConfigError(f"layout step: found {given.min()} to {given.max()}, expected 0 to {MAX_STEP}")
-        every = np.full((2, len(rows)), [[WEIGHT], [MAX_BYTES]])
-        payloads, lengths, _ = Block(rows, self.tables).code(np.arange(len(rows)), given, *every)
-        long = np.flatnonzero(lengths > MAX_BYTES)
+        payloads = self._coded(rows, given)
+        long = np.array([row for row, payload in enumerate(payloads) if len(payload) > MAX_BYTES], np.int64)
         for row, payload in zip(long, self._coarser(rows[long], given[long]), strict=True):
             payloads[row] = payload
         return payloads
 
+    def _coded(self, rows: Ints, steps: Ints) -> list[bytes]:
+        """Payloads of rows (N, L) at their steps (N,)."""
+        every = np.full((2, len(rows)), [[WEIGHT], [ANY_LENGTH]])
+        return Block(rows, self.tables).code(np.arange(len(rows)), steps, *every).payloads
+
     def _coarser(self, rows: Ints, steps: Ints) -> list[bytes]:
-        """Payloads of rows (N, L) at the next steps coarser than those (N,) that 255 bytes are enough for."""
-        block, found = Block(rows, self.tables), [_SMALLEST] * len(rows)
-        fails, does, some = steps.copy(), np.full(len(rows), MAX_STEP), np.arange(len(rows))
+        """Payloads of rows (N, L) at the next steps coarser than those (N,) that 255 bytes are enough for.
+
+        By bisection, of all steps: so that it hardly matters from which one they come.
+        """
+        found, some = [_SMALLEST] * len(rows), np.arange(len(rows))
+        fails, does = np.full((2, len(rows)), [[-1], [MAX_STEP]])
         while (some := some[does[some] - fails[some] > 1]).size:
             middles = (fails[some] + does[some]) // 2
-            payloads, lengths, _ = block.code(
-                some, middles, *np.full((2, some.size), [[WEIGHT], [MAX_BYTES]])
-            )
-            good = lengths <= MAX_BYTES
-            does[some[good]], fails[some[~good]] = middles[good], middles[~good]
-            for at in np.flatnonzero(good):
-                found[some[at]] = payloads[at]
+            asked = middles > steps[some]
+            for row, step, payload in zip(
+                some[asked],
+                middles[asked],
+                self._coded(rows[some[asked]], middles[asked]),
+                strict=True,
+            ):
+                if len(payload) <= MAX_BYTES:
+                    found[row], does[row] = payload, step
+            fails[some] = np.where(does[some] == middles, fails[some], middles)
         return found
 
     def encode_to_bytes(self, layouts: NDArray[Any], limits: NDArray[np.integer[Any]]) -> list[bytes]:
