@@ -88,6 +88,16 @@ def test_limits_are_met_about_as_well(profile: str, name: str) -> None:
         assert errors[1] < 1.4 * errors[0]
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_cosine_is_reached_in_no_more_bytes(profile: str) -> None:
+    """Which stream is found may change, too."""
+    codec, blob = codec_of(profile), written_again(profile, "cosine")
+    assert len(blob) <= len(read(profile, "cosine"))
+    [found] = codec.vectors(codec.parse_all([blob]))
+    unit = unit_vectors(row_of(profile, "vectors", "cosine")[None], codec.dim)[0]
+    assert unit.astype(np.float64) @ found >= 0.995 - 1e-7  # float32 vectors
+
+
 def written_again(profile: str, name: str) -> bytes:
     aspect, rate = CASES[name]
     vectors, layouts = (row_of(profile, array, name)[None] for array in ("vectors", "layouts"))

@@ -7,7 +7,7 @@ says where the next one should be; and lambda, the weight on the rate, makes up 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
-Flags: TypeAlias = NDArray[np.bool_]
 
 ANY_LENGTH = 1 << 40  # bytes that no payload has
 _AIMED = 4  # codings that are aimed by those before them
@@ -86,12 +85,26 @@ class Search:
         self.best: list[bytes | None] = [None] * count
         self._costs, self._reached = np.full(count, np.inf), np.zeros(count)
 
+    def meet(self, course: Course, windows: Floats, others: Sequence[int]) -> None:
+        """Find what comes close to its limit; where luck leaves much over, at some other steps, too.
+
+        Args:
+            course: of the rows.
+            windows: (N,), the share of a limit that may be left over.
+            others: by how many steps they are finer, or coarser where limits are of errors.
+        """
+        course = course._replace(crossings=self.approach(course, windows))
+        for finer in others:
+            self.approach(course, 2 * windows, finer)
+
     def approach(self, course: Course, windows: Floats, finer: int = 0) -> Floats:
         """Find what comes close to its limit, in a few codings of each row that leaves too much over.
 
-        Between steps, lambda makes up for what is missing. But a row comes to more or less than its step
-        and lambda are worth, by luck, which is another one at each: so each coding is a sample, by turns at
-        the two steps next to where the row is wanted. The more were made, the more may be left over.
+        Between steps, lambda makes up for what is missing. But a row comes to more or less than its step and
+        lambda are worth, by luck, which is another one at each: so each coding is a sample, by turns at the
+        two steps next to where the row is wanted. The first are aimed: where the limit is met is averaged
+        over those before. Then what lies between the last that does and the last that fails is halved. The
+        more were made, the more may be left over.
 
         Args:
             course: of the rows.
@@ -116,25 +129,24 @@ class Search:
                 steps += np.where(steps > places, -1, 1)
             steps = np.clip(steps - self._toward * finer, 0, self._last).astype(np.int64)
             lambdas = self._usual * trail.factors(rows, places - steps)
-            measures, _ = self._tried(rows, steps, np.rint(lambdas).astype(np.int64))
+            measures = self._tried(rows, steps, np.rint(lambdas).astype(np.int64))
             trail.passed(rows, places, logarithms(measures, limits))
             settled = (steps == np.where(measures > limits, end, finest)) | (trail.gaps(rows) < _NARROW)
             rows = rows[(self._reached[rows] < limits * (1 - window)) & ~settled]
         return trail.crossings
 
-    def _tried(self, rows: Ints, steps: Ints, weights: Ints) -> tuple[Floats, Flags]:
-        """Code rows; what they come to, and which are better than what there was: they are kept."""
+    def _tried(self, rows: Ints, steps: Ints, weights: Ints) -> Floats:
+        """Code rows, and keep what is no worse than what there was; what they come to."""
         most = np.minimum(self.limits[rows] if self._by_length else self._costs[rows], ANY_LENGTH)
         coded = self._coding(rows, steps, weights, most.astype(np.int64))
         measures, costs = coded.lengths, coded.errors
         if not self._by_length:
             measures, costs = costs, measures
-        within, before = measures <= self.limits[rows], self._costs[rows]
-        kept = np.flatnonzero(within & (costs <= before))
+        kept = np.flatnonzero((measures <= self.limits[rows]) & (costs <= self._costs[rows]))
         self._costs[rows[kept]], self._reached[rows[kept]] = costs[kept], measures[kept]
         for row, at in zip(rows[kept].tolist(), kept.tolist(), strict=True):
             self.best[row] = coded.payloads[at]
-        return measures, within & (costs < before)
+        return measures
 
     def found(self, otherwise: bytes) -> list[bytes]:
         """The payloads; ``otherwise`` where there is none."""
@@ -152,9 +164,8 @@ class _Trail:
         self._course, self._toward = course, toward
         self.crossings = course.crossings.copy()
         self._sums, self._trusts = np.zeros((2, len(course.crossings)))
-        self._does, self._fails = np.full(
-            (2, len(course.crossings)), np.nan
-        )  # the last places that did and failed
+        # The last places that did and that failed
+        self._does, self._fails = np.full((2, len(course.crossings)), np.nan)
 
     def aimed(self, rows: Ints, spare: Floats) -> Floats:
         """Where rows (n,) are thought to come to so much less than their limits, (n,)."""
@@ -175,7 +186,7 @@ class _Trail:
     def passed(self, rows: Ints, places: Floats, missed: Floats) -> None:
         """Learn by what logarithms rows came to more than their limits at places.
 
-        Where limits are met is averaged; but a miss that is more than luck says that it was looked for elsewhere.
+        Where limits are met is averaged; but a miss by more than luck tells against what it was aimed by.
         """
         self._does[rows] = np.where(missed > 0, self._does[rows], places)
         self._fails[rows] = np.where(missed > 0, places, self._fails[rows])

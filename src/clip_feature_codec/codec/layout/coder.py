@@ -166,11 +166,8 @@ class LayoutCoder:
         for first in range(0, len(rows), _ROWS):
             block = Block(rows[first : first + _ROWS], self.tables)
             most = limits[first : first + _ROWS].astype(np.float64)
-            search, course = Search(block.code, most, True, WEIGHT, MAX_STEP), block.course(most)
-            windows = np.clip(most / _LARGE, *_LEFT) / most
-            course = course._replace(crossings=search.approach(course, windows))
-            for finer in _FINER:
-                search.approach(course, 2 * windows, finer)
+            search = Search(block.code, most, True, WEIGHT, MAX_STEP)
+            search.meet(block.course(most), np.clip(most / _LARGE, *_LEFT) / most, _FINER)
             payloads += search.found(_SMALLEST)
         return payloads
 

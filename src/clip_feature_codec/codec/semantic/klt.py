@@ -49,6 +49,8 @@ _NORM_BITS = 24
 _ROWS = 2048  # vectors at once: what is held for each is a few times 8 D bytes
 
 
+_SMALL = 64  # bytes: a share of them is what may be left of smaller payloads, too
+_FINER = 1, -1  # steps than where a limit is met, at which others are tried where more is left
 _ERROR_LEFT = 0.05  # share of an error that may be left over
 _FLOAT32 = 3e-8  # what rounding vectors may take of a cosine
 _NARROWER = 0.0005  # of an error: by how much less is asked for at least, where it was too much
@@ -251,8 +253,7 @@ class KltCoder:
     def encode_to_bytes(self, unit: NDArray[np.float32], limits: NDArray[np.integer[Any]]) -> list[bytes]:
         """Payloads of at most so many bytes, as good as they come.
 
-        The finest step that fits is found first; then, while more than a byte is left, finer ones with more
-        weight on the rate are tried.
+        A byte may be left over at first, of small ones less.
 
         Args:
             unit: float32 (N, D), unit length.
@@ -268,7 +269,8 @@ class KltCoder:
         for block, numbers in self._blocks(unit, np.asarray(limits, np.int64)):
             most = numbers.astype(np.float64)
             search = Search(block.code, most, True, WEIGHT, STEPS - 1)
-            search.approach(self._usual.bytes.course(block.bytes_about, most), 1 / np.maximum(most, 64))
+            course = self._usual.bytes.course(block.bytes_about, most)
+            search.meet(course, 1 / np.maximum(most, _SMALL), _FINER)
             payloads += search.found(bytes([STEPS - 1]))
         return payloads
 

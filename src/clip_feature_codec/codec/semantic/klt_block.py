@@ -76,7 +76,10 @@ class Block:
         return Block(self.frame, self.coefficients[rows], self.products[:, rows])
 
     def code(self, rows: Ints, steps: Ints, weights: Ints, most: Ints) -> Coded:
-        """Payloads at lambdas (n,) that have no more than ``most`` (n,) bytes; errors are 1 less the cosines, nearly."""
+        """Payloads at lambdas (n,) that have no more than ``most`` (n,) bytes.
+
+        Errors are 1 less the cosines, nearly.
+        """
         out, (lengths, errors), places = self._coded(rows, steps, weights, most)
         found = [b""] * len(rows)
         for i in np.flatnonzero(lengths <= most).tolist():
@@ -84,7 +87,7 @@ class Block:
         return Coded(found, lengths.astype(np.float64), errors)
 
     def draft(self, rows: Ints, steps: Ints, weights: Ints, most: Ints) -> Coded:
-        """The same, with drafts for payloads: steps and symbols, which `write` makes payloads of."""
+        """The same with drafts, however long: steps and symbols, which `write` makes payloads of."""
         symbols = np.empty((len(rows), self._width(steps)), np.int16)
         _, (lengths, errors), places = self._coded(
             rows, steps, weights, np.zeros(len(rows), np.int64), symbols
@@ -118,7 +121,7 @@ class Block:
     def _coded(
         self, rows: Ints, steps: Ints, weights: Ints, most: Ints, symbols: NDArray[np.int16] | None = None
     ) -> tuple[NDArray[np.uint8], tuple[Ints, Floats], Ints]:
-        """Streams, and symbols, in an order of their own; lengths and errors, (n,); and where a row's stream is, (n,)."""
+        """Streams and symbols in an order of their own; lengths and errors; where each row's stream is."""
         from clip_feature_codec.codec.entropy.quantisers import ROOM
         from clip_feature_codec.codec.semantic import payloads, trellis
 

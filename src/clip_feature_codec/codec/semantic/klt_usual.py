@@ -20,7 +20,7 @@ class Curve(NamedTuple):
     Attributes:
         sign: -1 for bytes, of which finer steps take more, 1 for errors.
         steps: float64 (A,), rising.
-        foretold: float64 (A,), rising: logarithms of what is foretold of a usual vector there, times the sign.
+        foretold: float64 (A,), rising: logarithms of what is foretold of usual vectors there, times the sign.
         coded: the same of what it comes to.
         rates: float64 (A - 1,), by which share a step changes that.
         powers: the same, as in `Course`.
@@ -38,7 +38,7 @@ class Curve(NamedTuple):
     def course(self, forecast: Forecast, limits: Floats) -> Course:
         """That of rows to their limits (N,).
 
-        Each is asked for where a usual vector comes to its limit, and is as far along as what is foretold says.
+        Each is asked for where a usual vector comes to its limit; what is foretold says how far along it is.
         """
         goals = np.interp(self.sign * np.log(limits), self.coded, self.steps)
         asked = np.rint(goals).astype(np.int64)

@@ -16,7 +16,6 @@ from clip_feature_codec.codec.entropy.quantisers import ROOM
 from clip_feature_codec.codec.native import Bytes, Ints, address, loops, memory, place, record
 from clip_feature_codec.codec.semantic.trellis import STATES
 
-
 Symbols: TypeAlias = NDArray[np.int16]
 
 
@@ -82,7 +81,7 @@ def code(
         mean: int64 (n,), coefficients of the mean, for the last of the sums; by default zeros.
         sums: int64 (N, 3), a second result, in 2^-8 of the step: the squared error of the coded coefficients,
             and the sums over values that will be decoded, times themselves and times ``mean``.
-        most: int64 (N,), bytes beyond which a stream is of no use, and need not be written; all are by default.
+        most: int64 (N,), bytes beyond which a stream is of no use and need not be written; any by default.
         symbols: int16 (N, n), a third result, for `write`.
 
     Returns:
