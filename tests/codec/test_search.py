@@ -14,7 +14,7 @@ from clip_feature_codec.codec.rate import Rate
 from clip_feature_codec.errors import ConfigError
 
 # Errors fall by 4 to 8 % with each finer step, but each row has a luck of its own: a larger budget may be
-# out of luck by two steps. (By more than 3 % in one of 200 budgets for vectors; layouts by 3 % at most.)
+# out of luck by two steps. (By more than 3 % in one of 80 budgets for vectors; layouts by 3 % at most.)
 OUT_OF_LUCK = 1.2
 
 budgets = st.integers(30, 250)
