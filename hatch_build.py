@@ -7,8 +7,8 @@ hatchling runs it for wheels and for editable installations. The compiler is the
 elsewhere the one in the package ziglang, which pip fetches for the build alone.
 
 There is one library for every processor of a kind, and on x86-64 one more for those with AVX2, which nearly
-all have, and one for those with AVX-512; codec/native.py chooses. They need nothing of Python, and of C's library no more than
-`memcpy` and `memset`, so that one wheel does for every Python of a platform.
+all have, and one for those with AVX-512; codec/native.py chooses. They need nothing of Python, and of C's
+library no more than `memcpy` and `memset`, so that one wheel does for every Python of a platform.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ if platform.system() != "Windows":
     FLAGS += ["-fPIC"]
 if platform.system() == "Darwin":
     FLAGS += [f"-mmacosx-version-min={MACOS}"]
-# What a library's name ends in, and for which processors it is, in flags of the machine's compiler and zig's. (Compilers
-# take half of AVX-512's registers unless told otherwise, and gather from tables where the named processor is quick
-# at that.)
+# What a library's name ends in, and for which processors it is, in flags of the machine's compiler and zig's.
+# (Compilers take half of AVX-512's registers unless told otherwise, and gather from tables where the named
+# processor is quick at that.)
 LEVELS: dict[str, tuple[list[str], list[str]]] = (
     {
         SUFFIX: (["-march=x86-64-v2"], ["-mcpu=x86_64_v2"]),

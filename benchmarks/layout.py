@@ -144,12 +144,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The layout layer against thumbnails of the same bytes.")
     parser.add_argument("photos", type=Path, help="Parquet file with a column image")
     parser.add_argument("--count", type=int, help="only the first so many photos")
+    parser.add_argument(
+        "--against",
+        nargs="*",
+        default=BASELINES,
+        choices=BASELINES,
+        help="only these; nothing: ours alone, at once",
+    )
     parser.add_argument("--plot", type=Path, help="where to draw PSNR against bytes")
     arguments = parser.parse_args()
     given = photos(arguments.photos)[: arguments.count]
     coder = LayoutCoder.builtin()
     tables = hashlib.sha256(coder.to_bytes()).digest()
-    baselines = load_baselines(BASELINES)
+    baselines = load_baselines(arguments.against)
     scores: Scores = {OURS: [], **{codec.name: [] for codec in baselines}}
     times: dict[str, list[float]] = {name: [] for name in scores}
     for photo in given:
@@ -170,7 +177,8 @@ def main() -> None:
     print(f"{'bytes':10}" + "".join(f"{budget:>17}" for budget in BUDGETS))
     for name, values in scores.items():
         print(row(name, values))
-    print(row("best baseline", best_baseline(scores)))
+    if baselines:
+        print(row("best baseline", best_baseline(scores)))
     ours = statistics.median(times[OURS])
     print(f"to {SIZE} pixels, at {BUDGETS[-1]} bytes: {OURS} {ours:.2f} ms")
     for name, taken in times.items():

@@ -32,8 +32,8 @@ from clip_feature_codec.codec.entropy.magnitudes import (
     SYMBOLS,
     Magnitudes,
 )
-from clip_feature_codec.codec.layout import coder as layout
-from clip_feature_codec.codec.layout.coder import LayoutCoder
+from clip_feature_codec.codec.layout.block import step_size
+from clip_feature_codec.codec.layout.coder import UNITS, LayoutCoder
 from clip_feature_codec.codec.layout.payloads import addresses
 from clip_feature_codec.codec.layout.tables import FEATURES, LayoutTables, geometry
 from clip_feature_codec.codec.layout.trellis import MACHINE, quantise, workspace
@@ -91,7 +91,7 @@ def code_all(rows: NDArray[np.int64], tables: LayoutTables, pictures: int, rng: 
     """Code some pictures at every step."""
     parts: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
     for step in STEPS:
-        size = layout.step_size(step)
+        size = step_size(step)
         chosen = rng.choice(len(rows), min(pictures, len(rows)), replace=False)
         parts += [observe((rows[picture] << 21) // size, step, tables) for picture in chosen]
     index, start, q, shift, symbol, row, offset = np.concatenate([part[0] for part in parts], axis=1)
@@ -240,7 +240,7 @@ def first_tables(rows: NDArray[np.int64], mean: NDArray[np.int64]) -> tuple[Layo
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    sizes = np.abs(rows).mean(0) / layout.UNITS
+    sizes = np.abs(rows).mean(0) / UNITS
     scales = np.rint(256 * (np.log2(2 * sizes) + 2)).astype(np.int64)  # twice the finest step is 1/4
     table, squares = scores()
     magnitudes = Magnitudes.of(frequencies(model), table, squares, np.zeros_like(table))

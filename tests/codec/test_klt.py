@@ -107,7 +107,7 @@ def test_budgets_are_kept_and_used_up(transform: KltCoder, fresh: NDArray[np.flo
         if limit >= 5:
             assert (np.minimum(limit, finest) - lengths <= 3).all()
         reached = cosines(fresh, transform.decode(payloads))
-        assert reached.mean() >= before.mean()
+        assert reached.mean() >= before.mean() - 1e-9  # float32 vectors
         before = reached
 
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip_feature_codec.codec.layout import tables as layout_tables
-from clip_feature_codec.codec.layout.coder import MAX_BYTES, MAX_STEP, UNITS, LayoutCoder
+from clip_feature_codec.codec.layout.block import MAX_STEP
+from clip_feature_codec.codec.layout.coder import MAX_BYTES, UNITS, LayoutCoder
 from clip_feature_codec.codec.layout.tables import geometry
 from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
 

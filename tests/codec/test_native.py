@@ -23,7 +23,7 @@ from clip_feature_codec.codec.entropy.magnitudes import Magnitudes, builtin
 from clip_feature_codec.codec.entropy.quantisers import ROOM
 from clip_feature_codec.codec.layout import payloads as layout_payloads
 from clip_feature_codec.codec.layout import trellis as layout_trellis
-from clip_feature_codec.codec.layout.coder import step_size
+from clip_feature_codec.codec.layout.block import step_size
 from clip_feature_codec.codec.layout.tables import geometry
 from clip_feature_codec.codec.semantic import payloads, trellis
 from clip_feature_codec.codec.semantic.levels import fill_gains
@@ -210,8 +210,10 @@ def test_addresses_are_those_that_layouts_are_coded_with():
         work = layout_trellis.workspace(len(row))
         layout_trellis.quantise(targets, 66, 1250, tables, geometry(), machine, work, symbols, quantisers)
         step, whole = np.array([66]), (row - tables.mean).astype(np.int64)
-        given = layout_payloads.Layouts(whole[None], step, np.array([step_size(66)]))
-        (stream,), _ = layout_payloads.code(given, np.array([1250]), tables, geometry(), machine)
+        ends = np.full((1, 3), len(row))
+        given = layout_payloads.Layouts(whole[None], step, np.array([step_size(66)]), ends)
+        workspace = layout_payloads.Workspace(1, tables, geometry(), machine)
+        (stream,), *_ = layout_payloads.code(given, np.array([1250]), workspace)
         places, features = layout_payloads.addresses(symbols, 66, tables, geometry(), machine)
         coefficient, start, quantiser, shift, at_row = places.T
         assert (quantiser == quantisers[coefficient]).all()

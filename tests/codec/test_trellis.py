@@ -231,6 +231,45 @@ def test_any_bytes_decode_or_are_refused(blob: bytes, step: int):
     assert np.abs(values).max() < 1 << 25
 
 
+def test_symbols_are_written_as_the_stream_they_were_found_for():
+    """Each with lanes of its own width beside it; and it is said what will be decoded."""
+    scales, count = np.arange(60, -39, -1), 21
+    targets = drawn(count, scales, 9, (0.3, 1.0, 5.0))
+    width, rows, steps = len(scales), np.arange(count), np.repeat([0, 1, 20, 50], [6, 5, 5, 5])
+    out, symbols = np.empty((count, ROOM * (width + 1)), np.uint8), np.empty((count, width), np.int16)
+    vectors = payloads.Vectors(targets.astype(np.float64), scales, rows, steps, 2.0 ** (-steps / 16))
+    work, weights = trellis.workspace(width), np.full(count, LAMBDA)
+    sizes = payloads.code(vectors, weights, builtin(), trellis.MACHINE, work, out, symbols=symbols)
+    values, again = np.empty((count, width), np.int64), np.empty_like(out)
+    given = (symbols, scales, steps, builtin(), trellis.MACHINE, work, again, values)
+    assert payloads.write(*given).tolist() == sizes.tolist()
+    for i in rows:
+        blob = out[i, : sizes[i]].tobytes()
+        assert again[i, : sizes[i]].tobytes() == blob
+        bad, found = read([blob], scales, int(steps[i]))
+        assert bad == -1
+        assert found[0].tolist() == values[i].tolist()
+
+
+def test_streams_of_no_use_are_foretold_about_as_long():
+    scales = np.arange(60, -39, -1)
+    targets = drawn(12, scales, 10)
+    count, width = targets.shape
+    vectors = payloads.Vectors(
+        targets.astype(np.float64), scales, np.arange(count), np.zeros(count, np.int64), np.ones(count)
+    )
+    lengths = np.array([len(blob) for blob in coded(targets, scales)])
+    out = np.zeros((count, ROOM * (width + 1)), np.uint8)
+    work, weights = trellis.workspace(width), np.full(count, LAMBDA)
+    for less in (0, 1, 8):
+        out[:] = 0
+        most = lengths - less
+        told = payloads.code(vectors, weights, builtin(), trellis.MACHINE, work, out, most=most)
+        assert ((told == lengths) | (told > most)).all()
+        assert np.abs(told - lengths).max() <= 1
+    assert not out.any()  # by eight bytes too long: not written
+
+
 def test_a_changed_stream_often_does_not_end_well():
     rng = np.random.default_rng(8)
     scales = np.arange(40, -40, -1)

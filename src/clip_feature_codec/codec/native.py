@@ -39,7 +39,8 @@ _SIGNATURES: dict[str, tuple[type[Any] | None, str]] = {
     "semantic_fill_gains": (ctypes.c_int64, "aiaa"),
     "semantic_quantise": (None, "aaaiiaaaa"),
     "semantic_addresses": (None, "aaaiaaa"),
-    "semantic_code": (None, "aiaaaaaaiaa"),
+    "semantic_code": (None, "aiaaaaaaiaaa"),
+    "semantic_write": (None, "aiiaaaaaaiaa"),
     "semantic_foretell": (None, "aiiaaa"),
     "semantic_decode": (ctypes.c_int64, "aaiiaaaaaa"),
     "layout_search_size": (ctypes.c_int64, "i"),
@@ -48,7 +49,6 @@ _SIGNATURES: dict[str, tuple[type[Any] | None, str]] = {
     "layout_read": (ctypes.c_bool, "aiiaaaaa"),
     "layout_code_size": (ctypes.c_int64, "i"),
     "layout_code": (None, "aiaaaaaaiaa"),
-    "layout_foretell": (None, "aiiaaaa"),
     "layout_addresses": (ctypes.c_int64, "aiaaaaaa"),
 }
 

@@ -1,15 +1,13 @@
 """Rate control: the step and the lambda that a budget or a target asks for, found in a few codings.
 
-What a row of a layer takes at a step is known when it is coded; but it is known to some per cent when each
-coefficient takes what is cheapest for it, which is done in a fraction of the time. So that is foretold at
-steps an octave apart, and trials whose outcome is foretold clearly enough are not made: of a bisection over
-all steps, those near its end are left. Then lambda, the weight on the rate, makes use of what is left of the
-limit.
+What a row of a layer takes at a step is known when it is coded, and to some per cent before: each layer
+foretells it in its own way. So rows are coded where they should come to their limits; what each coding takes
+says where the next one should be; and lambda, the weight on the rate, makes up for what lies between steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -17,248 +15,194 @@ from numpy.typing import NDArray
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
-Flags: TypeAlias = NDArray[np.bool_]
 
-SPACING = 16  # steps between forecasts, an octave
-_LEAST_RATE, _GREATEST_RATE = 0.01, 0.12  # shares by which a step changes what a row comes to
-_LEAST_DOUBTS = 2.0, 1.2  # steps by which a forecast may be wrong at least, before and after it is corrected
-_LESS_DOUBT = 0.3  # of a corrected one
+ANY_LENGTH = 1 << 40  # bytes that no payload has
+_AIMED = 4  # codings that are aimed by those before them
+_MORE_LEFT = (1,) * _AIMED + (2,) * 12  # windows that may be left over after so many codings
+_NARROW = 0.04  # steps between what does and what fails that are not looked into
+_FACTORS = 0.6, 2.0  # of lambda, at most
 
 
 class Coded(NamedTuple):
-    """Payloads of n rows, and their errors, float64 (n,): what they leave to be wished for."""
+    """What n rows are coded as.
+
+    Attributes:
+        payloads: those that were asked for.
+        lengths: float64 (n,), bytes of the payloads, about, where they were not asked for.
+        errors: float64 (n,), what they leave to be wished for.
+    """
 
     payloads: list[bytes]
+    lengths: Floats
     errors: Floats
 
-    @property
-    def lengths(self) -> Floats:
-        """Bytes of the payloads, (n,)."""
-        return np.array([len(payload) for payload in self.payloads], np.float64)
 
-
-Coding: TypeAlias = Callable[[Ints, Ints, Ints], Coded]
-"""Codes rows (n,) of a block at steps (n,) and lambdas (n,)."""
+Coding: TypeAlias = Callable[[Ints, Ints, Ints, Ints], Coded]
+"""Codes rows (n,) of a block at steps (n,) and lambdas (n,); payloads are asked for that have at most so many
+bytes, (n,)."""
 Forecast: TypeAlias = Callable[[Ints, Ints], Floats]
 """What rows (n,) of a block come to at steps (n,) and the usual lambda, about: bytes or errors, (n,)."""
 
 
-class Weights(NamedTuple):
-    """Lambdas that are tried at one step: so many steps finer than the one found, and int64 (K,), rising."""
+class Course(NamedTuple):
+    """How rows come to their limits, about.
 
-    finer: int
-    values: Ints
-
-
-def length_powers(rates: Floats) -> Floats:
-    """The powers of lambda to which lengths fall, where they change by these rates from step to step.
-
-    The shorter a payload, the more of its coefficients may as well be zero. From training vectors and
-    photographs.
+    Attributes:
+        crossings: float64 (N,), at which steps.
+        rates: float64 (N,), by which share a step changes what they come to.
+        powers: float64 (N,), of lambda, to which what they come to falls or rises.
+        lucks: float64 (N,), steps by which a row comes to more or less than it should.
     """
-    powers: Floats = np.clip(130 * rates * rates, 0.02, 1.0)
-    return powers
 
-
-def error_powers(rates: Floats) -> Floats:
-    """The powers of lambda to which errors rise, where they change by these rates from step to step.
-
-    The finer the steps, the less is up to lambda. From training vectors.
-    """
-    powers: Floats = np.clip(1.2 - 11 * rates, 0.15, 0.55)
-    return powers
+    crossings: Floats
+    rates: Floats
+    powers: Floats
+    lucks: Floats
 
 
 class Search:
     """Looks for payloads of N rows within limits, all rows side by side.
 
     Attributes:
+        limits: float64 (N,), of bytes or errors.
         best: the payloads found, by row; None where none will do.
-        steps: int64 (N,), the last steps that will do with the usual lambda.
-        rates: float64 (N,), the share by which a step changes what a row comes to, about.
     """
 
-    def __init__(
-        self, coding: Coding, limits: Floats, doubts: Floats, by_length: bool, usual: int, last: int
-    ) -> None:
+    def __init__(self, coding: Coding, limits: Floats, by_length: bool, usual: int, last: int) -> None:
         """Look for payloads.
 
         Args:
             coding: codes the rows.
             limits: (N,), of bytes or errors.
-            doubts: (N,), the share of its limit by which a forecast may be wrong.
             by_length: limits are of bytes, and errors should be small; or the other way round.
-            usual: lambda while steps are looked for.
+            usual: lambda where it makes up for nothing.
             last: the coarsest step; the finest one is 0.
         """
-        self._doubts = doubts
         self._coding, self.limits, self._by_length = coding, limits, by_length
         self._usual, self._last = usual, last
         self._toward = 1 if by_length else -1  # where steps come to less
         count = len(limits)
         self.best: list[bytes | None] = [None] * count
-        self._costs = np.full(count, np.inf)
-        self.steps, self.rates = np.zeros(count, np.int64), np.full(count, _LEAST_RATE)
-        # What rows come to at those steps, and one before, NaN where that is not known
-        self._measures, self._before = np.full((2, count), np.nan)
+        self._costs, self._reached = np.full(count, np.inf), np.zeros(count)
 
-    def find_steps(self, forecast: Forecast, usual: Floats, sure: int, beyond: Ints) -> None:
-        """Find each row's last step within its limit, by bisection.
+    def meet(self, course: Course, windows: Floats, others: Sequence[int]) -> None:
+        """Find what comes close to its limit; where luck leaves much over, at some other steps, too.
 
         Args:
-            forecast: foretells what rows come to.
-            usual: of a usual row, at every sixteenth step, about: where forecasts begin.
-            sure: a step that is taken to do.
-            beyond: (N,), one that is taken not to.
+            course: of the rows.
+            windows: (N,), the share of a limit that may be left over.
+            others: by how many steps they are finer, or coarser where limits are of errors.
         """
-        crossings = self._foresee(forecast, self._guesses(usual))
-        doubts = np.maximum(_LEAST_DOUBTS[0], self._doubts / self.rates)
-        rows, self.steps, beyond = np.arange(len(self.limits)), np.full(len(self.limits), sure), beyond.copy()
-        while (rows := rows[np.abs(self.steps[rows] - beyond[rows]) > 1]).size:
-            middles = (self.steps[rows] + beyond[rows]) // 2
-            away = self._toward * (middles - crossings[rows])
-            good, measures = away > 0, np.full(rows.size, np.nan)
-            asked = np.abs(away) <= doubts[rows]
-            some = rows[asked]
-            found, _ = self._tried(some, middles[asked], np.full(some.size, self._usual))
-            measures[asked] = found
-            good[asked] = found <= self.limits[some]
-            moved = _logarithms(found, self.limits[some]) / self.rates[some]
-            crossings[some] = middles[asked] + self._toward * moved
-            doubts[some] = np.maximum(_LEAST_DOUBTS[1], _LESS_DOUBT * self._doubts[some] / self.rates[some])
-            self.steps[rows[good]], self._measures[rows[good]] = middles[good], measures[good]
-            beyond[rows[~good]], self._before[rows[~good]] = middles[~good], measures[~good]
-        self._make_sure()
+        course = course._replace(crossings=self.approach(course, windows))
+        for finer in others:
+            self.approach(course, 2 * windows, finer)
 
-    def _guesses(self, usual: Floats) -> Ints:
-        """By which of the anchors a usual row comes to the limits, (N,)."""
-        rising = np.maximum.accumulate(usual[::-1] if self._by_length else usual)
-        places = np.minimum(np.searchsorted(rising, self.limits), len(usual) - 1)
-        return len(usual) - 1 - places if self._by_length else places
+    def approach(self, course: Course, windows: Floats, finer: int = 0) -> Floats:
+        """Find what comes close to its limit, in a few codings of each row that leaves too much over.
 
-    def _foresee(self, forecast: Forecast, at: Ints) -> Floats:
-        """At which steps rows come to their limits, (N,), about; sets their rates.
+        Between steps, lambda makes up for what is missing. But a row comes to more or less than its step and
+        lambda are worth, by luck, which is another one at each: so each coding is a sample, by turns at the
+        two steps next to where the row is wanted. The first are aimed: where the limit is met is averaged
+        over those before. Then what lies between the last that does and the last that fails is halved. The
+        more were made, the more may be left over.
 
         Args:
-            forecast: is asked at every sixteenth step from ``at`` on until the limit lies in between.
-            at: (N,), in sixteen steps.
-        """
-        end, rows = self._last // SPACING, np.arange(len(at))
-        found = forecast(rows, at * SPACING)
-        above = found > self.limits
-        ways = np.where(above, self._toward, -self._toward)
-        much, little = np.where(above, found, np.nan), np.where(above, np.nan, found)
-        while rows.size:
-            at[rows] += ways[rows]
-            rows = rows[(at[rows] >= 0) & (at[rows] <= end)]
-            found = forecast(rows, at[rows] * SPACING)
-            over = found > self.limits[rows]
-            much[rows[over]], little[rows[~over]] = found[over], found[~over]
-            rows = rows[over == above[rows]]
-        # Beyond the ends, as if it went on by the greatest rate
-        much = np.where(np.isnan(much), little * np.exp(SPACING * _GREATEST_RATE), much)
-        little = np.where(np.isnan(little), much * np.exp(-SPACING * _GREATEST_RATE), little)
-        whole = _logarithms(much, little)
-        self.rates = np.clip(whole / SPACING, _LEAST_RATE, _GREATEST_RATE)
-        shares = _logarithms(much, self.limits) / whole
-        first = at - np.where(above, self._toward, 0)
-        crossings: Floats = SPACING * (first + self._toward * shares)
-        return crossings
+            course: of the rows.
+            windows: (N,), the share of a limit that may be left over.
+            finer: steps by which rows are coded beside where they come to their limits, and lambda makes up
+                for it: finer ones, or coarser ones where limits are of errors.
 
-    def _make_sure(self) -> None:
-        """Code at the steps that were found what has not been, and go on where forecasts were wrong."""
-        usual = np.full(len(self.limits), self._usual)
-        rows = np.flatnonzero(np.isnan(self._measures))
-        while (rows := rows[self._codable(self.steps[rows])]).size:
-            measures, _ = self._tried(rows, self.steps[rows], usual[rows])
-            bad = measures > self.limits[rows]
-            self._measures[rows], self._before[rows[bad]] = measures, measures[bad]
-            rows = rows[bad]
-            self.steps[rows] += self._toward
-        rows = np.flatnonzero(np.isnan(self._before))
-        while True:
-            roomy = self._measures[rows] * (1 + self.rates[rows]) <= self.limits[rows]
-            rows = rows[roomy & self._codable(self.steps[rows] - self._toward)]
+        Returns:
+            The course's crossings, (N,), as far as they are known now.
+        """
+        rows = np.flatnonzero(self._reached < self.limits * (1 - windows))
+        trail = _Trail(course, self._toward)
+        finest, end = (0, self._last)[:: self._toward]
+        for tries, more in enumerate(_MORE_LEFT):
             if not rows.size:
                 break
-            measures, _ = self._tried(rows, self.steps[rows] - self._toward, usual[rows])
-            good = measures <= self.limits[rows]
-            self._before[rows[~good]] = measures[~good]
-            rows, measures = rows[good], measures[good]
-            self._measures[rows] = measures
-            self.steps[rows] -= self._toward
+            limits, window = self.limits[rows], windows[rows] * more
+            places = trail.aimed(rows, window / 2) if tries < _AIMED else trail.halved(rows, tries - _AIMED)
+            places = np.clip(places, 0, self._last)
+            steps = np.rint(places)
+            if tries % 2:
+                steps += np.where(steps > places, -1, 1)
+            steps = np.clip(steps - self._toward * finer, 0, self._last).astype(np.int64)
+            lambdas = self._usual * trail.factors(rows, places - steps)
+            measures = self._tried(rows, steps, np.rint(lambdas).astype(np.int64))
+            trail.passed(rows, places, logarithms(measures, limits))
+            settled = (steps == np.where(measures > limits, end, finest)) | (trail.gaps(rows) < _NARROW)
+            rows = rows[(self._reached[rows] < limits * (1 - window)) & ~settled]
+        return trail.crossings
 
-    def _codable(self, steps: Ints) -> Flags:
-        """Which of steps (n,) there are."""
-        return (steps >= 0) & (steps <= self._last)
-
-    def try_weights(self, weights: Weights, powers: Floats, rows: Ints) -> None:
-        """Find the lambda with which some rows come to their limits at a step, and keep what is better.
-
-        From where it is foretold, strides double until the limit is passed, and what lies between is halved.
-
-        Args:
-            weights: the step, and the lambdas.
-            powers: (N,), of lambda, to which what a row comes to falls or rises.
-            rows: (n,), those that it is done for, if they have such a step.
-        """
-        steps = self.steps - self._toward * weights.finer
-        rows = rows[self._codable(steps[rows])]
-        at, end = self._place(weights, powers)[rows], len(weights.values)
-        # The last place that does, and the first that does not; beyond the ends where that is not known yet
-        least, most = (end, -1) if self._by_length else (-1, end)
-        does, fails = np.full(rows.size, least), np.full(rows.size, most)
-        strides, some = np.ones(rows.size, np.int64), np.arange(rows.size)
-        while some.size:
-            measures, better = self._tried(rows[some], steps[rows[some]], weights.values[at[some]])
-            good = measures <= self.limits[rows[some]]
-            does[some[good]], fails[some[~good]] = at[some[good]], at[some[~good]]
-            known = (does[some] != least) & (fails[some] != most)
-            ahead = at[some] + np.where(good, -self._toward, self._toward) * strides[some]
-            inside = (np.minimum(does[some], fails[some]) < ahead) & (
-                ahead < np.maximum(does[some], fails[some])
-            )
-            at[some] = np.where(known | ~inside, (does[some] + fails[some]) // 2, ahead)
-            strides[some] *= 2
-            some = some[
-                (np.abs(does[some] - fails[some]) > 1) & ~(better & (measures == self.limits[rows[some]]))
-            ]
-
-    def _place(self, weights: Weights, powers: Floats) -> Ints:
-        """Which of the lambdas is foretold to do, (N,)."""
-        usual = self._measures * (1 + self.rates) ** weights.finer
-        if weights.finer == 1:
-            usual = np.where(np.isnan(self._before), usual, self._before)
-        logarithms = np.log(weights.values / self._usual)
-        wanted = _logarithms(usual, self.limits) / powers
-        if self._by_length:
-            places = np.searchsorted(logarithms, wanted)
-        else:
-            places = np.searchsorted(logarithms, -wanted, side="right") - 1
-        return np.clip(places, 0, len(logarithms) - 1)
-
-    def _tried(self, rows: Ints, steps: Ints, weights: Ints) -> tuple[Floats, Flags]:
-        """Code rows; what they come to, and which are better than what there was: they are kept."""
-        coded = self._coding(rows, steps, weights)
-        lengths = coded.lengths
-        measures, costs = (lengths, coded.errors) if self._by_length else (coded.errors, lengths)
-        within, before = measures <= self.limits[rows], self._costs[rows]
-        for at in np.flatnonzero(within & (costs <= before)):
-            self.best[rows[at]], self._costs[rows[at]] = coded.payloads[at], costs[at]
-        return measures, within & (costs < before)
-
-    def left(self) -> Floats:
-        """What is left of limits that are bytes, (N,)."""
-        used = np.array([0.0 if payload is None else len(payload) for payload in self.best])
-        left: Floats = self.limits - used
-        return left
+    def _tried(self, rows: Ints, steps: Ints, weights: Ints) -> Floats:
+        """Code rows, and keep what is no worse than what there was; what they come to."""
+        most = np.minimum(self.limits[rows] if self._by_length else self._costs[rows], ANY_LENGTH)
+        coded = self._coding(rows, steps, weights, most.astype(np.int64))
+        measures, costs = coded.lengths, coded.errors
+        if not self._by_length:
+            measures, costs = costs, measures
+        kept = np.flatnonzero((measures <= self.limits[rows]) & (costs <= self._costs[rows]))
+        self._costs[rows[kept]], self._reached[rows[kept]] = costs[kept], measures[kept]
+        for row, at in zip(rows[kept].tolist(), kept.tolist(), strict=True):
+            self.best[row] = coded.payloads[at]
+        return measures
 
     def found(self, otherwise: bytes) -> list[bytes]:
         """The payloads; ``otherwise`` where there is none."""
         return [otherwise if payload is None else payload for payload in self.best]
 
 
-def _logarithms(numerators: Floats, denominators: Floats) -> Floats:
+class _Trail:
+    """Where N rows have been: places along the steps, that are whole numbers at the usual lambda.
+
+    Attributes:
+        crossings: float64 (N,), where they come to their limits, as far as that is known.
+    """
+
+    def __init__(self, course: Course, toward: int) -> None:
+        self._course, self._toward = course, toward
+        self.crossings = course.crossings.copy()
+        self._sums, self._trusts = np.zeros((2, len(course.crossings)))
+        # The last places that did and that failed
+        self._does, self._fails = np.full((2, len(course.crossings)), np.nan)
+
+    def aimed(self, rows: Ints, spare: Floats) -> Floats:
+        """Where rows (n,) are thought to come to so much less than their limits, (n,)."""
+        aimed: Floats = self.crossings[rows] + self._toward * spare / self._course.rates[rows]
+        return aimed
+
+    def halved(self, rows: Ints, doublings: int) -> Floats:
+        """In the middle of what does and what fails; or on from there, by strides that double."""
+        does, fails, stride = self._does[rows], self._fails[rows], self._toward * (1 << doublings)
+        middles = np.where(np.isnan(fails), does - stride, (does + fails) / 2)
+        return np.where(np.isnan(does), fails + stride, middles)
+
+    def factors(self, rows: Ints, missing: Floats) -> Floats:
+        """By what lambda makes up for so many steps."""
+        factors: Floats = np.exp(missing * self._course.rates[rows] / self._course.powers[rows])
+        return np.clip(factors, *_FACTORS)
+
+    def passed(self, rows: Ints, places: Floats, missed: Floats) -> None:
+        """Learn by what logarithms rows came to more than their limits at places.
+
+        Where limits are met is averaged; but a miss by more than luck tells against what it was aimed by.
+        """
+        self._does[rows] = np.where(missed > 0, self._does[rows], places)
+        self._fails[rows] = np.where(missed > 0, places, self._fails[rows])
+        beyond = self._toward * missed / self._course.rates[rows]
+        trust = 1 / (1 + np.square(beyond / (4 * self._course.lucks[rows])))
+        self._sums[rows] = trust * (self._sums[rows] + places + beyond)
+        self._trusts[rows] = trust * (self._trusts[rows] + 1)
+        self.crossings[rows] = self._sums[rows] / self._trusts[rows]
+
+    def gaps(self, rows: Ints) -> Floats:
+        """How far what does is from what fails, NaN where one of them is not known."""
+        gaps: Floats = np.abs(self._does[rows] - self._fails[rows])
+        return gaps
+
+
+def logarithms(numerators: Floats, denominators: Floats) -> Floats:
     """Natural logarithms of quotients, about, and the same on every machine."""
     quotients: Floats = 2 * (numerators - denominators) / (numerators + denominators)
     return quotients

@@ -89,23 +89,22 @@ INLINED struct coder reader(const uint8_t *data, int64_t begin, int64_t end)
     return (struct coder){number, ONE, begin + NUMBER_BYTES, 0};
 }
 
-/* Where in 0 to 2^15 - 1 the number points to. */
-INLINED int64_t slot_of(struct coder *coder)
+/* What 1 of 2^15 is of the range. Where the number points to what is left above the last share, it is taken to point to
+   that one. */
+INLINED int64_t share_of(struct coder *coder)
 {
     int64_t share = coder->range >> PRECISION;
-    int64_t slot = (int64_t)((uint64_t)coder->number / (uint64_t)share);
-    if (slot >> PRECISION) { /* what is left of the range above the last share */
-        slot = (1 << PRECISION) - 1;
+    if (coder->number >= share << PRECISION) {
         coder->number = (share << PRECISION) - 1;
         coder->strayed = 1;
     }
-    return slot;
+    return share;
 }
 
 /* Take a symbol's share. */
-INLINED void narrow(struct coder *coder, int64_t start, int64_t frequency, const uint8_t *data, int64_t end)
+INLINED void narrow(struct coder *coder, int64_t share, int64_t start, int64_t frequency, const uint8_t *data,
+                    int64_t end)
 {
-    int64_t share = coder->range >> PRECISION;
     int64_t number = coder->number - share * start, range = share * frequency;
     while (range < BYTE) {
         number = number << 8 | byte_at(data, coder->place++, end);
@@ -115,13 +114,14 @@ INLINED void narrow(struct coder *coder, int64_t start, int64_t frequency, const
     coder->range = range;
 }
 
-/* Decode one symbol; `starts` goes from 0 to 2^15, strictly increasing. */
+/* Decode one symbol; `starts` goes from 0 to 2^15, strictly increasing. (To multiply a few times is quicker than to
+   divide once.) */
 INLINED int64_t pop(struct coder *coder, const int32_t *starts, const uint8_t *data, int64_t end)
 {
-    int64_t slot = slot_of(coder), symbol = 0;
-    while (starts[symbol + 1] <= slot)
+    int64_t share = share_of(coder), symbol = 0;
+    while (share * starts[symbol + 1] <= coder->number)
         symbol++;
-    narrow(coder, starts[symbol], starts[symbol + 1] - starts[symbol], data, end);
+    narrow(coder, share, starts[symbol], starts[symbol + 1] - starts[symbol], data, end);
     return symbol;
 }
 
@@ -129,8 +129,9 @@ INLINED int64_t pop(struct coder *coder, const int32_t *starts, const uint8_t *d
 INLINED int64_t pop_bits(struct coder *coder, int bits, const uint8_t *data, int64_t end)
 {
     int rest = PRECISION - bits;
-    int64_t value = slot_of(coder) >> rest;
-    narrow(coder, value << rest, (int64_t)1 << rest, data, end);
+    int64_t share = share_of(coder), half = share << (PRECISION - 1);
+    int64_t value = bits == 1 ? coder->number >= half : (int64_t)((uint64_t)coder->number / (uint64_t)(share << rest));
+    narrow(coder, share, value << rest, (int64_t)1 << rest, data, end);
     return value;
 }
 

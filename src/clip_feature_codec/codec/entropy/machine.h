@@ -11,9 +11,9 @@ struct machine {
 };
 
 /* The state, of `states` many, after a magnitude or symbol. */
-INLINED int64_t following(int64_t state, int64_t magnitude, const struct machine *machine, int64_t states)
+INLINED int32_t following(int32_t state, int32_t magnitude, const struct machine *machine, int32_t states)
 {
-    int64_t newest = (magnitude & 1) ^ machine->parities[state];
+    int32_t newest = (magnitude & 1) ^ machine->parities[state];
     return (2 * state | newest) & (states - 1);
 }
 

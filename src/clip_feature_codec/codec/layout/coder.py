@@ -13,45 +13,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_feature_codec.codec.entropy.tables import STEP_MANTISSAS
 from clip_feature_codec.codec.layout import tables as layout_tables
+from clip_feature_codec.codec.layout.block import MAX_STEP, STEP_BITS, WEIGHT, Block, step_size
 from clip_feature_codec.codec.layout.tables import CHANNELS, SIDE, LayoutTables, geometry
-from clip_feature_codec.codec.search import (
-    SPACING,
-    Coded,
-    Coding,
-    Floats,
-    Forecast,
-    Ints,
-    Search,
-    Weights,
-    length_powers,
-)
+from clip_feature_codec.codec.search import ANY_LENGTH, Ints, Search
 from clip_feature_codec.errors import BitstreamError, ConfigError
 
 MAX_BYTES = 255
 UNITS = 64  # coefficients are integers in 1/64
-MAX_STEP = 160  # the step byte of a step of 128; a picture's coefficients reach 221
-_STEP_BITS = 13  # (mantissa << (b >> 4)) / 2^13 is the step in 1/64
 _BASIS_BITS = 14
 _GREY = 127.5
 _OPPONENT = ((1, 1, 1), (1, 0, -1), (1, -2, 1))  # rows: brightness, red - blue, magenta - green
 _LARGEST = 1 << 15  # what is coded stays within this; what is decoded, within twice this
 _ROWS = 64  # pictures that a search is made for side by side
-_WEIGHT = 1250  # lambda: 0.3 step^2 per bit, in 2^-12
-# Lambdas that use up a budget, at the step that was found and at one two steps finer
-_WEIGHTS = (
-    Weights(0, _WEIGHT // 4 + 3 * _WEIGHT * np.arange(1, 32) // 128),
-    Weights(2, _WEIGHT // 2 + 3 * _WEIGHT * np.arange(1, 33) // 64),
-)
-_MORE_BYTES = 1.085  # than foretold, and the step byte
-_DOUBT, _BYTES_IN_DOUBT = 0.12, 3  # how wrong that may be
+_SMALLEST = bytes([MAX_STEP])  # with which all symbols are 0: the mean picture
+_LEFT, _LARGE = (0.3, 1.0), 48.0  # bytes that may be left over, and the limit from which on it is the latter
+_FINER = 2, -1, 1, 3  # steps than where the limit is met, at which others are tried
 _COARSEST_QUALITY, _FINEST_QUALITY = 92, 32  # step bytes of quality 0 and 100
 
 
@@ -125,18 +108,40 @@ class LayoutCoder:
         rows, given = self._checked(layouts, steps)
         if len(given) and not 0 <= given.min() <= given.max() <= MAX_STEP:
             raise ConfigError(f"layout step: found {given.min()} to {given.max()}, expected 0 to {MAX_STEP}")
-        payloads = self._coding(rows)(np.arange(len(rows)), given, np.full(len(rows), _WEIGHT)).payloads
+        payloads = self._coded(rows, given)
         long = np.array([row for row, payload in enumerate(payloads) if len(payload) > MAX_BYTES], np.int64)
-        if long.size:
-            shorter = self._within(rows[long], np.full(long.size, MAX_BYTES), given[long] - 1, ())
-            for row, payload in zip(long, shorter, strict=True):
-                payloads[row] = payload
+        for row, payload in zip(long, self._coarser(rows[long], given[long]), strict=True):
+            payloads[row] = payload
         return payloads
+
+    def _coded(self, rows: Ints, steps: Ints) -> list[bytes]:
+        """Payloads of rows (N, L) at their steps (N,)."""
+        every = np.full((2, len(rows)), [[WEIGHT], [ANY_LENGTH]])
+        return Block(rows, self.tables).code(np.arange(len(rows)), steps, *every).payloads
+
+    def _coarser(self, rows: Ints, steps: Ints) -> list[bytes]:
+        """Payloads of rows (N, L) at the next steps coarser than those (N,) that 255 bytes are enough for.
+
+        By bisection, of all steps: so that it hardly matters from which one they come.
+        """
+        found, some = [_SMALLEST] * len(rows), np.arange(len(rows))
+        fails, does = np.full((2, len(rows)), [[-1], [MAX_STEP]])
+        while (some := some[does[some] - fails[some] > 1]).size:
+            middles = (fails[some] + does[some]) // 2
+            asked = middles > steps[some]
+            for row, step, payload in zip(
+                some[asked],
+                middles[asked],
+                self._coded(rows[some[asked]], middles[asked]),
+                strict=True,
+            ):
+                if len(payload) <= MAX_BYTES:
+                    found[row], does[row] = payload, step
+            fails[some] = np.where(does[some] == middles, fails[some], middles)
+        return found
 
     def encode_to_bytes(self, layouts: NDArray[Any], limits: NDArray[np.integer[Any]]) -> list[bytes]:
         """Payloads of at most so many bytes, with the least distortion found.
-
-        The finest step that fits is tried, and one two steps finer, each with the least lambda that fits.
 
         Args:
             layouts: (N, L), from `analyse` or `decode`.
@@ -149,12 +154,21 @@ class LayoutCoder:
         if len(given) and given.min() < self.smallest:
             found = f"a limit of {given.min()} bytes"
             raise ConfigError(f"layout payload: found {found}, expected {self.smallest} or more")
-        shorter = np.minimum(given, MAX_BYTES).astype(np.int64)
+        return self._within(rows, np.minimum(given, MAX_BYTES))
+
+    def _within(self, rows: Ints, limits: Ints) -> list[bytes]:
+        """Payloads of rows (N, L) of at most so many bytes (N,).
+
+        Where luck leaves bytes over, others are tried: at finer steps with more weight on the rate, and at
+        coarser ones with less.
+        """
         payloads: list[bytes] = []
         for first in range(0, len(rows), _ROWS):
-            block = rows[first : first + _ROWS]
-            most, beyond = shorter[first : first + _ROWS], np.full(len(block), -1)
-            payloads += self._within(block, most, beyond, _WEIGHTS)
+            block = Block(rows[first : first + _ROWS], self.tables)
+            most = limits[first : first + _ROWS].astype(np.float64)
+            search = Search(block.code, most, True, WEIGHT, MAX_STEP)
+            search.meet(block.course(most), np.clip(most / _LARGE, *_LEFT) / most, _FINER)
+            payloads += search.found(_SMALLEST)
         return payloads
 
     def _checked(
@@ -166,56 +180,6 @@ class LayoutCoder:
             raise ConfigError(f"layouts: found shape {layouts.shape}, expected {expected}")
         whole = np.clip(np.rint(layouts), -_LARGEST, _LARGEST).astype(np.int64)
         return whole - self.tables.mean, np.asarray(numbers, np.int64)
-
-    def _coding(self, rows: Ints) -> Coding:
-        """What codes some of rows (N, L); errors are squared ones."""
-
-        def coded(some: Ints, steps: Ints, weights: Ints) -> Coded:
-            from clip_feature_codec.codec.layout import payloads, trellis
-
-            order = np.argsort(steps, kind="stable")
-            layouts = payloads.Layouts(rows[some[order]], steps[order], _step_sizes(steps[order]))
-            streams, errors = payloads.code(layouts, weights[order], self.tables, geometry(), trellis.MACHINE)
-            places = np.argsort(order)
-            found = [
-                bytes([step]) + streams[place]
-                for step, place in zip(steps.tolist(), places.tolist(), strict=True)
-            ]
-            return Coded(found, errors[places].astype(np.float64))
-
-        return coded
-
-    def _forecast(self, rows: Ints) -> Forecast:
-        """How many bytes some of rows (N, L) take, about."""
-
-        def foretold(some: Ints, steps: Ints) -> Floats:
-            from clip_feature_codec.codec.layout import payloads
-
-            layouts = payloads.Layouts(rows[some], steps, _step_sizes(steps))
-            bits = payloads.foretell(layouts, _WEIGHT, self.tables, geometry())
-            forecasts: Floats = bits.astype(np.float64) * (_MORE_BYTES / 2048) + 1
-            return forecasts
-
-        return foretold
-
-    @cached_property
-    def _usual_bytes(self) -> Floats:
-        """What a picture of usual coefficients takes at every sixteenth step, about."""
-        steps = np.arange(0, MAX_STEP + 1, SPACING)
-        row = np.rint(UNITS / 16 * 2.0 ** (self.tables.scales / 256)).astype(np.int64)
-        return self._forecast(np.repeat(row[None], len(steps), axis=0))(np.arange(len(steps)), steps)
-
-    def _within(self, rows: Ints, limits: Ints, beyond: Ints, weights: Sequence[Weights]) -> list[bytes]:
-        """Payloads of rows (N, L) of at most so many bytes (N,), at steps coarser than ``beyond`` (N,).
-
-        Where none is found it is the coarsest step alone, with which all symbols are 0: the mean picture.
-        """
-        most = limits.astype(np.float64)
-        search = Search(self._coding(rows), most, _DOUBT + _BYTES_IN_DOUBT / most, True, _WEIGHT, MAX_STEP)
-        search.find_steps(self._forecast(rows), self._usual_bytes, MAX_STEP + 1, beyond)
-        for lambdas in weights:
-            search.try_weights(lambdas, length_powers(search.rates), np.arange(len(rows)))
-        return search.found(bytes([MAX_STEP]))
 
     def decode(self, payloads: Sequence[bytes]) -> NDArray[np.int64]:
         """Coefficients of payloads: int64 (N, L), in 1/64.
@@ -251,7 +215,7 @@ class LayoutCoder:
     @staticmethod
     def step_of(payload: bytes) -> float:
         """How far apart the values are that a payload can tell, in 1/64."""
-        return step_size(payload[0]) / (1 << _STEP_BITS)
+        return step_size(payload[0]) / (1 << STEP_BITS)
 
     def render(self, coefficients: NDArray[Any], width: int, height: int) -> NDArray[np.uint8]:
         """Draw pictures: uint8 (..., height, width, 3), `waves` plus 127.5, clipped and rounded.
@@ -319,20 +283,9 @@ _NORMS = 1 / np.sqrt(np.square(np.array(_OPPONENT, np.float64)).sum(axis=1))
 _DISPLAY = (np.array(_OPPONENT) * _NORMS[:, None] / UNITS).astype(np.float32)
 
 
-def step_size(step: int) -> int:
-    """The step of a step byte, in 2^-13 of 1/64."""
-    return STEP_MANTISSAS[step & 15] << (step >> 4)
-
-
-def _step_sizes(steps: Ints) -> Ints:
-    """`step_size` of many, (n,)."""
-    sizes: Ints = np.array(STEP_MANTISSAS, np.int64)[steps & 15] << (steps >> 4)
-    return sizes
-
-
 def _rescaled(values: NDArray[np.int64], step: int) -> NDArray[np.int64]:
     """Coefficients, rounded, of values (L,) in 2^-8 of the step."""
-    return (values * step_size(step) + (1 << (7 + _STEP_BITS))) >> (8 + _STEP_BITS)
+    return (values * step_size(step) + (1 << (7 + STEP_BITS))) >> (8 + STEP_BITS)
 
 
 def _cosines(size: int) -> NDArray[np.float64]:

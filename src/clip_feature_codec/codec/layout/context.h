@@ -5,6 +5,7 @@
 
 #include "../entropy/quantisers.h"
 
+#define CHANNELS 3
 #define FEATURES 8        /* what a coefficient's spread is estimated from */
 #define LOOKED_AT 8       /* neighbours in the same channel */
 #define NEAR (LOOKED_AT + 2)
@@ -61,16 +62,25 @@ INLINED void fold(struct running *running)
     running->all_mean = (int32_t)floor_divided(running->all * 256, running->all_information + PRIOR);
 }
 
-/* What coefficient i can know, from the scores of this channel, 0 at what is not coded yet, and from those of the
-   channels before; and from the running means. Scores are `stride` apart; both have one more, which is 0. */
-INLINED void look(int64_t i, const struct geometry *geometry, const int32_t *scores, const int32_t *before,
-                  int64_t stride, int32_t recent_mean, int32_t all_mean, int32_t *features)
+/* The first coefficient behind the channel that begins with one. */
+INLINED int64_t end_of_channel(int64_t begin, const struct geometry *geometry)
+{
+    int64_t end = begin;
+    while (end < geometry->size && geometry->channels[end] == geometry->channels[begin])
+        end++;
+    return end;
+}
+
+/* What coefficient i can know, from the scores of those before it, of this channel and of others, and from the running
+   means. Scores are `stride` apart, 0 where nothing is coded; there is one more, which is 0. */
+INLINED void look(int64_t i, const struct geometry *geometry, const int32_t *scores, int64_t stride,
+                  int32_t recent_mean, int32_t all_mean, int32_t *features)
 {
     const uint16_t *near = geometry->neighbours + i * NEAR;
     for (int k = 0; k < LOOKED_AT / 2; k++)
         features[k] = scores[near[2 * k] * stride] + scores[near[2 * k + 1] * stride];
-    features[4] = before[near[LOOKED_AT] * stride];
-    features[5] = before[near[LOOKED_AT + 1] * stride];
+    features[4] = scores[near[LOOKED_AT] * stride];
+    features[5] = scores[near[LOOKED_AT + 1] * stride];
     features[6] = recent_mean;
     features[7] = all_mean;
 }
@@ -84,15 +94,6 @@ INLINED struct address address_in(int64_t i, int32_t start, const struct layout_
     for (int k = 0; k < FEATURES; k++)
         moved += (int64_t)(int32_t)weights[k] * features[k];
     return address_of((int32_t)least(greatest(start + (moved >> 8), FAR_BELOW), HIGHEST) >> 4);
-}
-
-/* Keep the scores of lanes that begin another channel, all ones or 0. */
-INLINED void keep_scores(const int32_t *begins, int32_t (*scores)[LANES], int32_t (*before)[LANES], int64_t size,
-                         const int wide)
-{
-    for (int64_t i = 0; i < size; i++)
-        EACH_LANE(lane)
-            before[i][lane] = choose(before[i][lane], scores[i][lane], begins[lane]);
 }
 
 /* The address at which a coded coefficient leaves its score to those behind it. */

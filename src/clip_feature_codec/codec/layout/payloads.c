@@ -4,24 +4,22 @@
 
 #define STEP_BITS 13 /* the sizes of steps are in 2^-13 of 1/64 */
 
-/* What readers keep track of: scores of this channel and of those before it, by coefficient; the state of the machine;
-   the diagonal; and the running means. */
+/* What readers keep track of: scores, by coefficient; the diagonal; the state of the machine; and the running means. */
 struct walk {
-    int32_t *scores, *before, diagonal;
-    int64_t state;
+    int32_t *scores, diagonal, state;
     struct running running;
 };
 
 /* int32s of memory that a walk takes. */
 EXPORT int64_t layout_walk_size(int64_t size)
 {
-    return 2 * size + 2;
+    return size + 1;
 }
 
 static struct walk begin_walk(int64_t size, int32_t *memory)
 {
-    memset(memory, 0, (size_t)(2 * size + 2) * sizeof *memory);
-    return (struct walk){.scores = memory, .before = memory + size + 1, .diagonal = NOWHERE};
+    memset(memory, 0, (size_t)(size + 1) * sizeof *memory);
+    return (struct walk){.scores = memory, .diagonal = NOWHERE};
 }
 
 /* Go on to coefficient i. On a new diagonal the one at hand goes into the means; in a new channel they begin
@@ -32,12 +30,10 @@ INLINED void turn(struct walk *walk, int64_t i, const struct geometry *geometry)
     walk->diagonal = diagonal_of(i, geometry);
     if (last == walk->diagonal || last == NOWHERE)
         return;
-    if (last >> DIAGONAL_BITS != walk->diagonal >> DIAGONAL_BITS) {
+    if (last >> DIAGONAL_BITS != walk->diagonal >> DIAGONAL_BITS)
         walk->running = (struct running){0};
-        memcpy(walk->before, walk->scores, (size_t)(geometry->size + 1) * sizeof *walk->scores);
-    } else {
+    else
         fold(&walk->running);
-    }
 }
 
 /* Leave the score of coefficient i to those behind it, and move the machine on. */
@@ -63,7 +59,7 @@ EXPORT bool layout_read(const uint8_t *data, int64_t end, int64_t step, const st
         if (start < LOWEST)
             continue;
         turn(&walk, i, geometry);
-        look(i, geometry, walk.scores, walk.before, 1, walk.running.recent_mean, walk.running.all_mean, features);
+        look(i, geometry, walk.scores, 1, walk.running.recent_mean, walk.running.all_mean, features);
         struct address at = address_in(i, start, tables, geometry, features);
         int quantiser = machine->quantisers[walk.state];
         int64_t symbol =
@@ -89,7 +85,7 @@ EXPORT int64_t layout_addresses(const int64_t *symbols, int64_t step, const stru
         if (start < LOWEST)
             continue;
         turn(&walk, i, geometry);
-        look(i, geometry, walk.scores, walk.before, 1, walk.running.recent_mean, walk.running.all_mean, known);
+        look(i, geometry, walk.scores, 1, walk.running.recent_mean, walk.running.all_mean, known);
         struct address at = address_in(i, start, tables, geometry, known);
         int quantiser = machine->quantisers[walk.state];
         int64_t place[5] = {i, start, quantiser, at.shift, at.row};
@@ -102,9 +98,9 @@ EXPORT int64_t layout_addresses(const int64_t *symbols, int64_t step, const stru
     return count;
 }
 
-/* What those keep track of that write or foretell layouts side by side: as `walk`, without a machine. */
+/* What those keep track of that write layouts side by side: as `walk`, without a machine. */
 struct walks {
-    int32_t (*scores)[LANES], (*before)[LANES];
+    int32_t (*scores)[LANES];
     struct running running[LANES];
     int32_t diagonals[LANES], recent_means[LANES], all_means[LANES], sums[LANES];
     int64_t informations[LANES];
@@ -121,8 +117,7 @@ static struct walks *begin_walks(const struct layouts *layouts)
     int64_t size = layouts->geometry->size;
     memset(walks, 0, sizeof *walks);
     walks->scores = lines_in((int64_t *)(walks + 1));
-    walks->before = walks->scores + size + 1;
-    memset(walks->scores, 0, (size_t)(2 * size + 2) * sizeof *walks->scores);
+    memset(walks->scores, 0, (size_t)(size + 1) * sizeof *walks->scores);
     for (int lane = 0; lane < LANES; lane++)
         walks->diagonals[lane] = NOWHERE;
     return walks;
@@ -152,18 +147,14 @@ static void turn_lane(struct walks *walks, int32_t diagonal, int lane)
 INLINED bool go_on(struct walks *walks, int64_t i, const struct layouts *layouts, struct places *restrict places,
                    const int wide)
 {
-    int32_t diagonal = diagonal_of(i, layouts->geometry), turning = 0, beginning = 0, begins[LANES];
+    int32_t diagonal = diagonal_of(i, layouts->geometry), turning = 0;
     if (start_of(i, layouts->finest, layouts->tables) < LOWEST)
         return false;
     EACH_LANE(lane) {
         places->starts[lane] = start_of(i, layouts->steps[lane], layouts->tables);
         places->inside[lane] = -(places->starts[lane] >= LOWEST);
         turning |= places->inside[lane] & (walks->diagonals[lane] ^ diagonal);
-        begins[lane] = places->inside[lane] & -(walks->diagonals[lane] >> DIAGONAL_BITS != diagonal >> DIAGONAL_BITS);
-        beginning |= begins[lane];
     }
-    if (beginning)
-        keep_scores(begins, walks->scores, walks->before, layouts->geometry->size, wide);
     for (int lane = 0; turning && lane < wide; lane++)
         if (places->inside[lane] && walks->diagonals[lane] != diagonal) {
             turn_lane(walks, diagonal, lane);
@@ -171,8 +162,8 @@ INLINED bool go_on(struct walks *walks, int64_t i, const struct layouts *layouts
         }
     EACH_LANE(lane) {
         int32_t features[FEATURES];
-        look(i, layouts->geometry, *walks->scores + lane, *walks->before + lane, LANES, walks->recent_means[lane],
-             walks->all_means[lane], features);
+        look(i, layouts->geometry, *walks->scores + lane, LANES, walks->recent_means[lane], walks->all_means[lane],
+             features);
         struct address at = address_in(i, places->starts[lane], layouts->tables, layouts->geometry, features);
         places->rows[lane] = at.row;
         places->shifts[lane] = at.shift;
@@ -211,7 +202,10 @@ INLINED void place_in(struct layouts *layouts, const int wide)
         const int32_t *symbols = layouts->symbols[i], *quantisers = layouts->quantisers[i];
         struct places places;
         int32_t magnitudes[LANES], values[LANES] = {0}, found[LANES];
-        if (go_on(walks, i, layouts, &places, wide)) {
+        if (!go_on(walks, i, layouts, &places, wide)) {
+            EACH_LANE(lane)
+                found[lane] = NOWHERE;
+        } else {
             EACH_LANE(lane) {
                 struct address at = {places.rows[lane], places.shifts[lane]};
                 int32_t place = PLACE(at.row, at.shift, quantisers[lane]);
@@ -220,8 +214,8 @@ INLINED void place_in(struct layouts *layouts, const int wide)
                 found[lane] = choose(NOWHERE, place, places.inside[lane]);
             }
             leave_all(walks, i, &places, magnitudes, quantisers, tables, wide);
-            copy_lanes(layouts->quantisers[i], found);
         }
+        copy_lanes(layouts->quantisers[i], found);
         copy_lanes(layouts->targets[i], values);
     }
 }
@@ -234,45 +228,69 @@ static void place_symbols(struct layouts *layouts, int64_t count)
         place_in(layouts, LANES);
 }
 
-/* Code the symbols of a lane; returns the number of bytes in `buffer`. */
+/* Code the symbols of a lane, most of which are 0; returns the number of bytes in `buffer`. */
 static int64_t write_stream(const struct layouts *layouts, int lane, uint8_t *buffer)
 {
     const int32_t *starts = layouts->tables->magnitudes.starts;
     struct coder coder = writer();
     for (int64_t i = 0; i < layouts->geometry->size; i++) {
-        if (start_of(i, layouts->finest, layouts->tables) < LOWEST)
+        int32_t place = layouts->quantisers[i][lane], shift = place & 15, symbol = layouts->symbols[i][lane];
+        if (place == NOWHERE)
             continue;
-        int32_t place = layouts->quantisers[i][lane];
-        if (place != NOWHERE)
-            put_magnitude(&coder, layouts->symbols[i][lane], place & 15, starts + (place >> 4), buffer);
+        if ((shift | symbol) == 0)
+            push(&coder, 0, starts[(place >> 4) + 1], buffer);
+        else
+            put_magnitude(&coder, symbol, shift, starts + (place >> 4), buffer);
     }
     return flush(&coder, buffer);
 }
 
 #define GREATEST_TARGET 536870912.0 /* far beyond the greatest magnitude that there is */
 
-/* The coefficients `row` in 2^-FRACTION of a step, whose size is in 2^-STEP_BITS. Quotients of integers below 2^53
-   are rounded down rightly, since what they are short of the next integer is more than what division may round off. */
+/* The coefficients `row` in 2^-FRACTION of a step, whose size is in 2^-STEP_BITS, where more than 0 is looked for.
+   Quotients of integers below 2^53 are rounded down rightly, since what they are short of the next integer is more than
+   what division may round off. */
 static void fill_targets(const int64_t *row, int64_t step_size, int lane, struct layouts *layouts)
 {
+    const struct geometry *geometry = layouts->geometry;
     double divisor = (double)step_size, half = (double)(step_size / 2);
-    for (int64_t i = 0; i < layouts->geometry->size; i++) {
-        double scaled = (double)((int64_t)1 << (FRACTION + STEP_BITS)) * (double)(int32_t)absolute(row[i]) + half;
-        double magnitude = scaled / divisor;
-        int32_t target = (int32_t)(magnitude < GREATEST_TARGET ? magnitude : GREATEST_TARGET);
-        layouts->targets[i][lane] = row[i] < 0 ? -target : target;
+    for (int64_t begin = 0, end; begin < geometry->size; begin = end) {
+        end = end_of_channel(begin, geometry);
+        for (int64_t i = begin; i < least(end, layouts->ends[geometry->channels[begin]][lane]); i++) {
+            double scaled = (double)((int64_t)1 << (FRACTION + STEP_BITS)) * (double)(int32_t)absolute(row[i]) + half;
+            double magnitude = scaled / divisor;
+            int32_t target = (int32_t)(magnitude < GREATEST_TARGET ? magnitude : GREATEST_TARGET);
+            layouts->targets[i][lane] = row[i] < 0 ? -target : target;
+        }
     }
 }
 
-/* Squared error of what a lane is decoded to, as decoders round it. */
-static int64_t squared_error(const int64_t *row, int64_t step_size, int lane, const struct layouts *layouts)
+/* What becomes of a layout: its squared error, as decoders round it; and behind the last coefficient of each channel that
+   is not 0. */
+struct outcome {
+    int64_t error, ends[CHANNELS];
+};
+
+static struct outcome outcome_of(const int64_t *row, int64_t step_size, int lane, const struct layouts *layouts)
 {
-    int64_t sum = 0, half = (int64_t)1 << (FRACTION + STEP_BITS - 1);
-    for (int64_t i = 0; i < layouts->geometry->size; i++) {
-        int64_t decoded = (layouts->targets[i][lane] * step_size + half) >> (FRACTION + STEP_BITS);
-        sum += (row[i] - decoded) * (row[i] - decoded);
+    const struct geometry *geometry = layouts->geometry;
+    int64_t half = (int64_t)1 << (FRACTION + STEP_BITS - 1);
+    struct outcome outcome = {0};
+    for (int64_t begin = 0, end; begin < geometry->size; begin = end) {
+        int64_t channel = geometry->channels[begin], last = layouts->ends[channel][lane];
+        end = end_of_channel(begin, geometry);
+        last = greatest(least(last, end), begin);
+        while (last > begin && layouts->symbols[last - 1][lane] == 0)
+            last--;
+        outcome.ends[channel] = last;
+        for (int64_t i = begin; i < last; i++) {
+            int64_t decoded = (layouts->targets[i][lane] * step_size + half) >> (FRACTION + STEP_BITS);
+            outcome.error += (row[i] - decoded) * (row[i] - decoded);
+        }
+        for (int64_t i = last; i < end; i++)
+            outcome.error += row[i] * row[i];
     }
-    return sum;
+    return outcome;
 }
 
 EXPORT int64_t layout_code_size(int64_t size)
@@ -280,22 +298,23 @@ EXPORT int64_t layout_code_size(int64_t size)
     return layouts_size(size) + LINE / 8 + (int64_t)(sizeof(struct walks) / sizeof(int64_t));
 }
 
-/* Layouts, some of which are coded: `rows` (count, L), and their steps, as bytes and in 2^-STEP_BITS. */
+/* Layouts, some of which are coded: `rows` (count, L); their steps, as bytes and in 2^-STEP_BITS; and from which
+   coefficients of each channel on nothing but 0 is looked for, `ends` (count, CHANNELS). */
 struct given {
-    const int64_t *rows, *steps, *step_sizes;
+    const int64_t *rows, *steps, *step_sizes, *ends;
 };
 
 EXPORT void layout_code(const struct given *given, int64_t count, const int64_t *weights,
                         const struct layout_tables *tables, const struct geometry *geometry,
                         const struct machine *machine, int64_t *memory, uint8_t *out, int64_t room, int64_t *lengths,
-                        int64_t *errors)
+                        struct outcome *outcomes)
 {
     int64_t size = geometry->size;
     for (int64_t first = 0; first < count; first += LANES) {
         int64_t end = least(first + LANES, count);
         struct layouts layouts = layouts_in(memory, tables, geometry);
         for (int64_t k = first; k < end; k++) {
-            add_layout(&layouts, (int)(k - first), given->steps[k], weights[k]);
+            add_layout(&layouts, (int)(k - first), given->steps[k], weights[k], given->ends + CHANNELS * k);
             fill_targets(given->rows + k * size, given->step_sizes[k], (int)(k - first), &layouts);
         }
         search_layouts(&layouts, (int)(end - first), machine);
@@ -303,71 +322,7 @@ EXPORT void layout_code(const struct given *given, int64_t count, const int64_t 
         for (int64_t k = first; k < end; k++) {
             int lane = (int)(k - first);
             lengths[k] = write_stream(&layouts, lane, out + k * room);
-            errors[k] = squared_error(given->rows + k * size, given->step_sizes[k], lane, &layouts);
+            outcomes[k] = outcome_of(given->rows + k * size, given->step_sizes[k], lane, &layouts);
         }
-    }
-}
-
-/* What lanes code a coefficient as, and what that takes in 1/256 bit. */
-struct choices {
-    int32_t quantisers[LANES], magnitudes[LANES], bits[LANES];
-};
-
-/* Choose what is cheapest. */
-INLINED void choose_cheapest(const int32_t *restrict targets, int32_t weight, const struct magnitudes *tables,
-                             const struct places *places, struct choices *restrict choices, const int wide)
-{
-    int32_t any_rare = 0;
-    EACH_LANE(lane) {
-        int32_t target = absolute_32(targets[lane]);
-        struct choice best = cheapest_of_direct(least_32(target, WIDE), places->rows[lane], weight, tables);
-        any_rare |= rare(target, places->shifts[lane]);
-        choices->quantisers[lane] = best.quantiser;
-        choices->magnitudes[lane] = best.magnitude;
-        choices->bits[lane] = best.bits;
-    }
-    for (int lane = 0; any_rare && lane < wide; lane++) {
-        struct address at = {places->rows[lane], places->shifts[lane]};
-        struct choice best = cheapest(absolute_32(targets[lane]), at, weight, tables);
-        choices->quantisers[lane] = best.quantiser;
-        choices->magnitudes[lane] = best.magnitude;
-        choices->bits[lane] = best.bits;
-    }
-}
-
-/* How many 1/256 bits layouts take about: each coefficient takes what is cheapest for it. */
-INLINED void foretell(const struct layouts *layouts, int32_t weight, int64_t *bits, const int wide)
-{
-    const struct magnitudes *tables = &layouts->tables->magnitudes;
-    struct walks *walks = begin_walks(layouts);
-    memset(bits, 0, LANES * sizeof *bits);
-    for (int64_t i = 0; i < layouts->geometry->size; i++) {
-        struct places places;
-        struct choices choices;
-        if (!go_on(walks, i, layouts, &places, wide))
-            continue;
-        choose_cheapest(layouts->targets[i], weight, tables, &places, &choices, wide);
-        EACH_LANE(lane)
-            bits[lane] += choices.bits[lane] & places.inside[lane];
-        leave_all(walks, i, &places, choices.magnitudes, choices.quantisers, tables, wide);
-    }
-}
-
-EXPORT void layout_foretell(const struct given *given, int64_t count, int64_t weight,
-                            const struct layout_tables *tables, const struct geometry *geometry, int64_t *memory,
-                            int64_t *bits)
-{
-    for (int64_t first = 0; first < count; first += LANES) {
-        int64_t end = least(first + LANES, count), found[LANES];
-        struct layouts layouts = layouts_in(memory, tables, geometry);
-        for (int64_t k = first; k < end; k++) {
-            add_layout(&layouts, (int)(k - first), given->steps[k], weight);
-            fill_targets(given->rows + k * geometry->size, given->step_sizes[k], (int)(k - first), &layouts);
-        }
-        if (end - first == 1)
-            foretell(&layouts, (int32_t)weight, found, 1);
-        else
-            foretell(&layouts, (int32_t)weight, found, LANES);
-        memcpy(bits + first, found, (size_t)(end - first) * sizeof *bits);
     }
 }

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from clip_feature_codec.codec.entropy.machine import Machine
 from clip_feature_codec.codec.entropy.quantisers import ROOM
-from clip_feature_codec.codec.layout.tables import FEATURES, Geometry, LayoutTables
+from clip_feature_codec.codec.layout.tables import CHANNELS, FEATURES, Geometry, LayoutTables
 from clip_feature_codec.codec.layout.trellis import STATES
 from clip_feature_codec.codec.native import Bytes, Ints, address, loops, place, record
 
@@ -55,11 +55,13 @@ class Layouts(NamedTuple):
             side by side.
         steps: int64 (N,), step bytes.
         sizes: int64 (N,), the steps in 2^-13 of 1/64.
+        ends: int64 (N, 3), from which coefficients of each channel on nothing but 0 is looked for.
     """
 
     rows: Ints
     steps: Ints
     sizes: Ints
+    ends: Ints
 
     def record(self) -> Any:
         """``struct given`` of payloads.c."""
@@ -68,70 +70,61 @@ class Layouts(NamedTuple):
             address(self.rows, np.int64, count, size),
             address(self.steps, np.int64, count),
             address(self.sizes, np.int64, count),
+            address(self.ends, np.int64, count, CHANNELS),
         )
 
 
-def code(
-    layouts: Layouts, weights: Ints, tables: LayoutTables, geometry: Geometry, machine: Machine
-) -> tuple[list[bytes], Ints]:
+class Workspace:
+    """What `code` works with, one for each thread: memory for up to N layouts, and where the tables are."""
+
+    def __init__(self, count: int, tables: LayoutTables, geometry: Geometry, machine: Machine) -> None:
+        """Lay out memory.
+
+        Args:
+            count: N.
+            tables: as in `read`.
+            geometry: as in `read`.
+            machine: as in `read`.
+        """
+        size = self.size = len(geometry.places)
+        self.work = np.empty(loops().layout_code_size(size), np.int64)
+        self.out = np.empty((count, ROOM * (size + 1)), np.uint8)
+        self.lengths, self.outcomes = np.empty(count, np.int64), np.empty((count, 1 + CHANNELS), np.int64)
+        self._tables = tables, geometry, machine  # which have to outlive what is said of where they are
+        self.inputs = tables.record(size), geometry.record(size), machine.record(STATES)
+        self.memory = (
+            place(self.work, np.int64, self.work.size),
+            place(self.out, np.uint8, *self.out.shape),
+            self.out.shape[1],
+            place(self.lengths, np.int64, count),
+            place(self.outcomes, np.int64, count, 1 + CHANNELS),
+        )
+
+
+def code(layouts: Layouts, weights: Ints, workspace: Workspace) -> tuple[list[bytes], Ints, Ints]:
     """Quantise and code N layouts.
 
     Args:
         layouts: those.
         weights: int64 (N,), lambda, in 2^-12 of the step squared per bit, below 2^18.
-        tables: as in `read`.
-        geometry: as in `read`.
-        machine: as in `read`.
+        workspace: for N layouts of L coefficients or more of them.
 
     Returns:
-        The N streams, and their squared errors, int64 (N,), in 2^-12.
+        The N streams; their squared errors, int64 (N,), in 2^-12; and int64 (N, 3), behind the last
+        coefficient of each channel that is not 0.
+
+    Raises:
+        ValueError: an array is of another shape, or the workspace is too small.
     """
     count, size = layouts.rows.shape
-    room = ROOM * (size + 1)
-    work, out = np.empty(loops().layout_code_size(size), np.int64), np.empty((count, room), np.uint8)
-    lengths, errors = np.empty((2, count), np.int64)
-    loops().layout_code(
-        layouts.record(),
-        count,
-        address(weights, np.int64, count),
-        tables.record(size),
-        geometry.record(size),
-        machine.record(STATES),
-        place(work, np.int64, work.size),
-        place(out, np.uint8, count, room),
-        room,
-        place(lengths, np.int64, count),
-        place(errors, np.int64, count),
-    )
-    return [out[row, :length].tobytes() for row, length in enumerate(lengths.tolist())], errors
-
-
-def foretell(layouts: Layouts, weight: int, tables: LayoutTables, geometry: Geometry) -> Ints:
-    """What N layouts would take about, without a search for the best path.
-
-    Each coefficient takes what is cheapest for it, whatever the quantiser.
-
-    Args:
-        layouts: those.
-        weight: lambda, for all.
-        tables: as in `read`.
-        geometry: as in `read`.
-
-    Returns:
-        int64 (N,), bits, in 1/256.
-    """
-    count, size = layouts.rows.shape
-    work, bits = np.empty(loops().layout_code_size(size), np.int64), np.empty(count, np.int64)
-    loops().layout_foretell(
-        layouts.record(),
-        count,
-        weight,
-        tables.record(size),
-        geometry.record(size),
-        place(work, np.int64, work.size),
-        place(bits, np.int64, count),
-    )
-    return bits
+    if count > len(workspace.out) or size != workspace.size:
+        room = len(workspace.out), workspace.size
+        raise ValueError(f"layouts: found shape {(count, size)}, expected at most {room}")
+    given, lambdas = layouts.record(), address(weights, np.int64, count)
+    loops().layout_code(given, count, lambdas, *workspace.inputs, *workspace.memory)
+    streams = [workspace.out[row, :length].tobytes() for row, length in enumerate(workspace.lengths[:count])]
+    outcomes = workspace.outcomes[:count].copy()
+    return streams, outcomes[:, 0], outcomes[:, 1:]
 
 
 def addresses(

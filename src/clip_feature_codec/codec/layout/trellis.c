@@ -18,7 +18,7 @@
    `ways`: by which of its two ways the best path to states 2 u (bit 2 u) and 2 u + 1 (bit 2 u + 1) came: from state
    u, 0, or from u + HALF, 1.
    `states`, `taken`: those of the best path, behind each coefficient; its branches.
-   `scores` (L + 1): its scores, by coefficient. `before`: those of the channels before.
+   `scores` (L + 1): its scores, by coefficient.
    `score_sums`, `information_sums`: of its scores and their information, from the channel's first one on, before
    each coefficient.
    `firsts` (DIAGONALS): with which coefficient each of the channel's diagonals begins.
@@ -27,12 +27,12 @@ struct paths {
     int64_t *coded, (*information_sums)[LANES];
     struct running (*running)[LANES];
     int32_t (*choices)[4][LANES], (*ways)[LANES], (*states)[LANES], (*taken)[LANES], (*scores)[LANES];
-    int32_t (*before)[LANES], (*score_sums)[LANES], (*firsts)[LANES];
+    int32_t (*score_sums)[LANES], (*firsts)[LANES];
 };
 
 int64_t layouts_size(int64_t size)
 {
-    int64_t lines = 3 * size + (4 + 3) * size + 3 * (size + 1) + DIAGONALS; /* of int32s */
+    int64_t lines = 3 * size + (4 + 3) * size + 2 * (size + 1) + DIAGONALS; /* of int32s */
     return LINE / 8 + LANES / 2 * lines + LANES * (size + 1) + size +
            DIAGONALS * LANES * (int64_t)(sizeof(struct running) / sizeof(int64_t));
 }
@@ -63,23 +63,23 @@ static struct paths paths_in(int64_t *memory, int64_t size)
     paths.states = paths.ways + size;
     paths.taken = paths.states + size;
     paths.scores = paths.taken + size;
-    paths.before = paths.scores + size + 1;
-    paths.score_sums = paths.before + size + 1;
+    paths.score_sums = paths.scores + size + 1;
     paths.firsts = paths.score_sums + size + 1;
     paths.information_sums = (int64_t (*)[LANES])(paths.firsts + DIAGONALS);
     paths.running = (struct running (*)[LANES])(paths.information_sums + size + 1);
     paths.coded = (int64_t *)(paths.running + DIAGONALS);
-    memset(paths.scores, 0, (size_t)(2 * size + 2) * sizeof *paths.scores);
+    memset(paths.scores, 0, (size_t)(size + 1) * sizeof *paths.scores);
     return paths;
 }
 
-/* Where the search is, in each lane: `begin`, the channel's first coefficient; the diagonal, and how many of the channel
-   came before it; the best state so far; and the running means.
+/* Where the search is: `begin`, with which of the coefficients that are coded the channel begins; and in each lane the
+   diagonal, and how many of the channel came before it; the best states at
+   the beginning and so far; and the running means.
 
    `costs`: of the best path to each state, less that of the best state. */
 struct position {
-    int64_t passed[LANES];
-    int32_t begin[LANES], diagonals[LANES], best[LANES], recent_means[LANES], all_means[LANES];
+    int64_t begin, passed[LANES];
+    int32_t diagonals[LANES], entered[LANES], best[LANES], recent_means[LANES], all_means[LANES];
     int32_t costs[LAYOUT_STATES][LANES];
 };
 
@@ -101,16 +101,20 @@ static void enter(int64_t diagonal, int lane, const struct paths *paths)
 }
 
 /* Begin a channel with coefficient k of those that are coded. Only the best path goes on, without running means. */
-static void begin_channel(int64_t k, int lane, struct position *here, const struct paths *paths)
+static void begin_channel(int64_t k, struct position *here, const struct paths *paths)
 {
-    for (int state = 0; state < LAYOUT_STATES; state++)
-        here->costs[state][lane] = state == here->best[lane] ? here->costs[state][lane] : UNREACHED;
-    paths->firsts[0][lane] = (int32_t)k;
-    paths->running[0][lane] = (struct running){0};
-    paths->score_sums[k][lane] = 0;
-    paths->information_sums[k][lane] = 0;
-    here->begin[lane] = (int32_t)k;
-    here->passed[lane] = 0;
+    here->begin = k;
+    copy_lanes(here->entered, here->best);
+    for (int lane = 0; lane < LANES; lane++) {
+        for (int state = 0; state < LAYOUT_STATES; state++)
+            here->costs[state][lane] = state == here->best[lane] ? 0 : UNREACHED;
+        here->diagonals[lane] = NOWHERE;
+        here->passed[lane] = here->recent_means[lane] = here->all_means[lane] = 0;
+        paths->firsts[0][lane] = (int32_t)k;
+        paths->running[0][lane] = (struct running){0};
+        paths->score_sums[k][lane] = 0;
+        paths->information_sums[k][lane] = 0;
+    }
 }
 
 static void know_means(int lane, struct position *here, const struct paths *paths)
@@ -120,30 +124,22 @@ static void know_means(int lane, struct position *here, const struct paths *path
     here->all_means[lane] = running->all_mean;
 }
 
-/* Go on to coefficient i, the k-th that is coded, in lanes that code it. */
-INLINED void turn(int64_t k, int64_t i, const int32_t *inside, struct position *here, const struct paths *paths,
-                  const struct geometry *geometry, const int wide)
+/* Go on to the k-th coefficient that is coded, which lies on `diagonal`, in lanes that code it. */
+INLINED void turn(int64_t k, int32_t diagonal, const int32_t *inside, struct position *here, const struct paths *paths,
+                  const int wide)
 {
-    int32_t diagonal = diagonal_of(i, geometry), turning = 0, beginning = 0, begins[LANES];
-    EACH_LANE(lane) {
-        int32_t last = here->diagonals[lane];
-        turning |= inside[lane] & (last ^ diagonal);
-        begins[lane] = inside[lane] & -(last >> DIAGONAL_BITS != diagonal >> DIAGONAL_BITS);
-        beginning |= begins[lane];
-    }
-    if (beginning)
-        keep_scores(begins, paths->scores, paths->before, geometry->size, wide);
+    int32_t turning = 0;
+    EACH_LANE(lane)
+        turning |= inside[lane] & (here->diagonals[lane] ^ diagonal);
     for (int lane = 0; turning && lane < wide; lane++) {
         int32_t last = here->diagonals[lane];
         if (!inside[lane] || last == diagonal)
             continue;
-        if (begins[lane]) {
-            begin_channel(k, lane, here, paths);
-        } else {
-            paths->firsts[++here->passed[lane]][lane] = (int32_t)k;
-            enter(here->passed[lane], lane, paths);
-        }
         here->diagonals[lane] = diagonal;
+        if (last == NOWHERE)
+            continue;
+        paths->firsts[++here->passed[lane]][lane] = (int32_t)k;
+        enter(here->passed[lane], lane, paths);
         know_means(lane, here, paths);
     }
 }
@@ -170,8 +166,8 @@ INLINED void branch(int64_t i, const struct layouts *layouts, const struct posit
     int32_t any_rare = 0;
     EACH_LANE(lane) {
         int32_t features[FEATURES], target = absolute_32(layouts->targets[i][lane]);
-        look(i, layouts->geometry, *paths->scores + lane, *paths->before + lane, LANES, here->recent_means[lane],
-             here->all_means[lane], features);
+        look(i, layouts->geometry, *paths->scores + lane, LANES, here->recent_means[lane], here->all_means[lane],
+             features);
         struct address at = address_in(i, found->starts[lane], layouts->tables, layouts->geometry, features);
         any_rare |= rare(target, at.shift);
         found->rows[lane] = at.row;
@@ -253,7 +249,7 @@ INLINED bool append(int64_t k, int64_t i, const struct branching *found, const s
     EACH_LANE(lane) {
         int32_t inside = found->inside[lane], before, branch = branch_to(here->best[lane], ways[lane], machine, &before);
         taken[lane] = branch;
-        broken[lane] = inside & -(((int32_t)k > here->begin[lane]) & (former[lane] != before));
+        broken[lane] = inside & -((k > here->begin) & (former[lane] != before));
         any |= broken[lane];
         struct address at = scored_at(greatest_32(found->starts[lane], FAR_BELOW));
         scores[lane] = score_of(at, choices[branch * LANES + lane], branch >> 1, &tables->magnitudes) & inside;
@@ -281,7 +277,7 @@ static int64_t mend(int64_t k, int lane, const struct position *here, const stru
         if (start_of(paths->coded[first], step, layouts->tables) < LOWEST)
             continue;
         paths->taken[first][lane] = branch_to(state, paths->ways[first][lane], machine, &state);
-        if (first == here->begin[lane] || paths->states[first - 1][lane] == state)
+        if (first == here->begin || paths->states[first - 1][lane] == state)
             break;
     }
     for (int64_t j = first; j <= k; j++) {
@@ -309,54 +305,73 @@ static void mend_lane(int64_t k, int lane, struct position *here, const struct p
     know_means(lane, here, paths);
 }
 
-/* Fill in the symbols of the best paths and their quantisers. */
-INLINED void take(struct layouts *layouts, int64_t count, const struct paths *paths, const int wide)
+/* Fill in the symbols of the best paths through the channel from `begin` to `end`, and their quantisers: zeros where none
+   was looked for. The best states become those behind the channel. */
+INLINED void take(struct layouts *layouts, int64_t begin, int64_t end, int64_t count, struct position *here,
+                  const struct paths *paths, const struct machine *machine, const int wide)
 {
-    for (int64_t k = 0; k < count; k++) {
-        int64_t i = paths->coded[k];
-        const int32_t *choices = *paths->choices[k], *taken = paths->taken[k], *targets = layouts->targets[i];
-        int32_t symbols[LANES], quantisers[LANES];
-        EACH_LANE(lane) {
-            int32_t inside = -(start_of(i, layouts->steps[lane], layouts->tables) >= LOWEST);
-            int32_t magnitude = choices[taken[lane] * LANES + lane] & inside;
-            symbols[lane] = targets[lane] >= 0 ? magnitude : -magnitude;
-            quantisers[lane] = taken[lane] >> 1;
+    const int32_t *ends = layouts->ends[layouts->geometry->channels[begin]];
+    int32_t states[LANES];
+    int64_t k = here->begin;
+    copy_lanes(states, here->entered);
+    for (int64_t i = begin; i < end; i++) {
+        int32_t magnitudes[LANES] = {0}, quantisers[LANES], coded[LANES];
+        EACH_LANE(lane)
+            coded[lane] = -(start_of(i, layouts->steps[lane], layouts->tables) >= LOWEST);
+        if (k < count && paths->coded[k] == i) {
+            const int32_t *choices = *paths->choices[k], *taken = paths->taken[k], *targets = layouts->targets[i];
+            int32_t symbols[LANES];
+            EACH_LANE(lane) {
+                magnitudes[lane] = choices[taken[lane] * LANES + lane] & coded[lane] & -(i < ends[lane]);
+                symbols[lane] = targets[lane] >= 0 ? magnitudes[lane] : -magnitudes[lane];
+            }
+            copy_lanes(layouts->symbols[i], symbols);
+            k++;
         }
-        copy_lanes(layouts->symbols[i], symbols);
+        EACH_LANE(lane) {
+            int32_t state = states[lane];
+            quantisers[lane] = machine->quantisers[state];
+            states[lane] = choose(state, following(state, magnitudes[lane], machine, LAYOUT_STATES), coded[lane]);
+        }
         copy_lanes(layouts->quantisers[i], quantisers);
     }
+    copy_lanes(here->best, states);
 }
 
 INLINED void search_in(struct layouts *layouts, const struct machine *machine, const int wide)
 {
     const struct geometry *geometry = layouts->geometry;
     struct paths paths = paths_in(layouts->memory, geometry->size);
-    struct position here = {.begin = {0}};
+    struct position here = {.begin = 0};
     int64_t count = 0;
-    EACH_LANE(lane)
-        here.diagonals[lane] = NOWHERE;
-    memset(paths.score_sums, 0, sizeof *paths.score_sums);
-    memset(paths.information_sums, 0, sizeof *paths.information_sums);
-    for (int64_t i = 0; i < geometry->size; i++) {
-        struct branching found;
-        int32_t broken[LANES];
-        if (start_of(i, layouts->finest, layouts->tables) < LOWEST)
-            continue;
-        EACH_LANE(lane) {
-            found.starts[lane] = start_of(i, layouts->steps[lane], layouts->tables);
-            found.inside[lane] = -(found.starts[lane] >= LOWEST);
+    for (int64_t begin = 0, end; begin < geometry->size; begin = end) {
+        const int32_t *ends = layouts->ends[geometry->channels[begin]];
+        int32_t last = 0;
+        end = end_of_channel(begin, geometry);
+        EACH_LANE(lane)
+            last = greatest_32(last, ends[lane]);
+        begin_channel(count, &here, &paths);
+        for (int64_t i = begin; i < least(last, end); i++) {
+            struct branching found;
+            int32_t broken[LANES];
+            if (start_of(i, layouts->finest, layouts->tables) < LOWEST)
+                continue;
+            EACH_LANE(lane) {
+                found.starts[lane] = start_of(i, layouts->steps[lane], layouts->tables);
+                found.inside[lane] = -((found.starts[lane] >= LOWEST) & (i < ends[lane]));
+            }
+            paths.coded[count] = i;
+            turn(count, diagonal_of(i, geometry), found.inside, &here, &paths, wide);
+            branch(i, layouts, &here, &paths, &found, paths.choices[count], wide);
+            advance(&found, machine, paths.ways[count], &here, wide);
+            bool any = append(count, i, &found, &here, &paths, layouts->tables, machine, broken, wide);
+            for (int lane = 0; any && lane < wide; lane++)
+                if (broken[lane])
+                    mend_lane(count, lane, &here, &paths, layouts, machine);
+            count++;
         }
-        paths.coded[count] = i;
-        turn(count, i, found.inside, &here, &paths, geometry, wide);
-        branch(i, layouts, &here, &paths, &found, paths.choices[count], wide);
-        advance(&found, machine, paths.ways[count], &here, wide);
-        bool any = append(count, i, &found, &here, &paths, layouts->tables, machine, broken, wide);
-        for (int lane = 0; any && lane < wide; lane++)
-            if (broken[lane])
-                mend_lane(count, lane, &here, &paths, layouts, machine);
-        count++;
+        take(layouts, begin, end, count, &here, &paths, machine, wide);
     }
-    take(layouts, count, &paths, wide);
 }
 
 void search_layouts(struct layouts *layouts, int count, const struct machine *machine)
@@ -378,7 +393,7 @@ EXPORT void layout_quantise(const int64_t *targets, int64_t step, int64_t weight
                             const struct machine *machine, int64_t *memory, int64_t *symbols, int64_t *quantisers)
 {
     struct layouts layouts = layouts_in(memory, tables, geometry);
-    add_layout(&layouts, 0, step, weight);
+    add_layout(&layouts, 0, step, weight, (int64_t[CHANNELS]){geometry->size, geometry->size, geometry->size});
     for (int64_t i = 0; i < geometry->size; i++)
         layouts.targets[i][0] = (int32_t)targets[i];
     search_layouts(&layouts, 1, machine);

@@ -22,15 +22,12 @@ from numpy.typing import NDArray
 from clip_feature_codec.codec.entropy.magnitudes import Magnitudes, builtin
 from clip_feature_codec.codec.entropy.tables import from_base64, to_base64
 from clip_feature_codec.codec.search import (
-    SPACING,
+    ANY_LENGTH,
     Coded,
     Coding,
     Floats,
     Ints,
     Search,
-    Weights,
-    error_powers,
-    length_powers,
 )
 from clip_feature_codec.codec.semantic.klt_block import (
     FRACTION_BITS,
@@ -43,6 +40,7 @@ from clip_feature_codec.codec.semantic.klt_block import (
     step_sizes,
     widths,
 )
+from clip_feature_codec.codec.semantic.klt_usual import Usual
 from clip_feature_codec.codec.semantic.vectors import cosines, out_of_reach
 from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
 
@@ -51,10 +49,9 @@ _NORM_BITS = 24
 _ROWS = 2048  # vectors at once: what is held for each is a few times 8 D bytes
 
 
-_LAMBDAS = np.rint(WEIGHT * 5.0 ** (np.arange(1, 33) / 32)).astype(np.int64)  # up to five times the usual one
-_WEIGHTS = Weights(1, _LAMBDAS), Weights(2, _LAMBDAS), Weights(3, _LAMBDAS), Weights(4, _LAMBDAS)
-_GREATER = Weights(0, _LAMBDAS)
-_DOUBT, _BYTES_IN_DOUBT, _ERROR_IN_DOUBT = 0.04, 3, 0.35  # how wrong forecasts may be
+_SMALL = 64  # bytes: a share of them is what may be left of smaller payloads, too
+_FINER = 1, -1  # steps than where a limit is met, at which others are tried where more is left
+_ERROR_LEFT = 0.05  # share of an error that may be left over
 _FLOAT32 = 3e-8  # what rounding vectors may take of a cosine
 _NARROWER = 0.0005  # of an error: by how much less is asked for at least, where it was too much
 _ORTHONORMAL = 0.01  # products of the rounded basis are as near to those of an orthonormal one
@@ -202,8 +199,8 @@ class KltCoder:
         """
         payloads: list[bytes] = []
         for block, chosen in self._blocks(unit, np.asarray(steps, np.int64)):
-            rows, weights = np.arange(len(chosen)), np.full(len(chosen), WEIGHT)
-            payloads += block.code(rows, chosen, weights).payloads
+            rows, every = np.arange(len(chosen)), np.full((2, len(chosen)), [[WEIGHT], [ANY_LENGTH]])
+            payloads += block.code(rows, chosen, *every).payloads
         return payloads
 
     def _blocks(self, unit: NDArray[np.float32], numbers: Ints) -> Iterator[tuple[Block, Ints]]:
@@ -250,19 +247,13 @@ class KltCoder:
         return Frame(scales, along.astype(np.int64), length, self.magnitudes)
 
     @cached_property
-    def _usual(self) -> tuple[Floats, Floats]:
-        """Bytes and errors of a vector of usual coefficients at every sixteenth step, about."""
-        steps = np.arange(0, STEPS, SPACING)
-        vector = 2.0 ** (2 * UNIT_BITS + self.scales / 16)
-        block = Block(self._frame, np.repeat(vector[None], len(steps), axis=0), np.ones((2, len(steps))))
-        rows = np.arange(len(steps))
-        return block.bytes_about(rows, steps), block.errors_about(rows, steps)
+    def _usual(self) -> Usual:
+        return Usual.of(self._frame)
 
     def encode_to_bytes(self, unit: NDArray[np.float32], limits: NDArray[np.integer[Any]]) -> list[bytes]:
         """Payloads of at most so many bytes, as good as they come.
 
-        The finest step that fits is found first; then, while more than a byte is left, finer ones with more
-        weight on the rate are tried.
+        A byte may be left over at first, of small ones less.
 
         Args:
             unit: float32 (N, D), unit length.
@@ -277,10 +268,9 @@ class KltCoder:
         payloads: list[bytes] = []
         for block, numbers in self._blocks(unit, np.asarray(limits, np.int64)):
             most = numbers.astype(np.float64)
-            search = Search(block.code, most, _DOUBT + _BYTES_IN_DOUBT / most, True, WEIGHT, STEPS - 1)
-            search.find_steps(block.bytes_about, self._usual[0], STEPS - 1, np.full(len(most), -1))
-            for weights in _WEIGHTS:
-                search.try_weights(weights, length_powers(search.rates), np.flatnonzero(search.left() > 1))
+            search = Search(block.code, most, True, WEIGHT, STEPS - 1)
+            course = self._usual.bytes.course(block.bytes_about, most)
+            search.meet(course, 1 / np.maximum(most, _SMALL), _FINER)
             payloads += search.found(bytes([STEPS - 1]))
         return payloads
 
@@ -313,11 +303,11 @@ class KltCoder:
         limit, payloads, narrower = 1 - target, [b""] * len(unit), np.full(len(unit), _FLOAT32)
         rows = np.arange(len(unit))
         while rows.size:
-            some = block.of(rows)
-            code = some.code if self._analysis is None else self._measured(some, unit[rows])
-            found = self._nearest(some, code, limit - narrower[rows])
+            some = block if rows.size == len(unit) else block.of(rows)
+            coding = some.draft if self._analysis is None else self._measured(some, unit[rows])
+            found, steps, values = some.write(self._nearest(some, coding, limit - narrower[rows]))
             spared = np.where(narrower[rows] < limit, _FLOAT32, 0.0)  # nothing, where the finest step is all
-            short = target + spared - cosines(unit[rows], self.decode(found))
+            short = target + spared - cosines(unit[rows], self._synthesised(steps, values))
             for row, payload in zip(rows, found, strict=True):
                 payloads[row] = payload
             rows, short = rows[short > 0], short[short > 0]
@@ -327,26 +317,25 @@ class KltCoder:
         return payloads
 
     def _measured(self, block: Block, unit: NDArray[np.float32]) -> Coding:
-        """What codes vectors, float32 (N, D), with the errors that decoding leaves, weighted or not."""
+        """What drafts vectors, float32 (N, D), with the errors that decoding leaves, weighted or not."""
 
-        def coded(rows: Ints, steps: Ints, weights: Ints) -> Coded:
-            payloads = block.code(rows, steps, weights).payloads
-            return Coded(payloads, 1 - cosines(unit[rows], self.decode(payloads)))
+        def drafted(rows: Ints, steps: Ints, weights: Ints, most: Ints) -> Coded:
+            drafts, lengths, _ = block.draft(rows, steps, weights, most)
+            _, steps, values = block.write(drafts)
+            return Coded(drafts, lengths, 1 - cosines(unit[rows], self._synthesised(steps, values)))
 
-        return coded
+        return drafted
 
-    def _nearest(self, block: Block, code: Coding, limits: Floats) -> list[bytes]:
-        """Payloads with errors within limits (N,), about; where none is, those of the finest step."""
-        finest = np.zeros(len(limits), np.int64)
-        doubts = np.full(len(limits), _ERROR_IN_DOUBT)
+    def _nearest(self, block: Block, coding: Coding, limits: Floats) -> list[bytes]:
+        """Drafts with errors within limits (N,), about; where none is, those of the finest step."""
         possible = np.maximum(limits, np.finfo(float).tiny)
-        search = Search(code, possible, doubts, False, WEIGHT, STEPS - 1)
-        search.find_steps(block.errors_about, self._usual[1], 0, finest + STEPS)
-        search.try_weights(_GREATER, error_powers(search.rates), np.flatnonzero(limits > 0))
-        rows = np.array([row for row, payload in enumerate(search.best) if payload is None], np.int64)
-        coded = block.code(rows, finest[rows], finest[rows] + WEIGHT)
-        for row, payload in zip(rows, coded.payloads, strict=True):
-            search.best[row] = payload
+        search = Search(coding, possible, False, WEIGHT, STEPS - 1)
+        windows = np.full(len(limits), _ERROR_LEFT)
+        search.approach(self._usual.errors.course(block.errors_about, possible), windows)
+        rows = np.array([row for row, draft in enumerate(search.best) if draft is None], np.int64)
+        every = np.full((3, len(rows)), [[0], [WEIGHT], [ANY_LENGTH]])
+        for row, draft in zip(rows, block.draft(rows, *every).payloads, strict=True):
+            search.best[row] = draft
         return search.found(b"")
 
     def decode(self, payloads: Sequence[bytes]) -> NDArray[np.float32]:
@@ -378,7 +367,11 @@ class KltCoder:
         if bad >= 0:
             found = f"{len(blobs[bad])} bytes that are no stream of {coded} coefficients"
             raise BitstreamError(f"klt payload: found {found}, expected one")
-        offsets = values.astype(np.float64) @ self._directions[:coded]
+        return self._synthesised(steps, values)
+
+    def _synthesised(self, steps: Ints, values: Ints) -> NDArray[np.float32]:
+        """Unit vectors (N, D) of coefficients (N, n) in 2^-8 of their steps (N,)."""
+        offsets = values.astype(np.float64) @ self._directions[: values.shape[1]]
         offsets *= (step_sizes(steps) / (1 << FRACTION_BITS))[:, None]
         return _normalised(offsets + self.mean)
 

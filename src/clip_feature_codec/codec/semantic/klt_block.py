@@ -75,8 +75,53 @@ class Block:
         """Some of the vectors, (n,)."""
         return Block(self.frame, self.coefficients[rows], self.products[:, rows])
 
-    def code(self, rows: Ints, steps: Ints, weights: Ints) -> Coded:
-        """Payloads at lambdas (n,); errors are 1 less the cosines, nearly."""
+    def code(self, rows: Ints, steps: Ints, weights: Ints, most: Ints) -> Coded:
+        """Payloads at lambdas (n,) that have no more than ``most`` (n,) bytes.
+
+        Errors are 1 less the cosines, nearly.
+        """
+        out, (lengths, errors), places = self._coded(rows, steps, weights, most)
+        found = [b""] * len(rows)
+        for i in np.flatnonzero(lengths <= most).tolist():
+            found[i] = bytes([steps[i]]) + out[places[i], : lengths[i] - 1].tobytes()
+        return Coded(found, lengths.astype(np.float64), errors)
+
+    def draft(self, rows: Ints, steps: Ints, weights: Ints, most: Ints) -> Coded:
+        """The same with drafts, however long: steps and symbols, which `write` makes payloads of."""
+        symbols = np.empty((len(rows), self._width(steps)), np.int16)
+        _, (lengths, errors), places = self._coded(
+            rows, steps, weights, np.zeros(len(rows), np.int64), symbols
+        )
+        drafts = np.concatenate([steps[:, None].astype(np.int16), symbols[places]], axis=1)
+        return Coded([draft.tobytes() for draft in drafts], lengths.astype(np.float64), errors)
+
+    def write(self, drafts: list[bytes]) -> tuple[list[bytes], Ints, Ints]:
+        """Payloads of n drafts; their steps, (n,), and what will be decoded, in 2^-8 of those, (n, width)."""
+        from clip_feature_codec.codec.entropy.quantisers import ROOM
+        from clip_feature_codec.codec.semantic import payloads, trellis
+
+        rows = [np.frombuffer(draft, np.int16) for draft in drafts]
+        steps = np.array([row[0] for row in rows], np.int64)
+        width = self._width(steps)
+        symbols = np.zeros((len(rows), width), np.int16)
+        for at, row in enumerate(rows):
+            symbols[at, : row.size - 1] = row[1 : width + 1]
+        out, values = np.empty((len(rows), ROOM * (width + 1)), np.uint8), np.empty(symbols.shape, np.int64)
+        scales, levels = self.frame.scales[:width], step_levels(steps)
+        work = trellis.workspace(width)
+        sizes = payloads.write(
+            symbols, scales, levels, self.frame.magnitudes, trellis.MACHINE, work, out, values
+        )
+        found = [
+            bytes([step]) + stream[:size].tobytes()
+            for step, stream, size in zip(steps.tolist(), out, sizes.tolist(), strict=True)
+        ]
+        return found, steps, values
+
+    def _coded(
+        self, rows: Ints, steps: Ints, weights: Ints, most: Ints, symbols: NDArray[np.int16] | None = None
+    ) -> tuple[NDArray[np.uint8], tuple[Ints, Floats], Ints]:
+        """Streams and symbols in an order of their own; lengths and errors; where each row's stream is."""
         from clip_feature_codec.codec.entropy.quantisers import ROOM
         from clip_feature_codec.codec.semantic import payloads, trellis
 
@@ -92,22 +137,22 @@ class Block:
             out,
             self.frame.mean[:width],
             sums,
+            most[order] - 1,
+            symbols,
         )
         places = np.argsort(order)
-        found = [
-            bytes([step]) + out[place, :length].tobytes()
-            for place, step, length in zip(
-                places.tolist(), steps.tolist(), lengths[places].tolist(), strict=True
-            )
-        ]
-        return Coded(found, self._errors(rows, steps, sums[places]))
+        return out, (1 + lengths[places], self._errors(rows, steps, sums[places])), places
+
+    def _width(self, steps: Ints) -> int:
+        """How many coefficients are coded at the finest of some steps (n,)."""
+        return int(widths(self.frame.scales, steps).max(initial=0))
 
     def _vectors(self, rows: Ints, steps: Ints) -> tuple[Vectors, Ints]:
         """Rows as loops take them, and their order there: those at the same step share some of the work."""
         from clip_feature_codec.codec.semantic.payloads import Vectors
 
         order = np.argsort(steps, kind="stable")
-        coded = self.frame.scales[: int(widths(self.frame.scales, steps).max(initial=0))]
+        coded = self.frame.scales[: self._width(steps)]
         factors = _in_steps(step_sizes(steps))
         levels = step_levels(steps)
         return Vectors(self.coefficients, coded, rows[order], levels[order], factors[order]), order

@@ -69,21 +69,20 @@ struct vectors {
     const double *factors;
 };
 
-/* Lanes of the vectors from `first` to `end`, their targets not yet filled in. */
-static struct lanes lanes_of(const struct vectors *vectors, int64_t first, int64_t end,
+/* Lanes of as many vectors of at most `width` coefficients at `steps`, their targets not yet filled in. */
+static struct lanes lanes_of(const int64_t *scales, int64_t width, const int64_t *steps, int64_t count,
                              const struct magnitudes *tables, int64_t *memory)
 {
-    struct lanes lanes = lanes_in(memory, vectors->scales, vectors->width);
-    for (int64_t i = first, steps = 0; i < end; i++) {
-        int lane = (int)(i - first);
-        lanes.steps[lane] = (int32_t)vectors->steps[i];
+    struct lanes lanes = lanes_in(memory, scales, width);
+    for (int lane = 0, apart = 0; lane < count; lane++) {
+        lanes.steps[lane] = (int32_t)steps[lane];
         if (lane > 0 && lanes.steps[lane] == lanes.steps[lane - 1]) {
             lanes.offsets[lane] = lanes.offsets[lane - 1];
             lanes.widths[lane] = lanes.widths[lane - 1];
         } else {
-            lanes.offsets[lane] = (int32_t)(steps++ * vectors->width);
-            lanes.widths[lane] = fill_gains(vectors->scales, vectors->steps[i], vectors->width, tables->information,
-                                            lanes.gains + lanes.offsets[lane]);
+            lanes.offsets[lane] = (int32_t)(apart++ * width);
+            lanes.widths[lane] =
+                fill_gains(scales, steps[lane], width, tables->information, lanes.gains + lanes.offsets[lane]);
         }
         lanes.widest = greatest(lanes.widest, lanes.widths[lane]);
     }
@@ -114,12 +113,13 @@ struct sums {
 /* How a symbol is coded: where its table begins among the starts, and how many of its low bits are coded apart. */
 #define PLACE(at, quantiser) ((2 * (at).row + (quantiser)) * (SYMBOLS + 1) << 4 | (at).shift)
 
-/* Say how the symbols of lanes are coded, in place of their quantisers, and add up what becomes of them. */
+/* Say how the symbols of lanes are coded, in place of their quantisers, and what will be decoded, in place of their
+   targets; and add up what becomes of them, and the 1/256 bits that they take, but for what follows an escape. */
 INLINED void place_in(struct lanes *lanes, const struct magnitudes *tables, const int64_t *mean, struct sums *sums,
-                      const int wide)
+                      int32_t *bits, const int wide)
 {
     int64_t errors[LANES] = {0}, by_values[LANES] = {0}, by_means[LANES] = {0};
-    int32_t drifts[LANES] = {0};
+    int32_t drifts[LANES] = {0}, taken[LANES] = {0};
     for (int64_t j = 0; j < lanes->widest; j++) {
         const int32_t *symbols = lanes->symbols[j], *targets = lanes->targets[j], *quantisers = lanes->quantisers[j];
         int32_t mean_j = (int32_t)mean[j], places[LANES], values[LANES], rows[LANES], shifts[LANES];
@@ -139,21 +139,26 @@ INLINED void place_in(struct lanes *lanes, const struct magnitudes *tables, cons
         EACH_LANE(lane) {
             struct address at = {rows[lane], shifts[lane]};
             int32_t gain = lanes->gains[lanes->offsets[lane] + j], magnitude = absolute_32(symbols[lane]);
+            int32_t symbol = table_at(at.row, quantisers[lane]) + symbol_of(magnitude, at.shift);
+            taken[lane] += (tables->costs[symbol] + (at.shift << 8)) & -(j < lanes->widths[lane]);
             drifts[lane] = drift_after(drifts[lane], gain, at, quantisers[lane], magnitude, tables);
         }
         copy_lanes(lanes->quantisers[j], places);
+        copy_lanes(lanes->targets[j], values);
     }
-    EACH_LANE(lane)
+    EACH_LANE(lane) {
         sums[lane] = (struct sums){errors[lane], by_values[lane], by_means[lane]};
+        bits[lane] = taken[lane];
+    }
 }
 
 static void place_symbols(struct lanes *lanes, int64_t count, const struct magnitudes *tables, const int64_t *mean,
-                          struct sums *sums)
+                          struct sums *sums, int32_t *bits)
 {
     if (count == 1)
-        place_in(lanes, tables, mean, sums, 1);
+        place_in(lanes, tables, mean, sums, bits, 1);
     else
-        place_in(lanes, tables, mean, sums, LANES);
+        place_in(lanes, tables, mean, sums, bits, LANES);
 }
 
 /* Code the symbols of a lane; returns the number of bytes in `buffer`. */
@@ -167,29 +172,96 @@ static int64_t write_stream(const struct lanes *lanes, int lane, const struct ma
     return flush(&coder, buffer);
 }
 
+#define LUCK 4 /* bits by which streams are not thought to be shorter than what their symbols take */
+
+/* Code the symbols of a lane, which take so many 1/256 bits, if that is of use, which streams of at most `most` bytes
+   are; returns the number of bytes, and about what it would be if there is none. */
+static int64_t write_useful(const struct lanes *lanes, int lane, const struct magnitudes *tables, int64_t bits,
+                            int64_t most, uint8_t *buffer)
+{
+    if (bits >> 8 > 8 * most + LUCK)
+        return (bits >> 11) + 1;
+    return write_stream(lanes, lane, tables, buffer);
+}
+
 /* int64s of memory that coding takes. */
 EXPORT int64_t semantic_code_size(int64_t width)
 {
     return lanes_size(width);
 }
 
+/* Put down the symbols of a lane, zeros where none are coded. */
+static void keep_symbols(const struct lanes *lanes, int lane, int64_t width, int16_t *symbols)
+{
+    for (int64_t j = 0; j < width; j++)
+        symbols[j] = j < lanes->widths[lane] ? (int16_t)lanes->symbols[j][lane] : 0;
+}
+
+/* `sizes` (count): how many bytes of each vector are of use, and then how many there are. `symbols` (count, width): NULL
+   where they are of no use. */
 EXPORT void semantic_code(const struct vectors *vectors, int64_t count, const int64_t *weights,
                           const struct magnitudes *tables, const struct machine *machine, const int64_t *mean,
-                          int64_t *memory, uint8_t *out, int64_t room, int64_t *sizes, struct sums *sums)
+                          int64_t *memory, uint8_t *out, int64_t room, int64_t *sizes, struct sums *sums,
+                          int16_t *symbols)
 {
     for (int64_t first = 0; first < count; first += LANES) {
         int64_t end = least(first + LANES, count);
-        struct lanes lanes = lanes_of(vectors, first, end, tables, memory);
+        struct lanes lanes =
+            lanes_of(vectors->scales, vectors->width, vectors->steps + first, end - first, tables, memory);
         struct sums found[LANES];
+        int32_t bits[LANES];
         for (int64_t i = first; i < end; i++) {
             lanes.weights[i - first] = (int32_t)weights[i];
             fill_targets(vectors, i, (int)(i - first), &lanes);
         }
         search(&lanes, (int)(end - first), tables, machine);
-        place_symbols(&lanes, end - first, tables, mean, found);
+        place_symbols(&lanes, end - first, tables, mean, found, bits);
         for (int64_t i = first; i < end; i++) {
-            sums[i] = found[i - first];
-            sizes[i] = write_stream(&lanes, (int)(i - first), tables, out + i * room);
+            int lane = (int)(i - first);
+            sums[i] = found[lane];
+            sizes[i] = write_useful(&lanes, lane, tables, bits[lane], sizes[i], out + i * room);
+            if (symbols)
+                keep_symbols(&lanes, lane, vectors->width, symbols + i * vectors->width);
+        }
+    }
+}
+
+/* Take up the symbols (count, width) of vectors in lanes, and which quantisers they belong to. */
+static void take_symbols(const int16_t *symbols, int64_t count, int64_t width, const struct machine *machine,
+                         struct lanes *lanes)
+{
+    memset(lanes->symbols, 0, (size_t)lanes->widest * sizeof *lanes->symbols);
+    memset(lanes->quantisers, 0, (size_t)lanes->widest * sizeof *lanes->quantisers);
+    for (int64_t lane = 0; lane < count; lane++) {
+        int64_t state = 0;
+        for (int64_t j = 0; j < lanes->widths[lane]; j++) {
+            int32_t symbol = symbols[lane * width + j];
+            lanes->symbols[j][lane] = symbol;
+            lanes->quantisers[j][lane] = machine->quantisers[state];
+            state = following(state, absolute_32(symbol), machine, STATES);
+        }
+    }
+}
+
+/* Code symbols (count, width) that `semantic_code` found, at `steps`. `values`, in 2^-FRACTION of the step, are what
+   will be decoded. */
+EXPORT void semantic_write(const int16_t *symbols, int64_t count, int64_t width, const int64_t *scales,
+                           const int64_t *steps, const struct magnitudes *tables, const struct machine *machine,
+                           int64_t *memory, uint8_t *out, int64_t room, int64_t *sizes, int64_t *values)
+{
+    memset(values, 0, (size_t)(count * width) * sizeof *values);
+    for (int64_t first = 0; first < count; first += LANES) {
+        int64_t some = least(LANES, count - first);
+        struct lanes lanes = lanes_of(scales, width, steps + first, some, tables, memory);
+        struct sums sums[LANES];
+        int32_t bits[LANES];
+        take_symbols(symbols + first * width, some, width, machine, &lanes);
+        place_symbols(&lanes, some, tables, scales, sums, bits); /* any numbers: the sums are of no use */
+        for (int64_t i = first; i < first + some; i++) {
+            int lane = (int)(i - first);
+            sizes[i] = write_stream(&lanes, lane, tables, out + i * room);
+            for (int64_t j = 0; j < lanes.widths[lane]; j++)
+                values[i * width + j] = lanes.targets[j][lane];
         }
     }
 }
@@ -264,7 +336,8 @@ EXPORT void semantic_foretell(const struct vectors *vectors, int64_t count, int6
 {
     for (int64_t first = 0; first < count; first += LANES) {
         int64_t end = least(first + LANES, count);
-        struct lanes lanes = lanes_of(vectors, first, end, tables, memory);
+        struct lanes lanes =
+            lanes_of(vectors->scales, vectors->width, vectors->steps + first, end - first, tables, memory);
         if (end - first == 1)
             foretell(vectors, first, end, &lanes, (int32_t)weight, tables, forecasts, 1);
         else

@@ -5,7 +5,7 @@ All of it is integer arithmetic, in ``payloads.c``.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from clip_feature_codec.codec.entropy.magnitudes import Magnitudes
 from clip_feature_codec.codec.entropy.quantisers import ROOM
 from clip_feature_codec.codec.native import Bytes, Ints, address, loops, memory, place, record
 from clip_feature_codec.codec.semantic.trellis import STATES
+
+Symbols: TypeAlias = NDArray[np.int16]
 
 
 class Vectors(NamedTuple):
@@ -64,6 +66,8 @@ def code(
     out: Bytes,
     mean: Ints | None = None,
     sums: Ints | None = None,
+    most: Ints | None = None,
+    symbols: Symbols | None = None,
 ) -> Ints:
     """Quantise and code N vectors.
 
@@ -77,12 +81,14 @@ def code(
         mean: int64 (n,), coefficients of the mean, for the last of the sums; by default zeros.
         sums: int64 (N, 3), a second result, in 2^-8 of the step: the squared error of the coded coefficients,
             and the sums over values that will be decoded, times themselves and times ``mean``.
+        most: int64 (N,), bytes beyond which a stream is of no use and need not be written; any by default.
+        symbols: int16 (N, n), a third result, for `write`.
 
     Returns:
-        int64 (N,), bytes of each stream.
+        int64 (N,), bytes of each stream; about what it would have, where that is more than is of use.
     """
     count, width = len(vectors.rows), len(vectors.scales)
-    sizes = np.empty(count, np.int64)
+    sizes = np.full(count, ROOM * (width + 1)) if most is None else most.copy()
     mean = np.zeros(width, np.int64) if mean is None else mean
     sums = np.empty((count, 3), np.int64) if sums is None else sums
     loops().semantic_code(
@@ -97,6 +103,51 @@ def code(
         ROOM * (width + 1),
         place(sizes, np.int64, count),
         place(sums, np.int64, count, 3),
+        None if symbols is None else place(symbols, np.int16, count, width),
+    )
+    return sizes
+
+
+def write(
+    symbols: Symbols,
+    scales: Ints,
+    steps: Ints,
+    tables: Magnitudes,
+    machine: Machine,
+    work: Ints,
+    out: Bytes,
+    values: Ints,
+) -> Ints:
+    """Code symbols that `code` found.
+
+    Args:
+        symbols: int16 (N, n).
+        scales: as in `Vectors`.
+        steps: as in `Vectors`.
+        tables: as in `code`.
+        machine: as in `code`.
+        work: as in `code`.
+        out: uint8 (N, ROOM (n + 1)), the streams.
+        values: int64 (N, n), a second result, what `decode` will give.
+
+    Returns:
+        int64 (N,), bytes of each stream.
+    """
+    count, width = values.shape
+    sizes = np.empty(count, np.int64)
+    loops().semantic_write(
+        address(symbols, np.int16, count, width),
+        count,
+        width,
+        address(scales, np.int64, width),
+        address(steps, np.int64, count),
+        tables.record(),
+        machine.record(STATES),
+        memory(work, loops().semantic_code_size(width)),
+        place(out, np.uint8, count, ROOM * (width + 1)),
+        ROOM * (width + 1),
+        place(sizes, np.int64, count),
+        place(values, np.int64, count, width),
     )
     return sizes
 

@@ -137,6 +137,7 @@ INLINED void advance(int32_t (*restrict costs)[LANES], int32_t (*restrict after)
             to_1[lane] = prices[kind ^ 1][lane];
             lowest[lane] = kind & 1 ? cheapest[kind >> 1][lane] : UNREACHED;
         }
+#pragma GCC unroll 16
         for (int k = 0; k < OF_A_KIND; k++) {
             int u = kinds->members[kind][k];
             EACH_LANE(lane) {

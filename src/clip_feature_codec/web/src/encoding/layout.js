@@ -72,8 +72,9 @@ export class LayoutCoder {
     this.geometry = placeRecord(loops, [loops.place(Uint16Array, neighbours), ...parts, count]);
     this.machine = placeMachine(loops, 0o13, 0o4, 3);
     this.row = loops.room(BigInt64Array, count);
-    this.told = loops.room(BigInt64Array, 5); // step, its size, weight; length and error
-    this.given = placeRecord(loops, [this.row, this.told, this.told + 8]);
+    // step, its size, weight, where the three channels are searched to; length, error, where channels end
+    this.told = loops.room(BigInt64Array, 11);
+    this.given = placeRecord(loops, [this.row, this.told, this.told + 8, this.told + 24]);
     this.work = loops.work("layout_code_size", count);
     this.out = loops.room(Uint8Array, ROOM * (count + 1));
   }
@@ -86,11 +87,12 @@ export class LayoutCoder {
 
   #code(step, weight) {
     const { loops, told, out } = this;
-    const [weights, lengths, errors] = [2, 3, 4].map((i) => told + 8 * i);
-    loops.write(BigInt64Array, told, [step, MANTISSAS[step & 15] * 2 ** (step >> 4), weight]);
-    const room = BigInt(ROOM * (GEOMETRY.count + 1));
+    const { count } = GEOMETRY;
+    const [weights, lengths, outcomes] = [2, 6, 7].map((i) => told + 8 * i);
+    loops.write(BigInt64Array, told, [step, MANTISSAS[step & 15] * 2 ** (step >> 4), weight, count, count, count]);
+    const room = BigInt(ROOM * (count + 1));
     const tables = [this.tables, this.geometry, this.machine, this.work];
-    loops.call("layout_code", this.given, 1n, weights, ...tables, out, room, lengths, errors);
+    loops.call("layout_code", this.given, 1n, weights, ...tables, out, room, lengths, outcomes);
     const [length, error] = loops.view(BigInt64Array, lengths, 2);
     return { payload: Uint8Array.from([step, ...loops.view(Uint8Array, out, Number(length))]), error: Number(error) };
   }

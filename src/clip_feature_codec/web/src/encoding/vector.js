@@ -28,7 +28,7 @@ export class VectorCoder {
     this.machine = placeMachine(loops, 0o235, 0o126, 7);
     this.coefficients = loops.room(Float64Array, dim);
     this.mean = loops.place(BigInt64Array, new Int32Array(dim)); // is for errors, which are measured here
-    this.told = loops.room(BigInt64Array, 7); // row, level, weight; length and three sums
+    this.told = loops.room(BigInt64Array, 7); // row, level, weight; room and then length; three sums
     this.factor = loops.room(Float64Array, 1);
     const sizes = [dim, 0, dim, 0]; // of 64 bits
     const parts = [loops.place(BigInt64Array, scales), this.told, this.told + 8, this.factor];
@@ -54,12 +54,12 @@ export class VectorCoder {
 
   #code(step, weight) {
     const { loops, told, out } = this;
-    loops.write(BigInt64Array, told, [0, step - STEP_ONE + 16, weight]);
+    const room = ROOM * (this.decoder.dim + 1);
+    loops.write(BigInt64Array, told, [0, step - STEP_ONE + 16, weight, room]);
     loops.write(Float64Array, this.factor, [2 ** (8 - 30) / (MANTISSAS[step % 16] * 2 ** ((step >> 4) - 29))]);
     const [weights, sizes, sums] = [2, 3, 4].map((i) => told + 8 * i);
     const tables = [this.tables, this.machine, this.mean, this.work];
-    const room = BigInt(ROOM * (this.decoder.dim + 1));
-    loops.call("semantic_code", this.vectors, 1n, weights, ...tables, out, room, sizes, sums);
+    loops.call("semantic_code", this.vectors, 1n, weights, ...tables, out, BigInt(room), sizes, sums, 0);
     const [length] = loops.view(BigInt64Array, sizes, 1);
     return Uint8Array.from([step, ...loops.view(Uint8Array, out, Number(length))]);
   }
