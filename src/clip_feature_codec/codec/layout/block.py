@@ -40,7 +40,11 @@ class Block:
     @cached_property
     def _bytes(self) -> Floats:
         """What rows take at each step, about, (N, steps)."""
-        foretold: Floats = _LEAST_BYTES + _classified(np.abs(self._rows)) @ _bytes_by_class()
+        sizes, first, steps = _classes()
+        counts = _classified(np.abs(self._rows))
+        many = _from_each_on(counts)[:, first]
+        octaves = _from_each_on(counts * sizes)[:, first] - many * steps
+        foretold: Floats = _LEAST_BYTES + _BYTES_OF_ONE * many + _BYTES_OF_AN_OCTAVE * octaves
         return foretold
 
     def code(self, some: Ints, steps: Ints, weights: Ints, most: Ints) -> Coded:
@@ -96,17 +100,22 @@ def _classified(magnitudes: Ints) -> Floats:
     return counts.reshape(len(magnitudes), _CLASSES).astype(np.float64)
 
 
-@cache
-def _bytes_by_class() -> Floats:
-    """What a magnitude of each class takes at each step, about, (classes, steps); exact sums of powers of 2.
+def _from_each_on(numbers: Floats) -> Floats:
+    """Sums over each class and all above it, (N, classes); of whole numbers in 1/256, so exact."""
+    sums: Floats = numbers[:, ::-1].cumsum(axis=1)[:, ::-1]
+    return sums
 
-    Zero, and what is below the step, takes nothing; what is above, something for itself, and for each octave.
+
+@cache
+def _classes() -> tuple[Floats, Ints, Floats]:
+    """Binary logarithms of classes, (classes,); and of each step the first class above it, and its logarithm.
+
+    What is below a step takes nothing; what is above, something for itself, and for each octave.
     """
     octaves, parts = np.divmod(np.arange(_CLASSES), 16)
-    logarithms = octaves + np.rint(256 * np.log2(1 + (parts + 0.5) / 16)) / 256
-    above = logarithms[:, None] - (3 + np.arange(MAX_STEP + 1) / 16)  # the finest step is 1/8
-    taken: Floats = np.where(above >= 0, _BYTES_OF_ONE + _BYTES_OF_AN_OCTAVE * above, 0.0)
-    return taken
+    found = octaves + np.rint(256 * np.log2(1 + (parts + 0.5) / 16)) / 256
+    steps = 3 + np.arange(MAX_STEP + 1) / 16  # the finest one is 1/8
+    return found, np.searchsorted(found, steps), steps
 
 
 def step_size(step: int) -> int:
