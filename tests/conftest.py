@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # Before anything imports the hub's client: no test may wait for a connection.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 
+from browsing import chromium
 from samples import TINY_CLIP, TINY_PREPROCESSING, make_picture
 
 
@@ -40,6 +42,13 @@ def embedder(tiny_clip: Path):
     from clip_feature_codec.embed import ClipEmbedder
 
     return ClipEmbedder.load(str(tiny_clip), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium; closed behind the last test of a module, since there is one playwright at a time."""
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture
