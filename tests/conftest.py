@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-# Before anything imports the hub's client: no test may wait for a connection.
-os.environ["HF_HUB_OFFLINE"] = "1"
+# Before anything reads these: no test may wait for a connection; and networks have one thread, in processes
+# that the tests start, too. Several on busy cores wait for each other, and give sums other last bits.
+os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 import pytest
 
