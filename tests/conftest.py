@@ -17,6 +17,14 @@ import pytest
 from browsing import chromium
 from samples import TINY_CLIP, TINY_PREPROCESSING, make_picture
 
+LONGEST = ("test_on_ray.py", "test_painting.py", "test_wall.py", "test_commands.py", "test_processes.py")
+"""Files begun first, since one that is begun last leaves the other cores waiting for it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; xdist would take those with the most tests (see the Makefile)."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
