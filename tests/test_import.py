@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 import tomllib
@@ -18,7 +19,19 @@ from samples import make_picture
 
 GOLDEN = Path(__file__).parent / "golden"
 CORE = {"PIL", "click", "filelock", "ftfy", "imagecodecs", "numpy", "onnxruntime", "pi_heif", "regex"}
-NOTED = CORE | {"safetensors", "tifffile", "tqdm"} | {name for extra in EXTRAS.values() for name in extra}
+# Of the standard library, Pillow and our own, what takes a while to import and few commands need.
+SLOW = {
+    *("asyncio", "concurrent.futures", "decimal", "email", "importlib.metadata", "importlib.resources"),
+    *("multiprocessing", "random", "shutil", "sqlite3", "subprocess", "tempfile", "zipfile"),
+    *("PIL.BmpImagePlugin", "PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PngImagePlugin"),
+    *("PIL.TiffImagePlugin", "backports.zstd", "clip_feature_codec.api", "clip_feature_codec.hub"),
+    *("clip_feature_codec.images.jxl", "clip_feature_codec.images.png", "clip_feature_codec.store"),
+}
+NOTED = (
+    CORE | SLOW | {"safetensors", "tifffile", "tqdm"} | {name for extra in EXTRAS.values() for name in extra}
+)
+PNG, JPEG = {"PIL", "PIL.PngImagePlugin", "decimal"}, {"PIL", "PIL.JpegImagePlugin", "subprocess"}
+NETWORKS = {"clip_feature_codec.api", "onnxruntime"}
 HEAVY = ("torch", "torchvision", "open_clip", "accelerate", "skimage")
 
 
@@ -71,12 +84,12 @@ print("heavy:", [name for name in ("torch", "numpy") if name in sys.modules])
 @pytest.mark.parametrize(
     ("line", "needed"),
     [
-        ("--help", set()),
+        ("--help", {"shutil"}),
         ("info a.clp", {"numpy"}),
         ("transcode a.clp -o b.clp --max-bytes 64", {"numpy"}),
-        ("decode a.clp -o preview.png --preview", {"numpy", "PIL"}),
-        ("encode a.jpg -o b.clp --max-bytes 140", {"numpy", "PIL", "onnxruntime"}),
-        ("decode a.clp -o painted.png --steps 1", {"numpy", "PIL", "onnxruntime", "safetensors"}),
+        ("decode a.clp -o preview.png --preview", {"numpy", *PNG}),
+        ("encode a.jpg -o b.clp --max-bytes 140", {"numpy", *JPEG, *NETWORKS}),
+        ("decode a.clp -o painted.png --steps 1", {"numpy", *PNG, *NETWORKS, "random", "safetensors"}),
     ],
 )
 def test_a_command_on_one_file_loads_what_it_needs_and_no_more(line: str, needed: set[str], tmp_path: Path):
@@ -92,6 +105,33 @@ def test_a_command_on_one_file_loads_what_it_needs_and_no_more(line: str, needed
     )
     assert done.returncode == 0, done.stderr
     assert set(done.stderr.splitlines()[-1].split()) == needed | {"click"}
+
+
+@pytest.mark.parametrize(
+    ("line", "given", "expected"),
+    [("info a.clp", {}, "1"), ("info a.clp", {"OPENBLAS_NUM_THREADS": "3"}, "3"), ("fit a.npy", {}, "None")],
+)
+def test_numpy_has_threads_of_its_own_where_products_are_large(
+    line: str, given: dict[str, str], expected: str, tmp_path: Path
+):
+    code = """
+from clip_feature_codec.cli.main import main
+import os, sys
+print("numpy" in sys.modules)
+try:
+    main()
+finally:
+    print(os.environ.get("OPENBLAS_NUM_THREADS"))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *line.split()],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"} | given,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.stdout.split() == ["False", expected]
 
 
 def test_the_codec_and_reading_vectors_load_no_torch():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from clip_feature_codec.hub import is_hub_name
+from clip_feature_codec.names import is_hub_name
 from hub_server import Hub, running_hub
 
 WEIGHTS, TABLES = "decoder/model.safetensors", "codec.json"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import islice
 from os import PathLike
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -25,10 +24,9 @@ from clip_feature_codec.decoders.options import PaintKeywords, PaintOptions
 from clip_feature_codec.errors import CheckpointError, ConfigError, StoreError
 from clip_feature_codec.extras import extra
 from clip_feature_codec.files import file_sha256
-from clip_feature_codec.hub import is_hub_name, look
 from clip_feature_codec.images import Picture, as_picture
 from clip_feature_codec.lazy import lazy
-from clip_feature_codec.names import DECODER_FILE
+from clip_feature_codec.names import DECODER_FILE, is_hub_name
 from clip_feature_codec.packs import DEFAULT_PACK, PARTS, pack_folder
 from clip_feature_codec.preview import analyse, preview
 from clip_feature_codec.progress import Progress, silent
@@ -143,6 +141,8 @@ class ClipCodec:
         """
         if not is_hub_name(str(source)):
             return cls.load(source, decoder=decoder, device=device)
+        from clip_feature_codec.hub import look
+
         repository = look(
             str(source),
             revision=revision,
@@ -195,6 +195,8 @@ class ClipCodec:
         Raises:
             HubError: the hub cannot be reached, or does not allow it.
         """
+        from tempfile import TemporaryDirectory
+
         from clip_feature_codec.hub import upload
         from clip_feature_codec.sharing import save_pack
 

@@ -6,15 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from clip_feature_codec.arguments import describe
 from clip_feature_codec.codec.bitstream import Stream, read_codec_id
 from clip_feature_codec.codec.feature_codec import FeatureCodec
 from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
-from clip_feature_codec.hub import Repository, is_hub_name, look
 from clip_feature_codec.lazy import lazy
-from clip_feature_codec.names import CLIP_FOLDER, CODEC_FILE, DECODER_FOLDER, has_pictures
+from clip_feature_codec.names import CLIP_FOLDER, CODEC_FILE, DECODER_FOLDER, has_pictures, is_hub_name
 from clip_feature_codec.packs import (
     DEFAULT_PACK,
     PARTS,
@@ -24,6 +23,9 @@ from clip_feature_codec.packs import (
     pack_folder,
     pack_names,
 )
+
+if TYPE_CHECKING:
+    from clip_feature_codec.hub import Repository
 
 IN_PACK = "pack"
 """What a space says in place of a tag, where its ``model`` is a pack and the weights are in it."""
@@ -67,6 +69,8 @@ class Bundle:
         if pack := pack_folder(str(source)):
             return cls(str(source), pack / CODEC_FILE, str(source))
         if is_hub_name(str(source)):
+            from clip_feature_codec.hub import look
+
             return cls.of(look(str(source)))
         path = Path(source)
         file = path / CODEC_FILE if path.is_dir() else path
@@ -145,6 +149,8 @@ def find_clip(model: str) -> OwnClip | None:
 def find_pack(model: str) -> Bundle | None:
     """The pack of this name that has a CLIP model of its own; None where the name is of something else."""
     if is_hub_name(model):
+        from clip_feature_codec.hub import look
+
         repository = look(model)
         return Bundle.of(repository) if files_of(CLIP_FOLDER, repository.files) else None
     folder = pack_folder(model) or Path(model)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from ctypes.util import find_library
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +37,11 @@ def _may_have_gpu() -> bool:
         return any(Path(driver).exists() for driver in _DRIVERS)
     if system == "Darwin":
         return platform.machine() == "arm64"
-    return system != "Windows" or find_library("nvcuda") is not None
+    if system == "Windows":
+        from ctypes.util import find_library
+
+        return find_library("nvcuda") is not None
+    return True
 
 
 def pick_device(name: str = "auto") -> torch.device:

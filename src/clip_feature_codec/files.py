@@ -5,12 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import BinaryIO
 
 MAKER = "clip-feature-codec"
@@ -88,7 +85,7 @@ def _temporary(path: Path) -> Path:
     Its last two endings tell what was being written: ``.5f0c1d2e.clp.tmp``.
     """
     kind = path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_KIND else ""
-    return path.with_name(f".{secrets.token_hex(4)}{kind}.tmp")
+    return path.with_name(f".{os.urandom(4).hex()}{kind}.tmp")
 
 
 def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
@@ -99,8 +96,10 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
 
 def copy_atomic(source: Path, path: Path) -> None:
     """Write a copy of a file of any size to ``path``, which may be that file, whole or not at all."""
+    from shutil import copyfileobj
+
     with source.open("rb") as file, atomic_writer(path) as copy:
-        shutil.copyfileobj(file, copy)
+        copyfileobj(file, copy)
 
 
 def try_writing(path: Path) -> None:
@@ -114,9 +113,11 @@ def try_writing(path: Path) -> None:
     if path.is_fifo() or path.is_char_device():
         return
     folder = next(above for above in path.resolve().parents if above.is_dir())
-    with NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp") as file:
-        file.write(bytes(_BLOCK))
-        file.flush()
+    tried = _temporary(folder / "tried")
+    try:
+        tried.write_bytes(bytes(_BLOCK))
+    finally:
+        tried.unlink(missing_ok=True)
 
 
 def encodable(name: str) -> str:

@@ -1,7 +1,8 @@
-"""What the files of stores and packs are called."""
+"""What the files of stores and packs are called, and packs on a model hub."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 CLP_MIME = "image/x-clp"
@@ -50,6 +51,29 @@ ADDED = "+"
 """Stands between a pipeline's name and that of the adapter that is added to it."""
 PIPELINE_FILE = "model_index.json"
 """What the folder of a pipeline of diffusers is known by."""
+HUB_NAME = r"(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w.-]+(/[\w.-]+)*))?"
+"""The pattern of names on a model hub: ``user/name`` or ``user/name@revision``."""
+_OURS = (".clp", ".json", ".safetensors", ".pt", ".npy")
+
+
+def is_hub_name(text: str) -> bool:
+    """Whether a text may be ``user/name`` or ``user/name@revision`` on a hub, and is nothing that is here.
+
+    What ends as our files do is not looked for on a hub: it is one that is missing here.
+    """
+    found = re.fullmatch(HUB_NAME, text)
+    return found is not None and not text.endswith(_OURS) and not Path(text).exists()
+
+
+def split_inside(text: str) -> tuple[str, str]:
+    """Take ``user/name/inside[@revision]`` apart: the repository's name, and a path in it that may be empty.
+
+    The name is empty where the text cannot be such a thing.
+    """
+    path, at, revision = text.partition("@")
+    parts = path.split("/")
+    repository = "/".join(parts[:2]) + at + revision
+    return (repository, "/".join(parts[2:])) if re.fullmatch(HUB_NAME, repository) else ("", "")
 
 
 def has_pictures(folder: Path) -> bool:

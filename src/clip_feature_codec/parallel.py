@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from queue import Full, Queue
 from threading import Event, Thread
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from clip_feature_codec.devices import usable_cores
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -38,6 +40,8 @@ def in_order(function: Callable[[T], R], items: Iterable[T], workers: int | None
         items: taken in this thread, at most two ahead for each worker; a result that is there comes first.
         workers: threads, by default one a core.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     workers = workers or usable_cores()
     under_way: deque[Future[R]] = deque()
     with ThreadPoolExecutor(workers, initializer=_share) as pool:

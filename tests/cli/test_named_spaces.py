@@ -87,3 +87,12 @@ def test_pictures_where_tables_or_vectors_are_wanted(work: Path, run: Run):
         run("fit", picture, "-o", work / "x.json", "--space", work / "store"), "expected a store, a folder"
     )
     refused(run("info", work / "store/p0.clp", "--codec", picture), "p0.png: found no JSON (it is no text)")
+
+
+def test_what_is_wrong_with_a_vector_stands_on_a_line_of_its_own(tmp_path: Path, run: Run):
+    np.save(tmp_path / "nan.npy", np.full((3, 4), np.nan, np.float32))
+    result = run("fit", tmp_path / "nan.npy", "-o", tmp_path / "nan.json", "--space-name", NAME)
+    assert result.exit_code == 2
+    assert (
+        result.stderr.splitlines()[-1] == "error: vector 0: found length nan, expected a finite, positive one"
+    )

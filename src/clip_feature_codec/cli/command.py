@@ -24,11 +24,13 @@ class Command(click.Command):
 
     Args:
         needs: the extra whose packages it may need.
+        large_products: whether it multiplies large matrices by numpy, on all cores. Where it does not,
+            OpenBLAS's threads, which look for work without a pause, would cost more than they give.
     """
 
-    def __init__(self, *args: Any, needs: str = "clip", **kwargs: Any) -> None:
+    def __init__(self, *args: Any, needs: str = "clip", large_products: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._needs = needs
+        self._needs, self._large_products = needs, large_products
         # --img_dir and --img-dir are the same option.
         self.context_settings["token_normalize_func"] = lambda token: token.replace("_", "-")
         if any(isinstance(param.type, OutputPath) for param in self.params):
@@ -40,6 +42,8 @@ class Command(click.Command):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """Read the arguments."""
+        if not self._large_products:  # read by numpy when it is imported: it is not yet
+            os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         with reported():
             return super().make_context(info_name, args, parent, **extra)
 

@@ -89,7 +89,7 @@ _folder_options = stack(
 )
 
 
-@click.command("encode", cls=Command)
+@click.command("encode", cls=Command, large_products=False)
 @click.argument("source", type=SourceName())
 @click.option(
     "-o",
@@ -119,7 +119,7 @@ def encode(source: str, out: Path, **options: Any) -> None:
         _encode_picture(Path(source), out, **options)
 
 
-@click.command("encode_images", cls=Command)
+@click.command("encode_images", cls=Command, large_products=False)
 @click.option("--img-dir", type=IN_FOLDER, required=True, help="Folder of pictures, searched recursively.")
 @click.option("--out-dir", type=OutputPath(STORE), required=True, help="The store.")
 @_folder_options

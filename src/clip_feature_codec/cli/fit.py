@@ -91,18 +91,17 @@ def fit(
     from clip_feature_codec.fit import open_npy
 
     failures: list[tuple[str, str]] = []
-    bars = ProgressBars(quiet)
-    space, blocks = _vectors(source, failures, bars, **options)
-    if same_path:
-        from clip_feature_codec.bundle import Bundle
-
-        space = space.said_to_be(Bundle.find(same_path).codec.space)
     counts: list[int] = []
     lengths: list[float] = []
-    queries = None if queries_path is None else np.asarray(open_npy(queries_path), np.float32)
-    codec = FeatureCodec.fit_klt(_counted(blocks, counts, lengths), space, queries)
+    with ProgressBars(quiet) as progress:
+        space, blocks = _vectors(source, failures, progress, **options)
+        if same_path:
+            from clip_feature_codec.bundle import Bundle
+
+            space = space.said_to_be(Bundle.find(same_path).codec.space)
+        queries = None if queries_path is None else np.asarray(open_npy(queries_path), np.float32)
+        codec = FeatureCodec.fit_klt(_counted(blocks, counts, lengths), space, queries)
     codec = replace(codec, vector_length=_mean_length(source, lengths, sum(counts)))
-    bars.close()
     codec.save(out)
     record = {
         "codec": str(out),

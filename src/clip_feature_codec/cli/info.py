@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from clip_feature_codec.codec.feature_codec import FeatureCodec
 
 
-@click.command("info", cls=Command)
+@click.command("info", cls=Command, large_products=False)
 @click.argument("source", type=IN_PATH)
 @codec_option
 @click.option(
@@ -43,6 +43,10 @@ def info(
     """
     failures: list[tuple[str, str]] = []
     if not source.is_dir():
+        if verify:
+            raise ConfigError(
+                f"{source} is one stream, which is always read; --verify is for a store: leave it out"
+            )
         facts = _stream_facts(source, codec_path)
     elif codec_path:
         raise ConfigError("a store is read with its own tables: leave out --codec")

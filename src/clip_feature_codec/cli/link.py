@@ -26,7 +26,7 @@ from clip_feature_codec.names import VIEWER_PAGE
 from clip_feature_codec.outputs.kinds import PICTURE
 
 
-@click.command("link", cls=Command)
+@click.command("link", cls=Command, large_products=False)
 @click.argument("source", type=IN_FILE)
 @rate_options
 @click.option(

@@ -9,8 +9,7 @@ from typing import Any
 
 import click
 
-from clip_feature_codec.hub import is_hub_name
-from clip_feature_codec.names import ADDED
+from clip_feature_codec.names import ADDED, is_hub_name
 from clip_feature_codec.outputs import FileKind, FolderKind
 from clip_feature_codec.packs import pack_folder
 from clip_feature_codec.places import is_url

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 _decode_options = stack(decoder_option, paint_options, batch_option, device_option, quiet_option)
 
 
-@click.command("decode", cls=Command)
+@click.command("decode", cls=Command, large_products=False)
 @click.argument("source", type=IN_PATH)
 @click.option(
     "-o",
@@ -102,7 +102,7 @@ def decode(
         _decode_file(source, out, codec_path, **options)
 
 
-@click.command("reconstruct_diffusion", cls=Command)
+@click.command("reconstruct_diffusion", cls=Command, large_products=False)
 @click.option("--store-dir", type=IN_FOLDER, required=True, help="The store that the stream belongs to.")
 @click.option("--bitstream", type=IN_FILE, help="One .clp file. [default: every stream of the store]")
 @click.option(

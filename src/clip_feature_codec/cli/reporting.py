@@ -104,8 +104,8 @@ def _message(error: Exception) -> str:
 
 def _plain(message: str) -> str:
     """Shorten click's message, which may repeat a thousand names, and say it in the words of the rest."""
-    for kind, plain in (("valid integer range", "whole number"), ("valid float range", "number")):
-        message = message.replace(kind, plain)
+    for kind, plain in (("valid integer", "whole number"), ("valid float", "number")):
+        message = message.replace(f"{kind} range", plain).replace(kind, plain)
     return textwrap.shorten(message.rstrip("."), 300, placeholder=" ...")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import webbrowser
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -84,6 +82,9 @@ def serve(
 
     Programs find the description of the interface at /openapi.json. Ctrl-C ends it.
     """
+    import secrets
+    import webbrowser
+
     from clip_feature_codec.api import ClipCodec
     from clip_feature_codec.serve.app import WEB, make_app
     from clip_feature_codec.serve.endpoint import Service

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from clip_feature_codec.store.transcoding import TranscodeResult
 
 
-@click.command("transcode", cls=Command)
+@click.command("transcode", cls=Command, large_products=False)
 @click.argument("source", type=IN_PATH)
 @click.option(
     "-o",

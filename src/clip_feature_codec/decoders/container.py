@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -139,9 +138,11 @@ def _read_safetensors(path: Path) -> Any:
 
 
 def _read_archive(path: Path) -> Any:
+    from zipfile import ZipFile
+
     import torch
 
-    with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums
+    with ZipFile(path) as archive:  # torch.load does not look at the checksums
         damaged = archive.testzip()
     if damaged is not None:
         raise _damaged(path, f"of {damaged!r}")

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING
 from clip_feature_codec.devices import pick_device
 from clip_feature_codec.errors import CheckpointError
 from clip_feature_codec.extras import extra
-from clip_feature_codec.hub import is_hub_name, look, split_inside
-from clip_feature_codec.names import ADDED, DECODER_FILE, DECODER_FOLDER, PIPELINE_FILE
+from clip_feature_codec.names import (
+    ADDED,
+    DECODER_FILE,
+    DECODER_FOLDER,
+    PIPELINE_FILE,
+    is_hub_name,
+    split_inside,
+)
 from clip_feature_codec.packs import decoder_in, files_of, pack_folder
 
 if TYPE_CHECKING:
@@ -69,6 +75,8 @@ def _pinned(name: str) -> str:
     repository, inside = ("", "") if Path(name).exists() else split_inside(name)
     if not repository:
         return name
+    from clip_feature_codec.hub import look
+
     found = look(repository)
     return "/".join(filter(None, (found.name, inside))) + f"@{found.commit}"
 
@@ -96,6 +104,8 @@ def _pipeline(folder: Path, name: str, adapter: str, device: str) -> Decoder:
 
 def _from_hub(name: str, device: str) -> Path:
     """The folder in the hub's cache, with the files that a decoder needs."""
+    from clip_feature_codec.hub import look
+
     repository = look(name)
     files = repository.files.keys()
     if PIPELINE_FILE in files:

@@ -20,8 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from clip_feature_codec.errors import ConfigError
 
@@ -77,8 +76,7 @@ def lambda_grid(scheduler: NoiseScheduler, steps: int) -> list[int]:
     return sorted({scheduler.timesteps - 1} | nearest, reverse=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """The formulas at the head of this file with ε written out, so that a step is a few sums.
 
     Attributes:
@@ -152,7 +150,7 @@ def dpm_solver_plan(scheduler: NoiseScheduler, grid: list[int]) -> list[Step]:
         # 0 where h' is infinite: the limit, exactly.
         beyond = (lambdas[i + 1] - lambdas[i]) / (2.0 * (lambdas[i] - lambdas[i - 1]))
         weight = plan[i].x_from_x0
-        plan[i] = replace(plan[i], x_from_x0=weight * (1.0 + beyond), x_from_last=-weight * beyond)
+        plan[i] = plan[i]._replace(x_from_x0=weight * (1.0 + beyond), x_from_last=-weight * beyond)
     return plan
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from clip_feature_codec.errors import HubError
 from clip_feature_codec.hub.cache import CachedCommit, Record, RemoteFile, digest_of
 from clip_feature_codec.hub.client import UnreachableError, in_one_line, readable_size
-from clip_feature_codec.hub.naming import HUB_NAME
+from clip_feature_codec.names import HUB_NAME
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ def look(
     """
     from huggingface_hub import HfApi, constants
 
-    found = HUB_NAME.fullmatch(name)
+    found = re.fullmatch(HUB_NAME, name)
     if found is None:
         raise HubError(f"{name!r} is no name on a hub: they are like user/name, or user/name@revision")
     name, wanted = found["name"], found["revision"] or revision or constants.DEFAULT_REVISION

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _CONTAINER = b"\0\0\0\x0cJXL "
 _NAKED = b"\xff\x0a"
@@ -26,8 +26,7 @@ _CUSTOM = 2
 _ALPHA, _SPOT, _CFA = 0, 2, 5
 
 
-@dataclass(frozen=True)
-class Colours:
+class Colours(NamedTuple):
     """A colour encoding.
 
     Attributes:
@@ -50,8 +49,7 @@ class Colours:
         return self.white == _WHITE_D65 and self.primaries == _PRIMARIES_SRGB
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """A codestream's size and samples.
 
     Attributes:

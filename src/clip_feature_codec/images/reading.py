@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, ImageOps
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.JpegImagePlugin import JpegImageFile
+from PIL import ExifTags, Image, ImageOps
 
 from clip_feature_codec.errors import ImageError, reason
-from clip_feature_codec.images.avif import read_avif
 from clip_feature_codec.images.formats import HEAD, READ_SUFFIXES, kind_of
-from clip_feature_codec.images.gif import read_gif
-from clip_feature_codec.images.heif import read_heif
-from clip_feature_codec.images.jxl import read_jxl
 from clip_feature_codec.images.levels import float_levels, integer_levels, picture_of
 from clip_feature_codec.images.limits import MAX_PIXELS, CheckSize, pixel_limit
-from clip_feature_codec.images.png import read_png
 from clip_feature_codec.images.profiles import to_srgb
 from clip_feature_codec.images.quiet import quiet
-from clip_feature_codec.images.tiff import read_tiff
 
 _WHITE_IS_ZERO = 0
-_READERS = {
-    "AVIF": read_avif,
-    "GIF": read_gif,
-    "PNG": read_png,
-    "TIFF": read_tiff,
-    "HEIF": read_heif,
-    "JXL": read_jxl,
+_OURS = {
+    "AVIF": "avif:read_avif",
+    "GIF": "gif:read_gif",
+    "PNG": "png:read_png",
+    "TIFF": "tiff:read_tiff",
+    "HEIF": "heif:read_heif",
+    "JXL": "jxl:read_jxl",
 }
+"""Where each format is read that Pillow alone does not read well: module of this room, and name in it."""
+_PLUGINS = {
+    "BMP": "BmpImagePlugin:BmpImageFile",
+    "JPEG": "JpegImagePlugin:JpegImageFile",
+    "WEBP": "WebPImagePlugin:WebPImageFile",
+}
+"""Where Pillow reads the others."""
 
 
 def load_image(
@@ -80,23 +81,20 @@ def _decoded(file: BinaryIO, name: str, check_size: CheckSize) -> Image.Image:
     if kind is None:
         known = " ".join(sorted(READ_SUFFIXES))
         raise ImageError(f"{name}: not a picture in a format we read ({known})")
-    reader = _READERS.get(kind)
-    if reader is not None:
-        return reader(file, check_size)
+    if kind in _OURS:
+        return _imported("clip_feature_codec.images", _OURS[kind])(file, check_size)
     # Not by Image.open, whose limit of pixels is the same for all threads
-    image = _plugin(kind)(file)
+    image = _imported("PIL", _PLUGINS[kind])(file)
     check_size(*image.size)
     image.load()
     return image
 
 
-def _plugin(kind: str) -> type[ImageFile.ImageFile]:
-    """Pillow's reader of a format, imported when it is first needed."""
-    if kind == "WEBP":
-        from PIL.WebPImagePlugin import WebPImageFile
-
-        return WebPImageFile
-    return {"JPEG": JpegImageFile, "BMP": BmpImageFile}[kind]
+def _imported(package: str, place: str) -> Callable[..., Image.Image]:
+    """What reads a format, imported when the first such picture comes."""
+    module, _, name = place.partition(":")
+    reader: Callable[..., Image.Image] = getattr(import_module(f"{package}.{module}"), name)
+    return reader
 
 
 def _finished(image: Image.Image, name: str) -> Image.Image:

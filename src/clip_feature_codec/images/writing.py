@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from PIL import ExifTags, Image
-from PIL.PngImagePlugin import PngInfo
 
 from clip_feature_codec.errors import ImageError, reason
 from clip_feature_codec.files import write_atomic
@@ -40,26 +39,26 @@ def save_image(picture: Image.Image, path: Path, *, note: str = "") -> None:
         ImageError: the ending is none of `IMAGE_SUFFIXES`, the format cannot hold the picture, or the
             file cannot be written.
     """
-    image_format = WRITTEN.get(path.suffix.lower())
-    if image_format is None:
+    suffix = path.suffix.lower()
+    if suffix not in WRITTEN:
         known = " ".join(sorted(IMAGE_SUFFIXES))
         raise ImageError(f"{path}: cannot tell the format from {path.suffix!r}: use one of {known}")
     try:
-        write_atomic(path, _encoded(picture, image_format, note))
+        write_atomic(path, _encoded(picture, suffix, note))
     except Exception as error:  # Pillow's encoders raise nearly anything, too
         raise ImageError(f"{path}: cannot be written: {reason(error)}") from error
 
 
 def png_bytes(picture: Image.Image) -> bytes:
     """The bytes of a picture's PNG file, as `save_image` writes it."""
-    return _encoded(picture, "PNG")
+    return _encoded(picture, ".png")
 
 
-def _encoded(picture: Image.Image, image_format: str, note: str = "") -> bytes:
+def _encoded(picture: Image.Image, suffix: str, note: str = "") -> bytes:
+    image_format = WRITTEN[suffix]
     encoded = io.BytesIO()
-    picture.save(
-        encoded, format=image_format, **_OPTIONS.get(image_format, {}), **_marked(image_format, note)
-    )
+    encoded.name = f"picture{suffix}"  # by this, Pillow imports one plugin; by format=, those of all formats
+    picture.save(encoded, **_OPTIONS.get(image_format, {}), **_marked(image_format, note))
     return encoded.getvalue()
 
 
@@ -94,6 +93,8 @@ def _marked(image_format: str, note: str) -> dict[str, Any]:
     if image_format == "GIF":
         return {"comment": _MARK.encode()}
     if image_format == "PNG":
+        from PIL.PngImagePlugin import PngInfo
+
         info = PngInfo()
         info.add_text("Software", _MARK)
         if note:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from clip_feature_codec.errors import OutputError, advice, reason
 from clip_feature_codec.files import STDIO, try_writing
@@ -16,8 +16,7 @@ _REMEDY = "name another one, move this away, or use --force"
 _Id = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     """A path that is to be written, and what it becomes.
 
     Attributes:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from clip_feature_codec.names import CODEC_FILE, DECODER_FILE, EXPORT_FILE, MANIFEST_FILES
 from clip_feature_codec.outputs import marks, stores
 
 
-@dataclass(frozen=True)
-class FileKind:
+class FileKind(NamedTuple):
     """A kind of file.
 
     Attributes:
@@ -32,8 +31,7 @@ class FileKind:
     replaced: bool = True
 
 
-@dataclass(frozen=True)
-class FolderKind:
+class FolderKind(NamedTuple):
     """A kind of folder.
 
     Attributes:

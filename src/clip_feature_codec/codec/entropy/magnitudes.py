@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -129,8 +129,7 @@ class Magnitudes(NamedTuple):
 @cache
 def builtin() -> Magnitudes:
     """The package's tables."""
-    text = resources.files("clip_feature_codec.codec.entropy").joinpath("magnitudes.json").read_text("utf-8")
-    return Magnitudes.from_json(json.loads(text))
+    return Magnitudes.from_json(json.loads(Path(__file__).with_name("magnitudes.json").read_bytes()))
 
 
 def code_lengths(frequencies: NDArray[np.integer[Any]]) -> NDArray[np.int64]:

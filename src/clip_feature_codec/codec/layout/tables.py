@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -139,8 +139,7 @@ MAX_WEIGHT = 16384
 @cache
 def builtin() -> LayoutTables:
     """The package's tables."""
-    text = resources.files("clip_feature_codec.codec.layout").joinpath("tables.json").read_text("ascii")
-    return LayoutTables.from_json(json.loads(text))
+    return LayoutTables.from_json(json.loads(Path(__file__).with_name("tables.json").read_bytes()))
 
 
 @cache

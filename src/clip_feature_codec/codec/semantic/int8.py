@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from backports import zstd  # from Python 3.14 on, it is the standard library's compression.zstd
 from numpy.typing import NDArray
 
 from clip_feature_codec.codec.semantic.affine import AffineQuantizer
@@ -15,12 +14,6 @@ from clip_feature_codec.codec.semantic.vectors import ROWS_AT_ONCE, cosines, len
 from clip_feature_codec.errors import BitstreamError, ConfigError, StoreError
 
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # streams leave these four bytes out
-_ZSTD_OPTIONS: dict[int, int] = {
-    zstd.CompressionParameter.compression_level: 19,
-    zstd.CompressionParameter.content_size_flag: 0,
-    zstd.CompressionParameter.checksum_flag: 0,
-    zstd.CompressionParameter.dict_id_flag: 0,
-}
 _ZSTD_DESCRIPTOR = 0x00  # no content size, no checksum, no dictionary, a window byte follows
 _ZSTD_WINDOW_MAX = 0x18  # 8 KiB, all that the largest vector can ask for
 
@@ -68,7 +61,7 @@ class Int8Coder:
 
     def _encode(self, unit: NDArray[np.float32]) -> list[bytes]:
         rows = [row.tobytes() for row in self.quantizer.quantize(unit)]
-        frames = (zstd.compress(row, options=_ZSTD_OPTIONS)[len(_ZSTD_MAGIC) :] for row in rows)
+        frames = map(_frame, rows)
         return [frame if len(frame) < self.dim else row for row, frame in zip(rows, frames, strict=True)]
 
     def encode_to_cosine(self, unit: NDArray[np.float32], target: float) -> list[bytes]:
@@ -125,8 +118,23 @@ class Int8Coder:
             raise StoreError(str(error)) from None
 
 
+def _frame(codes: bytes) -> bytes:
+    """The codes of one vector as a zstd frame, without the bytes that all frames begin with."""
+    from backports import zstd  # from Python 3.14 on, it is the standard library's compression.zstd
+
+    options: dict[int, int] = {
+        zstd.CompressionParameter.compression_level: 19,
+        zstd.CompressionParameter.content_size_flag: 0,
+        zstd.CompressionParameter.checksum_flag: 0,
+        zstd.CompressionParameter.dict_id_flag: 0,
+    }
+    return zstd.compress(codes, options=options)[len(_ZSTD_MAGIC) :]
+
+
 def _codes(payload: bytes, dim: int) -> bytes:
     """The D codes of one payload, or a BitstreamError."""
+    from backports import zstd
+
     if len(payload) == dim:
         return payload
     if not 2 <= len(payload) < dim:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_FLOOR, Decimal
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,6 +49,8 @@ def cosines(given: NDArray[np.float32], decoded: NDArray[np.float32]) -> NDArray
 
 def out_of_reach(target: float, reached: NDArray[np.float64]) -> ConfigError:
     """The refusal of a target cosine: it names one that all vectors reach, with cosines (N,), at best."""
+    from decimal import ROUND_FLOOR, Decimal
+
     # Rounded down, exactly, so that what is advised here is not refused in its turn.
     advised = Decimal(float(reached.min())).quantize(Decimal("1e-9"), ROUND_FLOOR)
     expected = f"at most {advised}, which every vector reaches"

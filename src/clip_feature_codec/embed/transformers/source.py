@@ -9,8 +9,8 @@ from pathlib import Path
 
 from clip_feature_codec.embed.configuration import read_json
 from clip_feature_codec.errors import ModelError
-from clip_feature_codec.hub import look, split_inside
-from clip_feature_codec.names import ADDED, PIPELINE_FILE
+from clip_feature_codec.hub import look
+from clip_feature_codec.names import ADDED, PIPELINE_FILE, split_inside
 
 TOWERS = ("clip", "clip_vision_model", "siglip", "siglip_vision_model")
 """What the configuration of a tower that can be loaded calls itself, ``model_type``."""
