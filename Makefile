@@ -11,13 +11,13 @@ demo: $(READY)
 	$(BIN)/clip-codec demo --out demo
 
 test: $(READY)
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-install: $(READY)
 	$(BIN)/pytest -m slow -s tests/test_core.py tests/test_wheel.py
 
 test-all: $(READY)
-	$(BIN)/pytest -n auto --dist loadfile -m ""
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m ""
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-# Before anything imports the hub's client: no test may wait for a connection.
-os.environ["HF_HUB_OFFLINE"] = "1"
+# Before anything reads these: no test may wait for a connection; and networks have one thread, in processes
+# that the tests start, too. Several on busy cores wait for each other, and give sums other last bits.
+os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 import pytest
 
+from browsing import chromium
 from samples import TINY_CLIP, TINY_PREPROCESSING, make_picture
+
+LONGEST = ("test_on_ray.py", "test_painting.py", "test_wall.py", "test_commands.py", "test_processes.py")
+"""Files begun first, since one that is begun last leaves the other cores waiting for it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; xdist would take those with the most tests (see the Makefile)."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +51,13 @@ def embedder(tiny_clip: Path):
     from clip_feature_codec.embed import ClipEmbedder
 
     return ClipEmbedder.load(str(tiny_clip), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium; closed behind the last test of a module, since there is one playwright at a time."""
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture

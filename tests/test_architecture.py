@@ -116,6 +116,16 @@ def test_the_page_lists_the_rooms_from_the_top_down():
     assert heights == sorted(heights, reverse=True)
 
 
+def test_the_picture_shows_the_rooms_from_the_top_down():
+    picture = (ROOT.parents[1] / "docs" / "architecture.svg").read_text("utf-8")
+    rows = re.findall(r'<svg x="\d+" y="(\d+)".*?class="name"[^>]*>([^<]+)<', picture)
+    shown = [(int(y), room) for y, names in rows for room in re.findall(r"\w+", names.replace("&#160;", " "))]
+    assert sorted(room for _, room in shown) == sorted(HEIGHT.keys() - {"__init__"})
+    for y, room in shown:
+        for other_y, other in shown:
+            assert y <= other_y or HEIGHT[room] <= HEIGHT[other], (room, other)
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_module_keeps_the_rules(path: Path):
     tree, group = ast.parse(path.read_text("utf-8")), group_of(path)

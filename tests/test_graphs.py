@@ -85,6 +85,15 @@ def test_pictures_have_the_same_vectors(ours: GraphEmbedder, theirs: ClipEmbedde
     assert np.array_equal(ours.embed_batch(pixels), found)
 
 
+def test_any_number_of_threads_gives_the_same_vectors(
+    ours: GraphEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    threaded = load_embedder(DEFAULT_PACK, device="cpu")
+    assert np.array_equal(threaded.embed_images(PICTURES), ours.embed_images(PICTURES))
+    assert np.array_equal(threaded.embed_text(TEXTS), ours.embed_text(TEXTS))
+
+
 def test_texts_have_the_same_vectors(ours: GraphEmbedder, theirs: ClipEmbedder) -> None:
     found, expected = ours.embed_text(TEXTS), theirs.embed_text(TEXTS)
     assert (found * expected).sum(1).min() > 0.99999

@@ -14,7 +14,6 @@ import torch
 
 from clip_feature_codec.errors import ImageError
 from clip_feature_codec.images import IMAGE_SUFFIXES, load_image, squash
-from clip_feature_codec.preview import analyse
 
 CONFIG = Path(__file__).with_name("config.toml")
 
@@ -49,14 +48,6 @@ class Pictures:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def subset(self, rows: list[int]) -> Pictures:
-        """The pictures at the given places."""
-        return Pictures(self.images[rows], [self.labels[i] for i in rows], self.synonyms)
-
-    def rows_without(self, names: list[str]) -> list[int]:
-        """The places of the pictures of all other classes, in order."""
-        return [i for i, label in enumerate(self.labels) if label not in names]
 
 
 def class_names(text: str) -> list[str]:
@@ -135,19 +126,6 @@ class Shards:
             name: torch.from_numpy(np.stack([files[shard][place] for shard, place in places]))
             for name, files in self._files.items()
         }
-
-
-def load_layouts(sources: list[Path]) -> np.ndarray:
-    """The layout coefficients (N, L) of the same pictures, in the same order."""
-    layouts = []
-    for source in sources:
-        for data, _ in _rows(source):
-            try:
-                picture = load_image(data)
-            except ImageError:
-                continue  # `load_pictures` has said so
-            layouts.append(analyse(picture))
-    return np.stack(layouts)
 
 
 def _rows(source: Path) -> Iterator[tuple[bytes | Path, str]]:

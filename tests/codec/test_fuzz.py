@@ -163,7 +163,7 @@ def hammer(codec: FeatureCodec, seeds: list[bytes], count: int, slowest: float =
 
 
 def test_random_and_mutated_streams(golden: FeatureCodec, seeds: list[bytes]) -> None:
-    hammer(golden, seeds, 50_000)
+    hammer(golden, seeds, 20_000)
 
 
 @pytest.mark.slow

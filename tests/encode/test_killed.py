@@ -43,7 +43,6 @@ def encode_in_a_process(
     multiprocessing.set_start_method(
         "fork", force=True
     )  # a worker must be this process's own, to end with it
-    torch.set_num_threads(1)
     moments: Counter[str] = Counter()
 
     def die_at(moment: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -83,13 +82,11 @@ def make_service(store: Path, **options: Any) -> Service:
 def serving(*args: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`clip-codec serve` as a process: that, and the link that it prints."""
     command = [sys.executable, "-c", "from clip_feature_codec.cli.main import main; main()", "serve"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [*command, *map(str, args)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
     )
     try:
         line = process.stdout.readline().strip()  # type: ignore[union-attr]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,13 @@ import numpy as np
 import pytest
 from serve_samples import encoded, grow, make_photos, serving
 
+from browsing import assert_open_to_all, scrolls_sideways, watched
 from clip_feature_codec import ClipCodec
 from clip_feature_codec.store.opening import open_store
 from clip_feature_codec.store.search.nearest import SearchIndex
 from samples import make_picture
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed")
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on this machine")
-expect = playwright.expect
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 expect.set_options(timeout=30_000)
 
 COUNT = 2000
@@ -52,37 +49,18 @@ def link(large: Path) -> Iterator[str]:
         yield link
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as tools:
-        browser = tools.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def visit(browser: Any, link: str) -> Iterator[Callable[..., Any]]:
-    """Opens a page; whatever it complains about, or asks of anybody else, fails the test."""
-    contexts, complaints = [], []
+    """Opens pages of the server, which are watched until the test ends."""
+    with ExitStack() as pages:
 
-    def open_page(address: str = "", expected: str = "", at: str = link, **options: Any) -> Any:
-        contexts.append(browser.new_context(**DESKTOP | options))
-        page = contexts[-1].new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
-        page.on(
-            "request",
-            lambda asked: None if asked.url.startswith((at, "blob:")) else complaints.append(asked.url),
-        )
-        page.goto(at + address)
-        expect(page.locator("#status")).to_contain_text(expected or "pictures")
-        return page
+        def open_page(address: str = "", expected: str = "pictures", **options: Any) -> Any:
+            page = pages.enter_context(watched(browser, link, "blob:", **DESKTOP | options))
+            page.goto(link + address)
+            expect(page.locator("#status")).to_contain_text(expected)
+            return page
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
+        yield open_page
 
 
 def tiles(page: Any) -> Any:
@@ -91,11 +69,6 @@ def tiles(page: Any) -> Any:
 
 def names(page: Any, count: int) -> list[str]:
     return [tiles(page).nth(i).get_attribute("aria-label").split(", cosine")[0] for i in range(count)]
-
-
-def assert_accessible(page: Any) -> None:
-    found = axe.Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
 
 
 def test_a_wall_shows_what_the_streams_hold_and_holds_what_is_seen(
@@ -160,7 +133,7 @@ def test_what_is_there_twice_is_shown_in_groups(visit: Callable[..., Any]):
     assert page.locator("#duplicates").get_attribute("aria-pressed") == "true"
     expect(page.locator("#wall h2").first).to_contain_text("Group 1:")
     assert any(label.endswith("again") for label in names(page, tiles(page).count()))
-    assert_accessible(page)
+    assert_open_to_all(page)
 
 
 def test_a_picture_is_taken_apart_and_painted(visit: Callable[..., Any], large: Path, codec: ClipCodec):
@@ -236,11 +209,11 @@ def test_all_is_done_by_keyboard(visit: Callable[..., Any]):
 def test_nothing_keeps_anybody_out(visit: Callable[..., Any], device: dict[str, Any], scheme: str):
     page = visit(**device, color_scheme=scheme)
     expect(page.locator("#wall canvas:not([hidden])").first).to_be_visible()
-    assert_accessible(page)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert_open_to_all(page)
+    assert not scrolls_sideways(page)
     page.get_by_role("button", name="p1", exact=True).click()
     expect(page.locator("#painted")).to_be_visible()
-    assert_accessible(page)
+    assert_open_to_all(page)
     assert page.locator("#detail").evaluate("dialog => dialog.scrollWidth <= dialog.clientWidth")
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ WORKER = Path(__file__).with_name("train_worker.py")
 
 def started(mode, folder, options, launcher=()):
     command = [sys.executable, *launcher, str(WORKER), mode, str(folder), json.dumps(options)]
-    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, stderr=subprocess.PIPE)
 
 
 def test_killed_in_the_middle_and_started_again_equals_uninterrupted(tmp_path):

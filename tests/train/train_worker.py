@@ -18,7 +18,6 @@ from clip_feature_codec.train.state import TrainingState
 
 
 def main() -> None:
-    torch.set_num_threads(1)
     mode, folder, options = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
     if mode == "store":
         train_diffusion(folder, device="cpu", cache=folder.parent / "cache", **options)

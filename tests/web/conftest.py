@@ -1,4 +1,4 @@
-"""One browser for the tests of the modules."""
+"""Both engines that the modules run in."""
 
 from __future__ import annotations
 
@@ -7,19 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from engines import BROWSER, ROOT, Call, in_node, served
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium; closed behind the last test of a module, since there is one playwright at a time."""
-    tools = pytest.importorskip("playwright.sync_api", reason="playwright is not installed here")
-    if BROWSER is None:
-        pytest.skip("chromium is not installed here")
-    with tools.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+from engines import ROOT, Call, in_node, served
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "src" / "clip_feature_codec" / "web"
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed here")
 RUNTIME = ROOT / "recipes" / "web" / "node_modules" / "onnxruntime-web"

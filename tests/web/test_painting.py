@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engines import BROWSER, ROOT, needs_runtime, served
+from engines import ROOT, needs_runtime, served
 
+from browsing import BROWSER
 from clip_feature_codec import ClipCodec
 from samples import make_picture
 

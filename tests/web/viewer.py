@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from browsing import watched
+
 STAND_IN = """
 export * from "./real.js";
 window.asked = [];
@@ -44,7 +46,7 @@ def fragment_of(blob: bytes) -> str:
 
 @contextmanager
 def opened(browser: Any, address: str, streams: str | None = None, **options: Any) -> Iterator[Any]:
-    """A page in a profile of its own. What it complains about, or asks of others, fails the test.
+    """The page at an address, watched as all pages are.
 
     Args:
         browser: Chromium.
@@ -52,26 +54,17 @@ def opened(browser: Any, address: str, streams: str | None = None, **options: An
         streams: JSON of what the `STAND_IN` encodes to, by the bytes allowed; None: the package's own code.
         **options: of the profile.
     """
-    context, complaints = browser.new_context(**options), []
-    page = context.new_page()
     server = address.partition("/view/")[0]
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
-    page.on(
-        "request",
-        lambda request: None if request.url.startswith((server, "blob:")) else complaints.append(request.url),
-    )
-    if streams is not None:
-        body = STAND_IN.replace("STREAMS", streams)
-        page.route("**/src/index.js", lambda route: route.fulfill(body=body, content_type="text/javascript"))
-        page.route("**/src/real.js", lambda route: route.continue_(url=f"{server}/src/index.js"))
-    page.goto(address)
-    yield page
-    assert context.cookies() == []
-    context.close()
-    complaints = [text for text in complaints if "404" not in text]  # where there is nothing that paints
-    assert not complaints, "\n".join(complaints)
+    # 404: where there is nothing that paints.
+    with watched(browser, server, "blob:", expected="404", **options) as page:
+        if streams is not None:
+            body = STAND_IN.replace("STREAMS", streams)
+            page.route(
+                "**/src/index.js", lambda route: route.fulfill(body=body, content_type="text/javascript")
+            )
+            page.route("**/src/real.js", lambda route: route.continue_(url=f"{server}/src/index.js"))
+        page.goto(address)
+        yield page
 
 
 def pixels(page: Any, canvas: str) -> np.ndarray:

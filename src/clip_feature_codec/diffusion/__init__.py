@@ -1,1 +1,1 @@
-"""The decoder: noise schedule, U-Net conditioned on a CLIP vector, samplers, checkpoints."""
+"""Diffusion: noise schedule, U-Net conditioned on a CLIP vector, upsampler, samplers, noise."""

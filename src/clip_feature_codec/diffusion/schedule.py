@@ -83,10 +83,6 @@ class NoiseScheduler:
         """Return the picture that the output implies: (x_t - s ε) / a, or a x_t - s v. Not clipped."""
         return self._rows("x_weight", t, x_t) * x_t + self._rows("output_weight", t, x_t) * output
 
-    def predict_eps(self, x_t: Tensor, t: Tensor, x0: Tensor) -> Tensor:
-        """Return the noise that takes x0 to x_t: (x_t - a x0) / s."""
-        return (x_t - self._rows("a", t, x_t) * x0) / self._rows("s", t, x_t)
-
     def x0_weights(self) -> tuple[list[float], list[float]]:
         """Weights of x_t and of the network's output in x0, for each t (see `predict_x0`)."""
         return self._tables["x_weight"].tolist(), self._tables["output_weight"].tolist()

@@ -1,1 +1,1 @@
-"""A store: a folder of ``.clp`` files with their manifest and ``codec.json``."""
+"""A store: streams with names, what is known of their pictures, and ``codec.json``; in one of two kinds."""

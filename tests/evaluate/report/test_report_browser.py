@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from example_evaluation import example_evaluation, example_pictures
 
+from browsing import scrolls_sideways, watched
 from clip_feature_codec.evaluate.report import html_page
-
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on this machine")
 
 NASTY = "<img src=x onerror=alert(1)>.png"
 
@@ -34,35 +31,19 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return found
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as tools:
-        browser = tools.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+@contextmanager
+def opened(browser: Any, address: str, **options: Any) -> Iterator[Any]:
+    """A page from a file, watched."""
+    with watched(browser, "file:", "data:", **options) as page:
+        page.goto(address)
+        yield page
 
 
 @pytest.fixture
 def page(browser: Any, addresses: dict[str, str]) -> Iterator[Any]:
-    """The full page; whatever it complains about, or asks for, fails the test."""
-    page, complaints = browser.new_page(viewport={"width": 1280, "height": 900}), []
-    listen(page, complaints)
-    page.goto(addresses["full"])
-    yield page
-    page.close()
-    assert complaints == []
-
-
-def listen(page: Any, complaints: list[str]) -> None:
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
-    page.on(
-        "request",
-        lambda request: (
-            None if request.url.startswith(("file:", "data:")) else complaints.append(request.url)
-        ),
-    )
+    """The full page."""
+    with opened(browser, addresses["full"], viewport={"width": 1280, "height": 900}) as page:
+        yield page
 
 
 def column(page: Any, number: int) -> list[str]:
@@ -173,21 +154,16 @@ def test_pictures_are_picked_and_compared(page: Any):
 def test_no_viewport_scrolls_sideways(
     browser: Any, addresses: dict[str, str], name: str, width: int, scheme: str
 ):
-    page, complaints = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme), []
-    listen(page, complaints)
-    page.goto(addresses[name])
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert (int(ground.removeprefix("rgb(").split(",")[0]) < 60) == (scheme == "dark")
-    page.close()
-    assert complaints == []
+    viewport = {"width": width, "height": 800}
+    with opened(browser, addresses[name], viewport=viewport, color_scheme=scheme) as page:
+        assert not scrolls_sideways(page)
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (int(ground.removeprefix("rgb(").split(",")[0]) < 60) == (scheme == "dark")
 
 
 def test_without_scripts_the_summary_of_the_middle_budget_is_there(browser: Any, addresses: dict[str, str]):
-    page = browser.new_page(java_script_enabled=False)
-    page.goto(addresses["full"])
-    assert page.locator("table.summary >> visible=true").count() == 1
-    assert "222 bytes" in page.locator("table.summary caption >> visible=true").inner_text()
-    assert page.locator("noscript p").first.is_visible()
-    assert not page.locator("#row-table").is_visible()
-    page.close()
+    with opened(browser, addresses["full"], java_script_enabled=False) as page:
+        assert page.locator("table.summary >> visible=true").count() == 1
+        assert "222 bytes" in page.locator("table.summary caption >> visible=true").inner_text()
+        assert page.locator("noscript p").first.is_visible()
+        assert not page.locator("#row-table").is_visible()
