@@ -75,7 +75,7 @@ def _is_opened_only(path: Path) -> bool:
     """Whether a path is a pipe or a device, in whose place nothing can be put."""
     try:
         mode = path.stat().st_mode
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError):
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
