@@ -118,7 +118,8 @@ class Search:
         rows = np.flatnonzero(self._reached < self.limits * (1 - windows))
         trail = _Trail(course, self._toward)
         # The steps that rows come to most and to least at: there is nothing beyond them to look for.
-        most, least = np.clip(np.array([0, self._last]) - self._toward * finer, 0, self._last)[:: self._toward]
+        ends = np.array([0, self._last])[:: self._toward]
+        most, least = np.clip(ends - self._toward * finer, 0, self._last)
         for tries, more in enumerate(_MORE_LEFT):
             if not rows.size:
                 break
