@@ -4,9 +4,11 @@ A payload is a step byte b and an arithmetic-coded stream. The step is 2^((b - 2
 coefficients, which is reverse water-filling (Cover and Thomas, "Elements of Information Theory", section
 10.3.3).
 
-Every number that the decoder or the encoder decides on is an integer, or a float64 that one correctly rounded
-operation made of integers: matrix products are float64 sums of integers below 2^53, which are exact in any
-order. So streams and vectors are the same on every machine, with every BLAS.
+Every number that the decoder decides on, or the encoder at a step, is an integer, or a float64 that one
+correctly rounded operation made of integers: matrix products are float64 sums of integers below 2^53, which
+are exact in any order. So streams and vectors are the same on every machine, with every BLAS. Which steps are
+tried for a limit is told by logarithms, too, whose last bit may differ between machines: once in a great many
+payloads, another one as good is found.
 """
 
 from __future__ import annotations
