@@ -232,12 +232,20 @@ class KltCoder:
 
     @cached_property
     def _analysis(self) -> Floats | None:
-        """What takes vectors to places along the basis, (D, D), if not its transpose; whole numbers."""
+        """What takes vectors to places along the basis, (D, D), if not its transpose; whole numbers.
+
+        Raises:
+            ConfigError: nothing does: some vectors have no place.
+        """
         products = self._directions @ self._directions.T / _UNIT_SQUARE
         if np.abs(products - np.eye(self.dim)).max() < _ORTHONORMAL:
             return None
-        inverse: Floats = np.rint(np.linalg.inv(self._directions / (1 << UNIT_BITS)) * (1 << UNIT_BITS))
-        return inverse
+        try:
+            inverse: Floats = np.linalg.inv(self._directions / (1 << UNIT_BITS))
+        except np.linalg.LinAlgError:
+            raise ConfigError("klt basis: found dependent rows, expected independent ones") from None
+        whole: Floats = np.rint(inverse * (1 << UNIT_BITS))
+        return whole
 
     @cached_property
     def _frame(self) -> Frame:
