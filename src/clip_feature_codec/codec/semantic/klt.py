@@ -241,7 +241,7 @@ class KltCoder:
         if np.abs(products - np.eye(self.dim)).max() < _ORTHONORMAL:
             return None
         try:
-            inverse: Floats = np.linalg.inv(self._directions / (1 << UNIT_BITS))
+            inverse = np.linalg.inv(self._directions / (1 << UNIT_BITS))
         except np.linalg.LinAlgError:
             raise ConfigError("klt basis: found dependent rows, expected independent ones") from None
         whole: Floats = np.rint(inverse * (1 << UNIT_BITS))
