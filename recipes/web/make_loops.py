@@ -19,7 +19,7 @@ CODEC = Path(__file__).parents[2] / "src" / "clip_feature_codec" / "codec"
 SOURCES = ("semantic/payloads.c", "semantic/trellis.c", "layout/payloads.c", "layout/trellis.c")
 EXPORTS = ("semantic_code", "semantic_code_size", "layout_code", "layout_code_size", "__heap_base")
 FLAGS = ["-target", "wasm32-freestanding", "-std=c11", "-O2", "-fno-builtin", "-nostdlib"]
-FLAGS += ["-DLANES=2"]  # a page codes one at a time, and this is the least
+FLAGS += ["-DLANES=2", "-DALONE(count)=1"]  # a page codes one at a time; two lanes are the least
 # All that the loops ask of C's library.
 HEADER = """
 typedef __SIZE_TYPE__ size_t;
@@ -55,6 +55,7 @@ def compile_loops(output: Path) -> None:
         command += [*(str(CODEC / name) for name in SOURCES), str(memory), "-o", str(output.resolve())]
         cache = {"ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
         subprocess.run(command, check=True, env={**os.environ, **cache})
+    output.chmod(0o644)  # linkers make programs
 
 
 def main() -> None:

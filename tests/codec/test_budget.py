@@ -45,7 +45,7 @@ def test_the_parts_of_a_budget_grow_with_it(
         assert found[0] >= parts[0] - 1
         assert found[1] >= parts[1] - 1
         mean = cosines(klt, vectors, blobs).mean()
-        assert 1 - mean < 1.05 * (1 - worst)  # with as many bytes, or one less, luck decides
+        assert 1 - mean < 1.03 * (1 - worst)  # with as many bytes, or one less, luck decides
         worst, parts = mean, found
 
 

@@ -304,6 +304,12 @@ def test_wrong_json_is_refused(name: str, value: object, message: str):
     assert str(caught.value) == message
 
 
+def test_tables_in_which_vectors_have_no_place_code_none(transform: KltCoder, fresh: NDArray[np.float32]):
+    coder = KltCoder(transform.mean, np.ones_like(transform.basis), transform.scales, transform.magnitudes)
+    with pytest.raises(ConfigError, match=r"^klt basis: found dependent rows, expected "):
+        coder.encode(fresh, np.full(len(fresh), 160))
+
+
 def test_wrong_tables_are_refused(transform: KltCoder):
     with pytest.raises(ConfigError, match=r"^klt mean: found shape \(2, 2\), expected \(D,\)"):
         dataclasses.replace(transform, mean=np.zeros((2, 2)))

@@ -92,4 +92,4 @@ def test_budgets_are_used_as_well(
             coded = [codec.layouts([streams[row] for row in rows]) for streams in (here, there)]
             errors = [np.square(each - layouts[rows]).sum(axis=1) for each in coded]
             ratios += np.log(errors[0] / errors[1]).tolist()
-    assert np.mean(ratios) < 0.05  # pages look otherwise, and are lucky at other budgets
+    assert np.mean(ratios) < 0.03  # pages look otherwise, and are lucky at other budgets

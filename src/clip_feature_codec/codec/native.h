@@ -28,6 +28,11 @@
 #define LANES 8
 #endif
 
+/* Whether one lane is in use. Pages are compiled for nothing else, and half as large. */
+#ifndef ALONE
+#define ALONE(count) ((count) == 1)
+#endif
+
 /* A loop over the lanes that are in use: `wide` of them, which is 1 or LANES and known where functions are inlined, so
    that one picture alone costs no more than it has to. (Unrolled before they are vectorised, loops are no longer seen
    for what they are.) */

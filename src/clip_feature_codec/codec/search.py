@@ -117,7 +117,9 @@ class Search:
         """
         rows = np.flatnonzero(self._reached < self.limits * (1 - windows))
         trail = _Trail(course, self._toward)
-        finest, end = (0, self._last)[:: self._toward]
+        # The steps that rows come to most and to least at: there is nothing beyond them to look for.
+        ends = np.array([0, self._last])[:: self._toward]
+        most, least = np.clip(ends - self._toward * finer, 0, self._last)
         for tries, more in enumerate(_MORE_LEFT):
             if not rows.size:
                 break
@@ -131,7 +133,7 @@ class Search:
             lambdas = self._usual * trail.factors(rows, places - steps)
             measures = self._tried(rows, steps, np.rint(lambdas).astype(np.int64))
             trail.passed(rows, places, logarithms(measures, limits))
-            settled = (steps == np.where(measures > limits, end, finest)) | (trail.gaps(rows) < _NARROW)
+            settled = (steps == np.where(measures > limits, least, most)) | (trail.gaps(rows) < _NARROW)
             rows = rows[(self._reached[rows] < limits * (1 - window)) & ~settled]
         return trail.crossings
 

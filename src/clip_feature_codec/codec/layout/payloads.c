@@ -222,7 +222,7 @@ INLINED void place_in(struct layouts *layouts, const int wide)
 
 static void place_symbols(struct layouts *layouts, int64_t count)
 {
-    if (count == 1)
+    if (ALONE(count))
         place_in(layouts, 1);
     else
         place_in(layouts, LANES);

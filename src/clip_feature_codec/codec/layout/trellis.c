@@ -376,7 +376,7 @@ INLINED void search_in(struct layouts *layouts, const struct machine *machine, c
 
 void search_layouts(struct layouts *layouts, int count, const struct machine *machine)
 {
-    if (count == 1)
+    if (ALONE(count))
         search_in(layouts, machine, 1);
     else
         search_in(layouts, machine, LANES);

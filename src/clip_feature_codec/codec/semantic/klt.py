@@ -4,9 +4,11 @@ A payload is a step byte b and an arithmetic-coded stream. The step is 2^((b - 2
 coefficients, which is reverse water-filling (Cover and Thomas, "Elements of Information Theory", section
 10.3.3).
 
-Every number that the decoder or the encoder decides on is an integer, or a float64 that one correctly rounded
-operation made of integers: matrix products are float64 sums of integers below 2^53, which are exact in any
-order. So streams and vectors are the same on every machine, with every BLAS.
+Every number that the decoder decides on, or the encoder at a step, is an integer, or a float64 that one
+correctly rounded operation made of integers: matrix products are float64 sums of integers below 2^53, which
+are exact in any order. So streams and vectors are the same on every machine, with every BLAS. Which steps are
+tried for a limit is told by logarithms, too, whose last bit may differ between machines: once in a great many
+payloads, another one as good is found.
 """
 
 from __future__ import annotations
@@ -230,12 +232,20 @@ class KltCoder:
 
     @cached_property
     def _analysis(self) -> Floats | None:
-        """What takes vectors to places along the basis, (D, D), if not its transpose; whole numbers."""
+        """What takes vectors to places along the basis, (D, D), if not its transpose; whole numbers.
+
+        Raises:
+            ConfigError: nothing does: some vectors have no place.
+        """
         products = self._directions @ self._directions.T / _UNIT_SQUARE
         if np.abs(products - np.eye(self.dim)).max() < _ORTHONORMAL:
             return None
-        inverse: Floats = np.rint(np.linalg.inv(self._directions / (1 << UNIT_BITS)) * (1 << UNIT_BITS))
-        return inverse
+        try:
+            inverse = np.linalg.inv(self._directions / (1 << UNIT_BITS))
+        except np.linalg.LinAlgError:
+            raise ConfigError("klt basis: found dependent rows, expected independent ones") from None
+        whole: Floats = np.rint(inverse * (1 << UNIT_BITS))
+        return whole
 
     @cached_property
     def _frame(self) -> Frame:

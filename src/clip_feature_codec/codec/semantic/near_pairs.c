@@ -72,6 +72,9 @@ INLINED int64_t pairs_in_box(const int16_t *points, int64_t a, int64_t box, int6
     for (int first = 0; first < BOX; first += 8) {
         uint64_t eight; /* points, which are rarely near; the first one's byte is the lowest */
         memcpy(&eight, near + first, sizeof eight);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        eight = __builtin_bswap64(eight);
+#endif
         for (; eight; eight &= eight - 1) {
             const int64_t b = box * BOX + first + __builtin_ctzll(eight) / 8;
             if (b >= after && within(points + a * AXES, points + b * AXES, reach)) {

@@ -155,7 +155,7 @@ INLINED void place_in(struct lanes *lanes, const struct magnitudes *tables, cons
 static void place_symbols(struct lanes *lanes, int64_t count, const struct magnitudes *tables, const int64_t *mean,
                           struct sums *sums, int32_t *bits)
 {
-    if (count == 1)
+    if (ALONE(count))
         place_in(lanes, tables, mean, sums, bits, 1);
     else
         place_in(lanes, tables, mean, sums, bits, LANES);
@@ -338,7 +338,7 @@ EXPORT void semantic_foretell(const struct vectors *vectors, int64_t count, int6
         int64_t end = least(first + LANES, count);
         struct lanes lanes =
             lanes_of(vectors->scales, vectors->width, vectors->steps + first, end - first, tables, memory);
-        if (end - first == 1)
+        if (ALONE(end - first))
             foretell(vectors, first, end, &lanes, (int32_t)weight, tables, forecasts, 1);
         else
             foretell(vectors, first, end, &lanes, (int32_t)weight, tables, forecasts, LANES);

@@ -248,7 +248,7 @@ INLINED void search_in(struct lanes *lanes, const struct magnitudes *tables, con
 
 void search(struct lanes *lanes, int count, const struct magnitudes *tables, const struct machine *machine)
 {
-    if (count == 1)
+    if (ALONE(count))
         search_in(lanes, tables, machine, 1);
     else
         search_in(lanes, tables, machine, LANES);
