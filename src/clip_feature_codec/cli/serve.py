@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,10 +27,13 @@ _UPLOAD_SECONDS = 30
 _UPLOADS = 4
 _MAX_PIXELS = 50_000_000
 _SHORTEST_TOKEN = 16
+_TOKEN_VARIABLE = "CLIP_CODEC_TOKEN"
 
 
 def _check_token(_: click.Context, __: click.Parameter, token: str | None) -> str | None:
     """Take a token that can stand in a header and in an address as it is."""
+    if token is None:  # click takes an empty variable for none, and nobody would be asked for a token
+        token = os.environ.get(_TOKEN_VARIABLE)
     if token is not None:
         plain = token.isascii() and all(letter.isalnum() or letter in "-._~" for letter in token)
         if not plain or len(token) < _SHORTEST_TOKEN:
@@ -50,7 +54,7 @@ def _check_token(_: click.Context, __: click.Parameter, token: str | None) -> st
 )
 @click.option(
     "--token",
-    envvar="CLIP_CODEC_TOKEN",
+    envvar=_TOKEN_VARIABLE,
     show_envvar=True,
     callback=_check_token,
     help="Ask clients for this token, for use behind a proxy that others reach. "
