@@ -27,13 +27,12 @@ _UPLOAD_SECONDS = 30
 _UPLOADS = 4
 _MAX_PIXELS = 50_000_000
 _SHORTEST_TOKEN = 16
-_TOKEN_VARIABLE = "CLIP_CODEC_TOKEN"
 
 
-def _check_token(_: click.Context, __: click.Parameter, token: str | None) -> str | None:
+def _check_token(_: click.Context, option: click.Parameter, token: str | None) -> str | None:
     """Take a token that can stand in a header and in an address as it is."""
     if token is None:  # click takes an empty variable for none, and nobody would be asked for a token
-        token = os.environ.get(_TOKEN_VARIABLE)
+        token = os.environ.get(str(option.envvar))
     if token is not None:
         plain = token.isascii() and all(letter.isalnum() or letter in "-._~" for letter in token)
         if not plain or len(token) < _SHORTEST_TOKEN:
@@ -54,7 +53,7 @@ def _check_token(_: click.Context, __: click.Parameter, token: str | None) -> st
 )
 @click.option(
     "--token",
-    envvar=_TOKEN_VARIABLE,
+    envvar="CLIP_CODEC_TOKEN",
     show_envvar=True,
     callback=_check_token,
     help="Ask clients for this token, for use behind a proxy that others reach. "
