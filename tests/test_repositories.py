@@ -144,6 +144,17 @@ def test_a_file_with_another_hash_is_never_used(hub: Hub, ask: Ask, name: str):
     assert contents(folder) == FILES
 
 
+@pytest.mark.parametrize("name", ["../../../kept.json", "decoder/../../../../kept.json", "/kept.json"])
+def test_a_name_that_leads_out_of_the_repository_is_refused(hub: Hub, ask: Ask, tmp_path: Path, name: str):
+    """Else a file of the user's would be taken for a damaged download, and deleted."""
+    kept = tmp_path / "kept.json"
+    kept.write_text("mine")
+    hub.add("ann/hostile", FILES | {name: b"theirs"})
+    for _ in range(2):  # such a name means something once the folder is there
+        assert ask("ann/hostile") == [f"refused: ann/hostile: the name {name!r} leads out of the repository"]
+        assert kept.read_text() == "mine"
+
+
 def test_a_file_that_was_changed_in_the_cache_is_found(hub: Hub, ask: Ask):
     *_, folder = ask("ann/pack")
     (Path(folder) / WEIGHTS).resolve().write_bytes(b"x" * len(FILES[WEIGHTS]))

@@ -96,3 +96,15 @@ def test_what_is_wrong_with_a_vector_stands_on_a_line_of_its_own(tmp_path: Path,
     assert (
         result.stderr.splitlines()[-1] == "error: vector 0: found length nan, expected a finite, positive one"
     )
+
+
+def test_where_there_is_nothing_to_fit_on_it_is_said_why(tmp_path: Path, run: Run):
+    (tmp_path / "none").mkdir()
+    refused(run("fit", tmp_path / "none", "-o", tmp_path / "x.json", "--quiet"), "none: no pictures")
+    (tmp_path / "none/a.jpg").write_bytes(b"no picture")
+    result = run("fit", tmp_path / "none", "-o", tmp_path / "x.json", "--quiet")
+    assert result.exit_code == 2
+    failed, error = result.stderr.splitlines()
+    assert failed.startswith(f"failed: {tmp_path / 'none/a.jpg'}: not a picture")
+    assert error == "error: all 1 pictures failed"
+    assert not (tmp_path / "x.json").exists()

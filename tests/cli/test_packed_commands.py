@@ -117,6 +117,8 @@ def test_decode_makes_one_picture_by_its_name_and_leaves_alone_what_it_has_made(
     assert {path: path.stat().st_mtime_ns for path in times} == times
     ok("decode", packed, "-o", out, *QUICK, "--seed", "5")
     assert all(path.stat().st_mtime_ns != time for path, time in times.items())
+    twice = ok("decode", packed, "-o", work / "twice", "--name", "p0", "--name", "p0", "--preview")
+    assert "twice: 1 pictures" in twice.stderr
     result = run("decode", packed, "-o", out, "--name", "nobody", *QUICK)
     assert (result.exit_code, "no picture of the name 'nobody'" in result.stderr) == (2, True)
     result = run("decode", work / "store/p0.clp", "-o", work / "x.png", "--name", "p0", *QUICK)

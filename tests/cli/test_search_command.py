@@ -241,6 +241,7 @@ def test_names_cannot_reach_the_terminal_as_commands(
         ("store sky --duplicates", "give one of them"),
         ("store --image photos/p0.png --duplicates", "give one of them"),
         ("store EMPTY", "empty"),
+        ("store photos/p0.png", "photos/p0.png is a file, and no word: give it to --image"),
         ("store sky --threshold 0.9", "--threshold"),
         ("store --duplicates --threshold 2", "--threshold"),
         ("store sky -k 0", "--count"),

@@ -97,6 +97,12 @@ def test_what_cannot_be_served_is_one_line(store: Path, tmp_path: Path, options:
     )
 
 
+def test_a_token_that_turned_out_empty_opens_nothing(store: Path):
+    result = CliRunner(env={"CLIP_CODEC_TOKEN": ""}).invoke(command, ["serve", str(store), "--port", "0"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "CLIP_CODEC_TOKEN" in result.stderr
+
+
 @pytest.mark.parametrize("options", [["--host", "0.0.0.0"], ["--token", "one.of-my_own~17"]])
 def test_beyond_this_machine_or_where_one_is_named_the_link_has_a_token(store: Path, options: list[str]):
     with serving(store, *options, "--port", 0) as (_, link):

@@ -86,12 +86,16 @@ def first_segment(record: dict[str, Any]) -> dict[str, Any]:
         lambda record: record["parts"]["manifest.sqlite"].update(failed=["x"]),
     ],
 )
-def test_a_list_that_makes_no_sense_is_made_again(searched: FeatureStore, change: Any) -> None:
+def test_a_list_that_makes_no_sense_is_made_again(
+    searched: FeatureStore, change: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     SearchIndex.open(searched)
+    caplog.set_level("INFO")
     changed_list(searched, change)
     with pytest.raises(ValueError, match=r"."):
         IndexFile.load(searched.folder / INDEX_FOLDER)
     index = SearchIndex.open(searched)
+    assert caplog.text.count("made again") == 1
     assert len(index) == 40
     assert_exact(index, unit_vectors(1, 9)[0], 6)
     assert IndexFile.load(searched.folder / INDEX_FOLDER).pictures == 40

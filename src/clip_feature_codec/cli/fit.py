@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from clip_feature_codec.cli.common import (
     write_json,
 )
 from clip_feature_codec.cli.paths import IN_PATH, NAMED_FILE, NamedOrOnHub, OutputPath
-from clip_feature_codec.errors import ConfigError
+from clip_feature_codec.errors import ConfigError, StoreError
 from clip_feature_codec.outputs.kinds import CODEC
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ def fit(
 
             space = space.said_to_be(Bundle.find(same_path).codec.space)
         queries = None if queries_path is None else np.asarray(open_npy(queries_path), np.float32)
-        codec = FeatureCodec.fit_klt(_counted(blocks, counts, lengths), space, queries)
+        blocks = _some(_counted(blocks, counts, lengths), source, failures)
+        codec = FeatureCodec.fit_klt(blocks, space, queries)
     codec = replace(codec, vector_length=_mean_length(source, lengths, sum(counts)))
     codec.save(out)
     record = {
@@ -173,6 +174,18 @@ def _space(space_path: str | None, model: str | None, pretrained: str | None, de
     from clip_feature_codec.embed import load_embedder
 
     return load_embedder(str(model), pretrained, device).space
+
+
+def _some(
+    blocks: Iterator[np.ndarray], source: Path, failures: Sequence[tuple[str, str]]
+) -> Iterator[np.ndarray]:
+    """The blocks as they are, where there are any; else why there are none is raised."""
+    first = next(blocks, None)
+    if first is None:
+        raise_failures(failures, len(failures))
+        raise StoreError(f"{source}: no pictures and no vectors there")
+    yield first
+    yield from blocks
 
 
 def _counted(blocks: Iterator[np.ndarray], counts: list[int], lengths: list[float]) -> Iterator[np.ndarray]:

@@ -159,7 +159,7 @@ def _decode_store(
     from clip_feature_codec.store.opening import open_store
 
     store = open_store(store_dir)
-    entries = [_named(store, name) for name in names] if names else store.entries
+    entries = [_named(store, name) for name in dict.fromkeys(names)] if names else store.entries
     if ray_address:  # where it works, the current folder is another
         store_dir = store_dir.resolve()
         options["decoder"] = absolute(options["decoder"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -112,6 +113,9 @@ def search(
         raise ConfigError("a search is by words, by --image or for --duplicates: give one of them")
     if words and not text:
         raise ConfigError("the words to search for are empty")
+    for word in words:
+        if Path(word).suffix and os.path.isfile(word):  # noqa: PTH113, which no name is too long for
+            raise ConfigError(f"{word} is a file, and no word: give it to --image to search by it")
     if threshold is not None and not duplicates:
         raise ConfigError("--threshold belongs to --duplicates: leave it out")
     if duplicates:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -28,8 +29,10 @@ _MAX_PIXELS = 50_000_000
 _SHORTEST_TOKEN = 16
 
 
-def _check_token(_: click.Context, __: click.Parameter, token: str | None) -> str | None:
+def _check_token(_: click.Context, option: click.Parameter, token: str | None) -> str | None:
     """Take a token that can stand in a header and in an address as it is."""
+    if token is None:  # click takes an empty variable for none, and nobody would be asked for a token
+        token = os.environ.get(str(option.envvar))
     if token is not None:
         plain = token.isascii() and all(letter.isalnum() or letter in "-._~" for letter in token)
         if not plain or len(token) < _SHORTEST_TOKEN:

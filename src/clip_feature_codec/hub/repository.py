@@ -160,7 +160,8 @@ def look(
         local_files_only: nothing is asked of the network, as with ``HF_HUB_OFFLINE=1``.
 
     Raises:
-        HubError: there is no such repository or revision, it may not be read, or it cannot be had now.
+        HubError: there is no such repository or revision, it may not be read, or it cannot be had now; or a
+            file of it has a name that leads out of it.
     """
     from huggingface_hub import HfApi, constants
 
@@ -189,6 +190,9 @@ def look(
         file.rfilename: RemoteFile(file.size or 0, file.lfs.sha256 if file.lfs else file.blob_id or "")
         for file in info.siblings or ()
     }
+    for file in files:  # or what is there would be taken for a damaged download, and deleted
+        if Path(file).anchor or ".." in Path(file).parts:
+            raise HubError(f"{name}: the name {file!r} leads out of the repository")
     return Repository(name, str(info.sha), files, wanted, cache, token)
 
 

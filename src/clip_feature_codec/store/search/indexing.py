@@ -100,7 +100,7 @@ def updated_index(
         return old
     try:
         with _locked(folder):
-            old = _usable(folder, store)  # by now, somebody else may have done it
+            old = _usable(folder, store, logging.DEBUG)  # by now, somebody else may have done it
             return _Update(store, parts, streams, folder, progress).made(old, keep=True)
     except OSError as error:  # it is a cache, and a store may be there to be read only
         log.info("%s: the index is not kept: %s", folder, error.strerror)
@@ -124,9 +124,9 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _usable(folder: Path, store: Store) -> IndexFile | None:
-    """The index that is there, or None where one has to be made."""
-    index = _loaded(folder)
+def _usable(folder: Path, store: Store, level: int = logging.INFO) -> IndexFile | None:
+    """The index that is there, or None where one has to be made; why another one has to, is logged."""
+    index = _loaded(folder, level)
     if index is None:
         return None
     if index.space.fingerprint != store.codec.space.fingerprint:
@@ -135,12 +135,12 @@ def _usable(folder: Path, store: Store) -> IndexFile | None:
             f"{store.codec.space.label}, the store's: remove the folder to have it made again"
         )
     if index.tables_sha256 != store.codec.tables_sha256:
-        log.info("%s: made again, since the store's tables have changed", folder)
+        log.log(level, "%s: made again, since the store's tables have changed", folder)
         return None
     return index
 
 
-def _loaded(folder: Path) -> IndexFile | None:
+def _loaded(folder: Path, level: int) -> IndexFile | None:
     for attempt in range(_ATTEMPTS):
         try:
             return IndexFile.load(folder)
@@ -149,7 +149,7 @@ def _loaded(folder: Path) -> IndexFile | None:
                 return None
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            log.info("%s: made again, since the old one cannot be used (%s)", folder, reason)
+            log.log(level, "%s: made again, since the old one cannot be used (%s)", folder, reason)
             return None
     return None
 
