@@ -9,13 +9,15 @@ stays in FOLDER, and is used again by the next run.
 
 Each measurement is a process of its own. Memory is told as the kernel counts it: RssAnon, what is the
 process's own, and RssFile, the pages of mapped files that are in its page table, which the kernel may take
-back at any moment; both less what they were when all modules had been imported.
+back at any moment; both less what they were when all modules had been imported. Queries have OpenBLAS on one
+thread, as `clip-codec serve` does.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -44,6 +46,7 @@ from clip_feature_codec.store.writing import NewPicture, WritableStore
 
 AT_ONCE = 10_000
 COPIES = 0.01  # of the pictures: another's vector, slightly changed
+QUERIES = ("pictures", "words")
 MEMORY = {"own_mb": "RssAnon", "mapped_mb": "RssFile", "peak_mb": "VmHWM"}
 
 
@@ -177,7 +180,7 @@ def _search(kind: str, folder: Path, count: int, found: dict[str, Any]) -> None:
 def left(folder: Path, count: int) -> dict[str, Any]:
     """How many vectors each stage of the coarse codes leaves, median and most of the queries of each kind."""
     index, found = SearchIndex.open(open_store(folder)), {}
-    for kind in ("pictures", "words"):
+    for kind in QUERIES:
         every = []
         for query in queries(kind, count, index.file.frame.dim):
             tenth = index.nearest(query, 10)[-1].cosine
@@ -197,7 +200,7 @@ def wrong(folder: Path, count: int) -> dict[str, Any]:
     """Cosines of the first ten that are not those of a search in float64 through all decoded vectors."""
     store = open_store(folder)
     index, entries = SearchIndex.open(store), store.entries
-    wanted = np.concatenate([queries(kind, count, store.codec.dim) for kind in ("pictures", "words")])
+    wanted = np.concatenate([queries(kind, count, store.codec.dim) for kind in QUERIES])
     units = wanted.astype(np.float64) / np.linalg.norm(wanted.astype(np.float64), axis=1, keepdims=True)
     best = np.full((len(units), 10), -2.0)
     for first in range(0, len(entries), AT_ONCE):
@@ -210,13 +213,14 @@ def wrong(folder: Path, count: int) -> dict[str, Any]:
 
 def in_process(what: str, folder: Path, count: int) -> dict[str, Any]:
     command = [sys.executable, __file__, "--only", what, "--work", str(folder), "--queries", str(count)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    env = os.environ | ({"OPENBLAS_NUM_THREADS": "1"} if what in QUERIES else {})
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
 def steps(duplicates: bool, exact: bool) -> Iterator[str]:
-    yield from ("make", "pictures", "words", "left")
+    yield from ("make", *QUERIES, "left")
     if exact:
         yield "wrong"
     if duplicates:

@@ -40,7 +40,7 @@ def _check_token(_: click.Context, option: click.Parameter, token: str | None) -
     return token
 
 
-@click.command("serve", cls=Command, needs="serve")
+@click.command("serve", cls=Command, needs="serve", large_products=False)
 @click.argument("store_dir", metavar="STORE", type=IN_FOLDER)
 @click.option(
     "--host",

@@ -152,7 +152,8 @@ class CoarseFrame:
 
     def query(self, unit: NDArray[np.float64]) -> CoarseQuery:
         """A query, float64 (D,) of unit length, made ready."""
-        turned = self.axes.astype(np.float64) @ unit
+        # Not by BLAS: its threads would go on looking for work on the cores that the scan is about to use.
+        turned = np.einsum("ij,j->i", self.axes.astype(np.float64), unit)
         stages, steps = [], self.steps.astype(np.float64)
         for fields in self._stages:
             for axes, _, step in fields:
