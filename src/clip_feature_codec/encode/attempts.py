@@ -116,7 +116,7 @@ class _Note:
 
     @contextmanager
     def under_way(self, what: str) -> Iterator[None]:
-        """Write down that something is begun, at once and so for good, and how it ends: errors kill nobody."""
+        """Write down that something is begun, at once and so for good, and how it ends; errors kill none."""
         self._add(what)
         try:
             yield
