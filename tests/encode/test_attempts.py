@@ -190,6 +190,7 @@ class Deadly:
         self._at = at
 
     def embed_batch(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        assert len(pixels)  # towers cannot do without
         if self._at in pixels[:, 0, 0, 0]:
             os._exit(1)
         return pixels[:, :, 0, 0]
@@ -221,3 +222,15 @@ def test_the_others_of_a_batch_are_embedded_and_coded(tmp_path: Path, done: str)
     assert (names, blobs) == (["0.png", "1.png", "3.png"], "010204")
     assert [place for place, _ in failures] == ["/in/x", "/in/2.png"]
     assert failures[1][1].startswith(f"/in/2.png: cannot be {done}: 3 processes died of it")
+
+
+def test_a_batch_of_which_nothing_is_left_is_not_embedded(tmp_path: Path) -> None:
+    pixels, picture = np.full((1, 3, 2, 2), 3, np.float32), NewPicture("a.png", 9, 9, 100, 1, "/in/a.png")
+    work: Any = BatchWork(None, Rate(layers="semantic"), None, None, Attempts(tmp_path, ""))  # type: ignore[arg-type]
+
+    def run() -> list[object]:
+        chunk = work.embed(Deadly(3), Batch("key"), ReadChunk([picture], pixels, pixels[:, :, 0, 0], []))
+        return [len(chunk.pictures), chunk.layers, chunk.lengths, [place for place, _ in chunk.failures]]
+
+    found = [in_a_process(run) for _ in range(2 * DEATHS + 1)]
+    assert found == [None] * (2 * DEATHS) + [[0, None, None, ["/in/a.png"]]]
