@@ -39,7 +39,7 @@ def atomic_writer(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
         OSError: it cannot be written; ``filename`` is that of ``path``.
     """
     if _is_opened_only(path):
-        with _named(path), path.open("wb") as file:
+        with named(path), path.open("wb") as file:
             yield file
         return
     with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -62,7 +62,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     if not path.parent.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
-    with _named(path):
+    with named(path):
         try:
             yield temporary
             temporary.replace(path)
@@ -81,7 +81,7 @@ def _is_opened_only(path: Path) -> bool:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def named(path: Path) -> Iterator[None]:
     """Let errors of the system name the file: a full disk names none, and a temporary name says nothing."""
     try:
         yield

@@ -96,8 +96,9 @@ def test_a_name_that_no_file_can_have_costs_its_picture_alone(work: Path, ok: Ru
             archive.add(work / "photos/p0.png", name)
     line = ("encode", work / "names.tar", "-o", work / "named", "--codec", "mini", "--layers", "layout")
     ok(*line, "--packed")
-    result = run("decode", work / "named", "-o", work / "out", "--preview", "--quiet")
-    assert result.exit_code == 1, result.output
-    assert "xxx.png: cannot be written: File name too long" in result.stderr
-    assert "1 of 3 pictures failed; the rest is done" in result.stderr
+    for _ in range(2):  # the second time, there is something in the folder
+        result = run("decode", work / "named", "-o", work / "out", "--preview", "--quiet")
+        assert result.exit_code == 1, result.output
+        assert "xxx.png: cannot be written: File name too long" in result.stderr
+        assert "1 of 3 pictures failed; the rest is done" in result.stderr
     assert {path.name for path in (work / "out").rglob("*.png")} == {"p0.png", "p1.png"}

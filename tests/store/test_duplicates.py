@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -145,3 +146,12 @@ def test_a_threshold_is_a_cosine(tmp_path: Path, threshold: float) -> None:
 
 def test_an_empty_store_has_no_duplicates(tmp_path: Path) -> None:
     assert find_duplicates(make_index(tmp_path / "store", np.zeros((0, 8)))) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = make_index(tmp_path / "store", clustered(100, 16, 0.1, 1))
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: open("/dev/full", "r+b"))  # noqa: SIM115, PTH123
+    with pytest.raises(OSError, match="No space left") as full:
+        find_duplicates(index)
+    assert full.value.filename == tempfile.gettempdir()

@@ -54,6 +54,7 @@ class StoreReader:
             What ``work`` gave, and (path, reason) of the streams that processes die of, which it left out.
         """
         entries = self._entries[block.start : block.stop]
-        key = [entry.sha256 for entry in entries]
+        # Another block may have the same streams: two that are under way at once are no deaths.
+        key = [block.start, *(entry.sha256 for entry in entries)]
         paths = [str(self.store.stream_path(entry)) for entry in entries]
         return attempts.run(key, done, paths, lambda numbers: work([entries[i] for i in numbers]))

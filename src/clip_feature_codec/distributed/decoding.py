@@ -47,7 +47,7 @@ def decode_on_ray(
     count, done = len(store), 0
     failures: Failures = []
     out_dir = out_dir.resolve()
-    attempts = Attempts(out_dir / NOTES)
+    attempts = Attempts(out_dir / NOTES, f"{made_with} {layer}")
     make = partial(_painter, store.folder.resolve(), count, out_dir, show, made_with, layer, attempts)
     progress("decoding", 0, count)
     work = blocks(count, _STREAMS_AT_ONCE)

@@ -26,14 +26,15 @@ class RayTranscoding:
     """
 
     def __init__(self, out_dir: Path) -> None:
-        self._attempts = Attempts(out_dir.resolve() / NOTES)
+        self._notes = out_dir.resolve() / NOTES
 
     def coded(self, store: Store, start: int, rate: Rate, codec: FeatureCodec) -> Iterator[Coded]:
         """The blocks of a store from an entry on, in order; streams that processes die of are failures."""
         count = len(store)
-        make = partial(_coder, store.folder.resolve(), count, rate, codec, self._attempts)
+        attempts = Attempts(self._notes, f"{codec.tables_sha256} {rate}")
+        make = partial(_coder, store.folder.resolve(), count, rate, codec, attempts)
         yield from run(blocks(count, STREAMS_AT_ONCE, start), Stage(make))
-        self._attempts.remove()
+        attempts.remove()
 
     def writer(self, target: WritableStore) -> WritableStore:
         """The same store, its shards written by tasks."""

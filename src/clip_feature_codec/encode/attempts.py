@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,10 +30,11 @@ class Attempts:
 
     Args:
         folder: where; made with the first note. Whoever began the whole throws it away at the end.
+        settings: what else decides whether a process survives; notes made under others do not count.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, settings: str) -> None:
+        self._folder, self._settings = folder, settings
 
     def died(self, key: object, done: str) -> bool:
         """Whether a process has ended amid a piece of work (see `run`)."""
@@ -59,15 +61,14 @@ class Attempts:
         fatal: list[int] = []
         try:
             if note.deaths("all") < DEATHS:
-                note.begins("all")
-                return work(range(len(places))), []
+                with note.under_way("all"):
+                    return work(range(len(places))), []
             for number in range(len(places)):
                 if note.deaths(f"{number}") >= DEATHS:
                     fatal.append(number)
                 elif not note.is_passed(f"{number}"):
-                    note.begins(f"{number}")
-                    work([number])
-                    note.passes(f"{number}")
+                    with note.under_way(f"{number}"):
+                        work([number])
             rest = [number for number in range(len(places)) if number not in fatal]
             if note.deaths("rest") >= DEATHS:
                 note.remove()  # run again, it may have more memory
@@ -75,9 +76,8 @@ class Attempts:
                     f"{DEATHS} processes died when {len(rest)} pictures were {done} together, and of none "
                     "alone: there may be too little memory for so many at once"
                 )
-            note.begins("rest")
-            result = work(rest)
-            note.passes("rest")
+            with note.under_way("rest"):
+                result = work(rest)
             return result, [(places[number], _reason(places[number], done)) for number in fatal]
         finally:
             if not fatal:  # else whoever does it again is to know at once
@@ -88,7 +88,7 @@ class Attempts:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _file(self, key: object, done: str) -> Path:
-        return self._folder / f"{digest([key, done])}.begun"
+        return self._folder / f"{digest([key, done, self._settings])}.begun"
 
 
 def _reason(place: str, done: str) -> str:
@@ -97,26 +97,32 @@ def _reason(place: str, done: str) -> str:
 
 
 class _Note:
-    """What was begun of a piece of work, and what was passed, a line each."""
+    """What was begun of a piece of work, and how it ended, a line each."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lines = Counter(path.read_text().splitlines() if path.exists() else [])
+        try:
+            self._lines = Counter(path.read_text().splitlines())
+        except FileNotFoundError:
+            self._lines = Counter()
 
     def deaths(self, what: str) -> int:
-        """How many have begun something and not ended."""
-        return 0 if self.is_passed(what) else self._lines[what]
+        """How many processes have begun something and not lived to see how it ends."""
+        return 0 if self.is_passed(what) else self._lines[what] - self._lines[_failed(what)]
 
     def is_passed(self, what: str) -> bool:
         """Whether one got to the end of something."""
         return self._lines[_passed(what)] > 0
 
-    def begins(self, what: str) -> None:
-        """Write down that something is begun; at once, and so for good."""
+    @contextmanager
+    def under_way(self, what: str) -> Iterator[None]:
+        """Write down that something is begun, at once and so for good, and how it ends; errors kill none."""
         self._add(what)
-
-    def passes(self, what: str) -> None:
-        """Write down that it is at its end."""
+        try:
+            yield
+        except BaseException:
+            self._add(_failed(what))
+            raise
         self._add(_passed(what))
 
     def remove(self) -> None:
@@ -131,3 +137,7 @@ class _Note:
 
 def _passed(what: str) -> str:
     return f"{what} passed"
+
+
+def _failed(what: str) -> str:
+    return f"{what} failed"

@@ -99,7 +99,7 @@ class EncodingJob:
         else:
             raise ConfigError("tables are fitted on vectors: name a codec to encode layouts alone")
         settings = digest([self._space.fingerprint, rate.layers, max_pixels])
-        self._chunks = Chunks(self._folder, settings)
+        self._chunks, self._attempts = Chunks(self._folder, settings), Attempts(self._folder, settings)
         self._workers = workers
         self._limits = limits
         require_possible(rate, limits, [None])
@@ -108,9 +108,8 @@ class EncodingJob:
     def _work(self) -> BatchWork:
         """How batches are done; made when there are any, since it loads the model's preprocessing."""
         preprocess = self._embedder.preprocess if self._embedder else None
-        attempts = Attempts(self._folder)
-        reader = BatchReader(preprocess, self._rate.layers != "semantic", self._max_pixels, attempts)
-        return BatchWork(reader, self._rate, self._limits, self._chunks, attempts)
+        reader = BatchReader(preprocess, self._rate.layers != "semantic", self._max_pixels, self._attempts)
+        return BatchWork(reader, self._rate, self._limits, self._chunks, self._attempts)
 
     def open_store(self) -> WritableStore | None:
         """Open the store that is there, without what a killed run has left in it."""

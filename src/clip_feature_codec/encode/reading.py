@@ -40,8 +40,8 @@ class ReadChunk:
 
     Attributes:
         pictures: the N that could be read.
-        pixels: what the CLIP model sees of them, float32 (N, 3, S, S); None when it need not.
-        layouts: their layout coefficients, float32 (N, L); None when they need not be analysed.
+        pixels: what the CLIP model sees of them, float32 (N, 3, S, S); None when it need not, or N is 0.
+        layouts: their layout coefficients, float32 (N, L); None when they need not be analysed, or N is 0.
         failures: (place, reason) of those that could not be read.
     """
 
@@ -57,8 +57,8 @@ class ReadChunk:
         chosen = list(numbers)
         return ReadChunk(
             [self.pictures[i] for i in chosen],
-            None if self.pixels is None else self.pixels[chosen],
-            None if self.layouts is None else self.layouts[chosen],
+            None if self.pixels is None or not chosen else self.pixels[chosen],
+            None if self.layouts is None or not chosen else self.layouts[chosen],
             self.failures,
         )
 

@@ -224,8 +224,9 @@ class SearchIndex:
     ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """Rows that may be among the ``count`` best, and what their cosines are not above, best first."""
         coarse, rough = self.file.frame.query(unit), np.rint(unit * FINE).astype(np.int16)
-        # What int16 misses of a query, and of a vector; nothing else is rounded.
-        error = float(np.linalg.norm(unit - rough / FINE)) * 1.001 + self._distance
+        # What int16 misses of a query, and of a vector times the rounded query; nothing else is rounded.
+        missed = float(np.linalg.norm(unit - rough / FINE))
+        error = missed + self._distance * (1 + missed)
         found = _Candidates(count, 2 * error)
         left: list[tuple[int, NDArray[np.int32], NDArray[np.float64]]] = []
 

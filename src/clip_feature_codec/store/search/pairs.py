@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, TypeAlias
 
 import numpy as np
@@ -25,6 +26,7 @@ from clip_feature_codec.codec.semantic.near_pairs import (
     Stretch,
     boxed,
 )
+from clip_feature_codec.files import named
 from clip_feature_codec.parallel import in_order
 from clip_feature_codec.progress import Progress
 from clip_feature_codec.store.search.nearest import SearchIndex
@@ -56,13 +58,14 @@ def close_pairs(
         they are near the threshold, and less than `SearchIndex.fine_error` twice from that elsewhere.
 
     Raises:
-        OSError: there is no room for the file.
+        OSError: there is no room for the file; ``filename`` is the folder that it would lie in.
     """
     if not len(rows):
         return
     axes = _Axes(index, rows)
     with tempfile.TemporaryFile() as file:
-        order = _write_points(index, rows, axes, file, progress)
+        with named(Path(tempfile.gettempdir())):
+            order = _write_points(index, rows, axes, file, progress)
         points = np.memmap(file, np.int16, "r", shape=(len(rows), AXES)).view(np.ndarray)
         near = NearPairs(points, axes.reach(index, threshold) ** 2)
         for tile, found in enumerate(in_order(near.some, map(Stretch, range(near.tiles)))):
